@@ -1,0 +1,361 @@
+//! Expiry: a hierarchical timing wheel over slots.
+//!
+//! Finding what has expired costs in proportion to what has expired, not to what is resident. The
+//! wheel follows Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", SOSP 1987: eight
+//! levels of 64 buckets, a bucket of level *k* spanning 64^k ticks of 2^20 ns (about a
+//! millisecond). A deadline waits on the level of the highest bit in which it differs from the
+//! wheel's position and moves to a lower level as its time comes near. Deadlines stay exact to the
+//! nanosecond: within the current tick each is compared with the time itself.
+//!
+//! Work is done one entry at a time, so that a caller holding a lock can stop after any number of
+//! steps, even if a million entries share a bucket.
+
+use crate::policy::Slot;
+
+const NONE: u32 = u32::MAX;
+const LEVELS: usize = 8;
+const BUCKETS: usize = 64;
+const BUCKET_BITS: u32 = 6;
+const TICK_BITS: u32 = 20;
+
+/// Not on the wheel.
+const NO_BUCKET: u16 = u16::MAX;
+
+#[derive(Clone, Copy)]
+struct Node {
+    deadline_nanos: u64,
+    newer: u32,
+    older: u32,
+    /// `level * BUCKETS + bucket`, or [`NO_BUCKET`].
+    bucket: u16,
+}
+
+const OFF_WHEEL: Node = Node { deadline_nanos: u64::MAX, newer: NONE, older: NONE, bucket: NO_BUCKET };
+
+/// What a step of [`ExpiryWheel::pop_expired`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expired {
+    /// This slot's deadline has passed; it is off the wheel.
+    Slot(Slot),
+    /// The steps are used up and there may be more.
+    OutOfSteps,
+    /// Nothing else has expired.
+    Nothing,
+}
+
+/// Deadlines of slots. Costs 24 bytes for each slot up to the highest that ever had a deadline, and
+/// nothing where none has.
+pub struct ExpiryWheel {
+    nodes: Vec<Node>,
+    heads: [[u32; BUCKETS]; LEVELS],
+    occupied: [u64; LEVELS],
+    position: u64,
+    len: usize,
+}
+
+impl Default for ExpiryWheel {
+    fn default() -> Self {
+        Self {
+            nodes: Vec::new(),
+            heads: [[NONE; BUCKETS]; LEVELS],
+            occupied: [0; LEVELS],
+            position: 0,
+            len: 0,
+        }
+    }
+}
+
+const fn tick_of(nanos: u64) -> u64 {
+    nanos >> TICK_BITS
+}
+
+/// The bucket on a level that a tick falls into.
+#[expect(clippy::cast_possible_truncation, reason = "masked to the 64 buckets of a level")]
+const fn bucket_at(tick: u64, level: usize) -> usize {
+    ((tick >> (BUCKET_BITS * level as u32)) & (BUCKETS as u64 - 1)) as usize
+}
+
+impl ExpiryWheel {
+    /// Number of slots with a deadline.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no slot has a deadline.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of memory held.
+    #[must_use]
+    pub const fn footprint_bytes(&self) -> usize {
+        self.nodes.capacity() * size_of::<Node>() + size_of::<Self>()
+    }
+
+    /// Bytes that a deadline costs.
+    #[must_use]
+    pub const fn bytes_per_deadline() -> usize {
+        size_of::<Node>()
+    }
+
+    /// A slot's deadline in nanoseconds of the clock.
+    #[must_use]
+    pub fn deadline_nanos(&self, slot: Slot) -> Option<u64> {
+        self.nodes.get(slot.index()).filter(|node| node.bucket != NO_BUCKET).map(|node| node.deadline_nanos)
+    }
+
+    /// Sets or replaces a slot's deadline.
+    pub fn insert(&mut self, slot: Slot, deadline_nanos: u64) {
+        self.remove(slot);
+        if slot.index() >= self.nodes.len() {
+            self.nodes.resize(slot.index() + 1, OFF_WHEEL);
+        }
+        self.nodes[slot.index()].deadline_nanos = deadline_nanos;
+        self.link(slot.get());
+    }
+
+    /// Forgets a slot's deadline, if it has one.
+    pub fn remove(&mut self, slot: Slot) {
+        if self.nodes.get(slot.index()).is_some_and(|node| node.bucket != NO_BUCKET) {
+            self.unlink(slot.get());
+        }
+    }
+
+    /// The next slot whose deadline is not after `now_nanos`. Takes each step from `steps`.
+    pub fn pop_expired(&mut self, now_nanos: u64, steps: &mut usize) -> Expired {
+        let now_tick = tick_of(now_nanos).max(self.position);
+        loop {
+            if *steps == 0 {
+                return Expired::OutOfSteps;
+            }
+            *steps -= 1;
+            if let Some(waiting) = self.cascading() {
+                self.unlink(waiting);
+                self.link(waiting);
+                continue;
+            }
+            let mut due = self.heads[0][bucket_at(self.position, 0)];
+            while due != NONE && self.nodes[due as usize].deadline_nanos > now_nanos {
+                // Only within the current tick, so a millisecond's worth at the most.
+                due = self.nodes[due as usize].older;
+            }
+            if due != NONE {
+                self.unlink(due);
+                return Expired::Slot(Slot::new(due));
+            }
+            match self.next_occupied() {
+                Some(start) if start <= now_tick => self.position = start,
+                _ => {
+                    self.position = now_tick;
+                    return Expired::Nothing;
+                }
+            }
+        }
+    }
+
+    /// A slot in a bucket that the position has entered and that spans more than one tick: it has to
+    /// go down. An entry is never put into such a bucket, so this empties it.
+    fn cascading(&self) -> Option<u32> {
+        (1..LEVELS).rev().find_map(|level| {
+            let bucket = bucket_at(self.position, level);
+            (self.occupied[level] & (1 << bucket) != 0).then(|| self.heads[level][bucket])
+        })
+    }
+
+    /// The first tick of the next occupied bucket after the position.
+    fn next_occupied(&self) -> Option<u64> {
+        (0..LEVELS)
+            .filter_map(|level| {
+                let later = self.occupied[level] & (u64::MAX << bucket_at(self.position, level)) & {
+                    !(1 << bucket_at(self.position, level))
+                };
+                (later != 0).then(|| {
+                    let span_bits = BUCKET_BITS * u32::try_from(level).expect("eight levels");
+                    let rotation = self.position >> (span_bits + BUCKET_BITS) << (span_bits + BUCKET_BITS);
+                    rotation | (u64::from(later.trailing_zeros()) << span_bits)
+                })
+            })
+            .min()
+    }
+
+    fn link(&mut self, slot: u32) {
+        let tick = tick_of(self.nodes[slot as usize].deadline_nanos).max(self.position);
+        let differing = (tick ^ self.position) | (BUCKETS as u64 - 1);
+        let level = ((63 - differing.leading_zeros()) / BUCKET_BITS) as usize;
+        let bucket = bucket_at(tick, level);
+        let head = std::mem::replace(&mut self.heads[level][bucket], slot);
+        if head != NONE {
+            self.nodes[head as usize].newer = slot;
+        }
+        let node = &mut self.nodes[slot as usize];
+        node.newer = NONE;
+        node.older = head;
+        node.bucket = u16::try_from(level * BUCKETS + bucket).expect("512 buckets");
+        self.occupied[level] |= 1 << bucket;
+        self.len += 1;
+    }
+
+    fn unlink(&mut self, slot: u32) {
+        let Node { newer, older, bucket, .. } = self.nodes[slot as usize];
+        let (level, bucket) = (usize::from(bucket) / BUCKETS, usize::from(bucket) % BUCKETS);
+        if older != NONE {
+            self.nodes[older as usize].newer = newer;
+        }
+        if newer == NONE {
+            self.heads[level][bucket] = older;
+            if older == NONE {
+                self.occupied[level] &= !(1 << bucket);
+            }
+        } else {
+            self.nodes[newer as usize].older = older;
+        }
+        self.nodes[slot as usize].bucket = NO_BUCKET;
+        self.len -= 1;
+    }
+
+    /// Checks the whole structure.
+    ///
+    /// # Panics
+    ///
+    /// Where an invariant does not hold.
+    pub fn check_invariants(&self) {
+        let mut linked = 0;
+        for (level, heads) in self.heads.iter().enumerate() {
+            for (bucket, &head) in heads.iter().enumerate() {
+                let marked = self.occupied[level] & (1 << bucket) != 0;
+                assert_eq!(marked, head != NONE, "level {level} bucket {bucket}: mark and list agree");
+                let mut newer = NONE;
+                let mut next = head;
+                while next != NONE {
+                    let node = self.nodes[next as usize];
+                    assert_eq!(node.newer, newer, "slot {next} links back");
+                    assert_eq!(usize::from(node.bucket), level * BUCKETS + bucket, "slot {next} knows its bucket");
+                    let tick = tick_of(node.deadline_nanos).max(self.position);
+                    let cascading = level > 0 && bucket == bucket_at(self.position, level);
+                    assert!(cascading || bucket_at(tick, level) == bucket, "slot {next} is in its bucket");
+                    linked += 1;
+                    assert!(linked <= self.len, "more slots are linked than counted, or a list is a ring");
+                    newer = next;
+                    next = node.older;
+                }
+            }
+        }
+        assert_eq!(linked, self.len, "every deadline is linked once");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn drain(wheel: &mut ExpiryWheel, now: u64) -> Vec<u32> {
+        let mut expired = Vec::new();
+        loop {
+            let mut steps = 3;
+            match wheel.pop_expired(now, &mut steps) {
+                Expired::Slot(slot) => expired.push(slot.get()),
+                Expired::OutOfSteps => {}
+                Expired::Nothing => return expired,
+            }
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert { slot: u32, in_nanos: u64 },
+        Remove { slot: u32 },
+        Advance { nanos: u64, stop_after: usize },
+    }
+
+    fn nanos() -> impl Strategy<Value = u64> {
+        // Every level of the wheel is as likely as any other.
+        (0_u32..62).prop_flat_map(|bits| 0..(2_u64 << bits))
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0_u32..24, nanos()).prop_map(|(slot, in_nanos)| Step::Insert { slot, in_nanos }),
+            1 => (0_u32..24).prop_map(|slot| Step::Remove { slot }),
+            3 => (0_u64..1 << 58, 0_u32..58, 0_usize..40)
+                .prop_map(|(nanos, shift, stop_after)| Step::Advance { nanos: nanos >> shift, stop_after }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn expires_exactly_what_a_sorted_map_would(steps in prop::collection::vec(step(), 1..200)) {
+            let mut wheel = ExpiryWheel::default();
+            let mut model = BTreeMap::new();
+            let mut now = 0_u64;
+            for step in steps {
+                match step {
+                    Step::Insert { slot, in_nanos } => {
+                        let deadline = now.saturating_add(in_nanos);
+                        wheel.insert(Slot::new(slot), deadline);
+                        model.insert(slot, deadline);
+                    }
+                    Step::Remove { slot } => {
+                        wheel.remove(Slot::new(slot));
+                        model.remove(&slot);
+                    }
+                    Step::Advance { nanos, stop_after } => {
+                        now = now.saturating_add(nanos);
+                        // Stopping early must lose nothing.
+                        let mut budget = stop_after;
+                        while let Expired::Slot(slot) = wheel.pop_expired(now, &mut budget) {
+                            let deadline = model.remove(&slot.get());
+                            prop_assert!(deadline.is_some_and(|deadline| deadline <= now));
+                        }
+                        wheel.check_invariants();
+                        let mut expired = drain(&mut wheel, now);
+                        expired.sort_unstable();
+                        let expected: Vec<u32> =
+                            model.iter().filter(|(_, deadline)| **deadline <= now).map(|(slot, _)| *slot).collect();
+                        prop_assert_eq!(expired, expected);
+                        model.retain(|_, deadline| *deadline > now);
+                    }
+                }
+                wheel.check_invariants();
+                prop_assert_eq!(wheel.len(), model.len());
+                for slot in 0..24 {
+                    prop_assert_eq!(wheel.deadline_nanos(Slot::new(slot)), model.get(&slot).copied());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_deadline_is_due_at_its_very_nanosecond() {
+        let mut wheel = ExpiryWheel::default();
+        wheel.insert(Slot::new(0), 1_000_000_000);
+        assert_eq!(drain(&mut wheel, 999_999_999), Vec::<u32>::new());
+        assert_eq!(drain(&mut wheel, 1_000_000_000), [0]);
+    }
+
+    #[test]
+    fn a_crowded_bucket_is_taken_apart_within_the_steps_given() {
+        let mut wheel = ExpiryWheel::default();
+        for slot in 0..10_000 {
+            wheel.insert(Slot::new(slot), 3_600_000_000_000 + u64::from(slot));
+        }
+        let mut expired = 0;
+        let mut calls = 0;
+        loop {
+            let mut steps = 16;
+            calls += 1;
+            match wheel.pop_expired(u64::MAX, &mut steps) {
+                Expired::Slot(_) => expired += 1,
+                Expired::OutOfSteps => {}
+                Expired::Nothing => break,
+            }
+        }
+        assert_eq!(expired, 10_000);
+        assert!(calls > 10_000, "one slot a call at the most");
+    }
+}

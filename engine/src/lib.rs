@@ -1,0 +1,28 @@
+//! The core of tiny-cache: what a store and an eviction policy are, and the in-memory store.
+//!
+//! - [`Store`] — where entries live. [`MemoryStore`] is the one in this crate.
+//! - [`EvictionPolicy`] — which entry goes. None in this crate: they live in `policies`.
+//! - [`Directory`] — hash index, slots, charges, budget and policy without the entries: what the
+//!   memory store's shards and the simulator have in common.
+//!
+//! **Architecture invariant.** This crate knows no tokio, no serde, no telemetry and no policy.
+
+mod clock;
+mod directory;
+mod expiry;
+mod key;
+mod memory;
+mod policy;
+mod store;
+mod value;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use directory::{Budget, Directory, Insertion, Newcomer, Update, WeighBy};
+pub use expiry::{Expired, ExpiryWheel};
+pub use key::{HashSeed, Key, MAX_NAME_BYTES, MAX_NAMESPACE_BYTES};
+pub use memory::{BuildPolicy, MemoryStore, MemoryStoreOptions};
+pub use policy::{EvictionPolicy, Item, Slot, Verdict};
+pub use store::{
+    Batch, CompareAndSet, Counters, Entry, Limits, SetIfAbsent, Store, StoreError, StoreFuture, StoreStats,
+};
+pub use value::Value;

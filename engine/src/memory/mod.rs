@@ -1,0 +1,530 @@
+//! The sharded in-memory store.
+//!
+//! # Concurrency
+//!
+//! A key's hash chooses its shard; a shard is a plain single-threaded structure behind a mutex on a
+//! cache line of its own. Everything that can be done outside the lock is: hashing, copying the
+//! value in, reading the clock (only where an entry has a deadline), and freeing what was removed.
+//!
+//! **Lock order.** At most one shard's lock is held at a time. [`MemoryStore::reclaim`]'s own lock is
+//! taken before a shard's, never after.
+//!
+//! # Limits
+//!
+//! One shard is exact: an LRU of one shard is LRU to the entry. Several shards share the limits
+//! through a [`Pool`]; a shard that has spent its budget and finds the pool empty evicts entries of
+//! its own, and only for a value larger than all it has does it take room from other shards. So no
+//! number of shards makes a value of the permitted size unstorable, and the limits always hold.
+//!
+//! # A panic under the lock
+//!
+//! A policy is a plug-in. If it panics, the shard's contents can no longer be trusted: the next
+//! operation finds the lock poisoned, empties that shard, gives it a fresh policy and goes on.
+
+mod pool;
+mod shard;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::clock::{Clock, SystemClock};
+use crate::directory::{Budget, WeighBy};
+use crate::expiry::ExpiryWheel;
+use crate::key::{HashSeed, Key};
+use crate::policy::EvictionPolicy;
+use crate::store::{
+    Batch, CompareAndSet, Counters, Entry, Limits, SetIfAbsent, Store, StoreError, StoreFuture, StoreStats,
+};
+use crate::value::{Record, Value};
+
+use pool::Pool;
+use shard::{HashedKey, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Write};
+
+/// Makes an empty policy for a capacity in units of its weights and a seed.
+pub type BuildPolicy = dyn Fn(u64, u64) -> Box<dyn EvictionPolicy> + Send + Sync;
+
+/// What a memory store is made of.
+#[derive(Clone)]
+pub struct MemoryStoreOptions {
+    /// Limits. `max_value_bytes` above what the memory limit can hold is lowered to it.
+    pub limits: Limits,
+    /// Whether the policy counts entries or bytes.
+    pub weigh_by: WeighBy,
+    /// Number of shards, a power of two; `None`: follows from the limits.
+    pub shards: Option<usize>,
+    /// Name of the policy, for the statistics.
+    pub policy_name: &'static str,
+    /// Bytes of metadata that the policy keeps for a resident entry, ghosts included.
+    pub policy_bytes_per_entry: usize,
+    /// Makes each shard's policy.
+    pub build_policy: Arc<BuildPolicy>,
+    /// Where the policies' randomness starts.
+    pub seed: u64,
+    /// The index's secret.
+    pub hash_seed: HashSeed,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl MemoryStoreOptions {
+    /// Options with these limits and policy; the rest as production wants it.
+    #[must_use]
+    pub fn new(
+        limits: Limits,
+        policy_name: &'static str,
+        policy_bytes_per_entry: usize,
+        build_policy: Arc<BuildPolicy>,
+    ) -> Self {
+        Self {
+            limits,
+            weigh_by: if limits.max_items.is_some() { WeighBy::Items } else { WeighBy::Bytes },
+            shards: None,
+            policy_name,
+            policy_bytes_per_entry,
+            build_policy,
+            seed: 0,
+            hash_seed: HashSeed::random(),
+            clock: Arc::new(SystemClock::default()),
+        }
+    }
+}
+
+/// Entries that a shard is expected to hold at least, before another shard is worth having.
+const MIN_ENTRIES_PER_SHARD: u64 = 32_768;
+const MAX_SHARDS: u64 = 64;
+/// Mean bytes of an entry, assumed where only memory is limited.
+const ASSUMED_ENTRY_BYTES: u64 = 512;
+/// Steps of a sweep under one hold of a shard's lock: tens of microseconds.
+const SWEEP_STEPS: usize = 256;
+/// The largest entry that a 32-bit charge can express, with room for the bookkeeping.
+const MAX_ENTRY_BYTES: u64 = u32::MAX as u64 - (1 << 20);
+
+/// Puts each shard on cache lines of its own, two of them since some processors fetch pairs.
+#[repr(align(128))]
+struct Padded<T>(T);
+
+/// Entries in this process's memory.
+pub struct MemoryStore {
+    shards: Box<[Padded<Mutex<Shard>>]>,
+    /// How far to shift a hash right to get its shard; 64 stands for one shard.
+    shard_shift: u32,
+    pool: Pool,
+    limits: Limits,
+    rejected_oversize: AtomicU64,
+    rejected_capacity: AtomicU64,
+    recoveries: AtomicU64,
+    reclaiming: Mutex<()>,
+    bytes_per_entry: usize,
+    options: MemoryStoreOptions,
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl MemoryStore {
+    /// An empty store.
+    ///
+    /// # Panics
+    ///
+    /// If the number of shards is not a power of two.
+    #[must_use]
+    pub fn new(options: MemoryStoreOptions) -> Self {
+        let bytes_per_entry = SHARD_BYTES_PER_ENTRY + options.policy_bytes_per_entry;
+        let mut limits = options.limits;
+        let smallest_entry = (bytes_per_entry + Record::footprint_bytes(0)) as u64;
+        let largest_value = limits.max_memory_bytes.saturating_sub(smallest_entry).min(MAX_ENTRY_BYTES);
+        limits.max_value_bytes = limits.max_value_bytes.min(limits.max_memory_bytes).min(MAX_ENTRY_BYTES);
+        debug_assert!(largest_value <= limits.max_memory_bytes, "room for the bookkeeping");
+
+        let shards = options.shards.unwrap_or_else(|| default_shards(&limits));
+        assert!(shards.is_power_of_two(), "the number of shards is a power of two, not {shards}");
+        let total = Budget { items: limits.max_items.unwrap_or(u64::MAX), bytes: limits.max_memory_bytes };
+        let pool = Pool::new(total, shards as u64);
+        let store_shards = (0..shards)
+            .map(|index| {
+                let policy = build_policy(&options, &limits, shards, index);
+                let budget = if shards == 1 { pool.take_all() } else { Budget { items: 0, bytes: 0 } };
+                Padded(Mutex::new(Shard::new(policy, budget, options.weigh_by)))
+            })
+            .collect();
+        Self {
+            shards: store_shards,
+            shard_shift: u64::BITS - shards.trailing_zeros(),
+            pool,
+            limits,
+            rejected_oversize: AtomicU64::new(0),
+            rejected_capacity: AtomicU64::new(0),
+            recoveries: AtomicU64::new(0),
+            reclaiming: Mutex::new(()),
+            bytes_per_entry,
+            options,
+        }
+    }
+
+    /// How often a shard was emptied because its policy panicked.
+    #[must_use]
+    pub fn recoveries(&self) -> u64 {
+        self.recoveries.load(Ordering::Relaxed)
+    }
+
+    /// Checks every shard and that their budgets add up to the limits.
+    ///
+    /// # Panics
+    ///
+    /// Where an invariant does not hold. No other thread may be using the store.
+    pub fn check_invariants(&self) {
+        let mut lent = self.pool.take_all();
+        self.pool.give_back(lent);
+        for index in 0..self.shards.len() {
+            let shard = self.lock(index);
+            shard.check_invariants();
+            let budget = shard.directory().budget();
+            lent.items = lent.items.saturating_add(budget.items);
+            lent.bytes = lent.bytes.saturating_add(budget.bytes);
+        }
+        assert_eq!(lent.bytes, self.limits.max_memory_bytes, "bytes lent and unlent make up the limit");
+        if let Some(max_items) = self.limits.max_items {
+            assert_eq!(lent.items, max_items, "items lent and unlent make up the limit");
+        }
+    }
+
+    fn hashed<'a>(&self, key: Key<'a>) -> HashedKey<'a> {
+        HashedKey { key, hash: self.options.hash_seed.hash(&key) }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "less than the number of shards")]
+    fn shard_of(&self, hash: u64) -> usize {
+        hash.checked_shr(self.shard_shift).unwrap_or(0) as usize
+    }
+
+    fn now_nanos(&self) -> u64 {
+        nanos(self.options.clock.now())
+    }
+
+    fn lock(&self, index: usize) -> MutexGuard<'_, Shard> {
+        let mutex = &self.shards[index].0;
+        mutex.lock().unwrap_or_else(|poisoned| self.recover(index, poisoned))
+    }
+
+    /// Empties a shard whose policy panicked: what it holds can no longer be trusted.
+    #[cold]
+    fn recover<'a>(
+        &'a self,
+        index: usize,
+        poisoned: PoisonError<MutexGuard<'a, Shard>>,
+    ) -> MutexGuard<'a, Shard> {
+        let mut shard = poisoned.into_inner();
+        let policy = build_policy(&self.options, &self.limits, self.shards.len(), index);
+        shard.reset(policy, self.options.weigh_by);
+        self.shards[index].0.clear_poison();
+        self.recoveries.fetch_add(1, Ordering::Relaxed);
+        shard
+    }
+
+    /// Copies and measures an entry before any lock is taken.
+    fn write<'a>(&self, entry: &Entry<'a>) -> Result<Write<'a>, StoreError> {
+        let size = entry.value.len() as u64;
+        if size > self.limits.max_value_bytes {
+            self.rejected_oversize.fetch_add(1, Ordering::Relaxed);
+            return Err(StoreError::ValueTooLarge { size, limit: self.limits.max_value_bytes });
+        }
+        let deadline_bytes = if entry.ttl.is_some() { ExpiryWheel::bytes_per_deadline() } else { 0 };
+        let charge = Record::footprint_bytes(entry.key.len() + entry.value.len())
+            + self.bytes_per_entry
+            + deadline_bytes;
+        Ok(Write {
+            key: self.hashed(entry.key),
+            record: Record::new(entry.key, entry.value),
+            charge: u32::try_from(charge).expect("max_value_bytes keeps entries below 4 GiB"),
+            deadline_nanos: entry.ttl.map(|ttl| self.now_nanos().saturating_add(nanos(ttl))),
+        })
+    }
+
+    /// Runs a write on its shard, lending and reclaiming room as it needs.
+    fn run_write<'a, T>(
+        &self,
+        mut write: Write<'a>,
+        mut operation: impl FnMut(&mut Shard, Write<'a>, &mut Removed) -> Result<T, (Shortage, Record)>,
+    ) -> Result<T, StoreError> {
+        let index = self.shard_of(write.key.hash);
+        let HashedKey { key, hash } = write.key;
+        let (charge, deadline_nanos) = (write.charge, write.deadline_nanos);
+        if u64::from(charge) > self.limits.max_memory_bytes {
+            return Err(self.exhausted(charge));
+        }
+        // Room taken from other shards for this write alone.
+        let mut credit = Budget { items: 0, bytes: 0 };
+        let mut reclaiming = None;
+        loop {
+            let mut removed = Removed::default();
+            let mut shard = self.lock(index);
+            self.top_up(&mut shard, charge, std::mem::replace(&mut credit, Budget { items: 0, bytes: 0 }));
+            let result = operation(&mut shard, write, &mut removed);
+            self.settle(&mut shard);
+            drop(shard);
+            drop(removed);
+            let (shortage, record) = match result {
+                Ok(done) => return Ok(done),
+                Err(undone) => undone,
+            };
+            if self.shards.len() == 1 {
+                return Err(self.exhausted(charge));
+            }
+            // One at a time, or two could each hold half of what either needs.
+            if reclaiming.is_none() {
+                reclaiming = Some(self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner));
+            }
+            credit = self.reclaim(index, shortage);
+            write = Write { key: HashedKey { key, hash }, record, charge, deadline_nanos };
+        }
+    }
+
+    #[cold]
+    fn exhausted(&self, charge: u32) -> StoreError {
+        self.rejected_capacity.fetch_add(1, Ordering::Relaxed);
+        StoreError::CapacityExhausted { needed: charge.into(), limit: self.limits.max_memory_bytes }
+    }
+
+    /// Adds to a shard's budget what an entry of this charge needs, as far as the pool has it.
+    fn top_up(&self, shard: &mut Shard, charge: u32, credit: Budget) {
+        let mut budget = shard.directory().budget();
+        budget.items = budget.items.saturating_add(credit.items);
+        budget.bytes += credit.bytes;
+        if self.shards.len() > 1 {
+            let directory = shard.directory();
+            let items = (directory.items() + 1).saturating_sub(budget.items);
+            let bytes = (directory.bytes() + u64::from(charge)).saturating_sub(budget.bytes);
+            let loan = self.pool.lend(items, bytes);
+            budget.items = budget.items.saturating_add(loan.items);
+            budget.bytes += loan.bytes;
+        }
+        shard.set_budget(budget);
+    }
+
+    /// Gives back what a shard has been lent far beyond its use.
+    fn settle(&self, shard: &mut Shard) {
+        if self.shards.len() == 1 {
+            return;
+        }
+        let (budget, slack) = (shard.directory().budget(), self.pool.slack());
+        let spare = |budget: u64, used: u64, slack: u64| {
+            let unused = budget - used;
+            if unused > slack { unused - slack / 2 } else { 0 }
+        };
+        let back = Budget {
+            items: spare(budget.items, shard.directory().items(), slack.items),
+            bytes: spare(budget.bytes, shard.directory().bytes(), slack.bytes),
+        };
+        if back.items > 0 || back.bytes > 0 {
+            shard.set_budget(Budget { items: budget.items - back.items, bytes: budget.bytes - back.bytes });
+            self.pool.give_back(back);
+        }
+    }
+
+    /// Takes room from the other shards, evicting as it must, until the shortage is made up or
+    /// nothing is left to take.
+    fn reclaim(&self, wanting: usize, shortage: Shortage) -> Budget {
+        let mut credit = self.pool.lend(shortage.items, shortage.bytes);
+        let shards = self.shards.len();
+        for index in (wanting + 1..wanting + shards).map(|index| index % shards) {
+            loop {
+                let missing = Budget {
+                    items: shortage.items.saturating_sub(credit.items),
+                    bytes: shortage.bytes.saturating_sub(credit.bytes),
+                };
+                if missing.items == 0 && missing.bytes == 0 {
+                    return credit;
+                }
+                let mut removed = Removed::default();
+                let mut shard = self.lock(index);
+                let directory = shard.directory();
+                let budget = directory.budget();
+                let taken = Budget {
+                    items: missing.items.min(budget.items - directory.items()),
+                    bytes: missing.bytes.min(budget.bytes - directory.bytes()),
+                };
+                shard.set_budget(Budget { items: budget.items - taken.items, bytes: budget.bytes - taken.bytes });
+                credit.items += taken.items;
+                credit.bytes += taken.bytes;
+                if taken.items == 0 && taken.bytes == 0 && !shard.evict_one(&mut removed) {
+                    break;
+                }
+            }
+        }
+        credit
+    }
+}
+
+fn build_policy(
+    options: &MemoryStoreOptions,
+    limits: &Limits,
+    shards: usize,
+    index: usize,
+) -> Box<dyn EvictionPolicy> {
+    let total = Budget { items: limits.max_items.unwrap_or(u64::MAX), bytes: limits.max_memory_bytes };
+    let capacity = options.weigh_by.capacity(&total).div_ceil(shards as u64);
+    (options.build_policy)(capacity, options.seed.wrapping_add(index as u64))
+}
+
+fn default_shards(limits: &Limits) -> usize {
+    let by_memory = limits.max_memory_bytes / ASSUMED_ENTRY_BYTES;
+    let entries = limits.max_items.unwrap_or(u64::MAX).min(by_memory);
+    let shards = (entries / MIN_ENTRIES_PER_SHARD).clamp(1, MAX_SHARDS);
+    1 << shards.ilog2()
+}
+
+impl Store for MemoryStore {
+    fn get<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, Option<Value>> {
+        let key = self.hashed(key);
+        let mut removed = Removed::default();
+        let value = self.lock(self.shard_of(key.hash)).get(key, || self.now_nanos(), &mut removed);
+        StoreFuture::ready(Ok(value))
+    }
+
+    fn set<'a>(&'a self, entry: Entry<'a>) -> StoreFuture<'a, ()> {
+        StoreFuture::ready(self.write(&entry).and_then(|write| {
+            self.run_write(write, |shard, write, removed| shard.set(write, || self.now_nanos(), removed))
+        }))
+    }
+
+    fn set_if_absent<'a>(&'a self, entry: Entry<'a>) -> StoreFuture<'a, SetIfAbsent> {
+        StoreFuture::ready(self.write(&entry).and_then(|write| {
+            self.run_write(write, |shard, write, removed| {
+                shard.set_if_absent(write, || self.now_nanos(), removed)
+            })
+        }))
+    }
+
+    fn compare_and_set<'a>(&'a self, expected: &'a [u8], entry: Entry<'a>) -> StoreFuture<'a, CompareAndSet> {
+        StoreFuture::ready(self.write(&entry).and_then(|write| {
+            self.run_write(write, |shard, write, removed| {
+                shard.compare_and_set(expected, write, || self.now_nanos(), removed)
+            })
+        }))
+    }
+
+    fn delete<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, bool> {
+        let key = self.hashed(key);
+        let mut removed = Removed::default();
+        let mut shard = self.lock(self.shard_of(key.hash));
+        let deleted = shard.delete(key, || self.now_nanos(), &mut removed);
+        self.settle(&mut shard);
+        drop(shard);
+        StoreFuture::ready(Ok(deleted))
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [Key<'a>]) -> StoreFuture<'a, Batch<Option<Value>>> {
+        let mut removed = Removed::default();
+        let mut results: Batch<Option<Value>> = keys.iter().map(|_| Ok(None)).collect();
+        self.by_shard(keys.iter().map(|&key| self.hashed(key)), |shard, position, key| {
+            results[position] = Ok(shard.get(key, || self.now_nanos(), &mut removed));
+        });
+        StoreFuture::ready(Ok(results))
+    }
+
+    fn set_many<'a>(&'a self, entries: &'a [Entry<'a>]) -> StoreFuture<'a, Batch<()>> {
+        // Each write may have to lend or reclaim on its own, so the locks are not worth grouping.
+        let results = entries.iter().map(|entry| {
+            let write = self.write(entry)?;
+            self.run_write(write, |shard, write, removed| shard.set(write, || self.now_nanos(), removed))
+        });
+        StoreFuture::ready(Ok(results.collect()))
+    }
+
+    fn delete_many<'a>(&'a self, keys: &'a [Key<'a>]) -> StoreFuture<'a, Batch<bool>> {
+        let mut removed = Removed::default();
+        let mut results: Batch<bool> = keys.iter().map(|_| Ok(false)).collect();
+        self.by_shard(keys.iter().map(|&key| self.hashed(key)), |shard, position, key| {
+            results[position] = Ok(shard.delete(key, || self.now_nanos(), &mut removed));
+        });
+        StoreFuture::ready(Ok(results))
+    }
+
+    fn clear(&self) -> StoreFuture<'_, u64> {
+        let mut cleared = 0;
+        for index in 0..self.shards.len() {
+            let policy = build_policy(&self.options, &self.limits, self.shards.len(), index);
+            let mut shard = self.lock(index);
+            cleared += shard.directory().items();
+            let records = shard.reset(policy, self.options.weigh_by);
+            self.settle(&mut shard);
+            drop(shard);
+            drop(records);
+        }
+        StoreFuture::ready(Ok(cleared))
+    }
+
+    fn sweep(&self) -> StoreFuture<'_, u64> {
+        let now_nanos = self.now_nanos();
+        let mut swept = 0;
+        for index in 0..self.shards.len() {
+            let mut more = true;
+            while more {
+                let mut removed = Removed::default();
+                let mut steps = SWEEP_STEPS;
+                let mut shard = self.lock(index);
+                let before = shard.counters.expired;
+                more = shard.sweep(now_nanos, &mut steps, &mut removed);
+                swept += shard.counters.expired - before;
+                self.settle(&mut shard);
+            }
+        }
+        StoreFuture::ready(Ok(swept))
+    }
+
+    fn stats(&self) -> StoreFuture<'_, StoreStats> {
+        let mut total = Counters {
+            rejected_oversize: self.rejected_oversize.load(Ordering::Relaxed),
+            rejected_capacity: self.rejected_capacity.load(Ordering::Relaxed),
+            ..Counters::default()
+        };
+        for index in 0..self.shards.len() {
+            let shard = self.lock(index);
+            total.entries += shard.directory().items();
+            total.memory_bytes += shard.directory().bytes();
+            total.hits += shard.counters.hits;
+            total.misses += shard.counters.misses;
+            total.evictions += shard.counters.evictions;
+            total.expired += shard.counters.expired;
+            total.rejected_admission += shard.counters.rejected_admission;
+        }
+        StoreFuture::ready(Ok(StoreStats {
+            counters: total,
+            limits: self.limits,
+            policy: self.options.policy_name,
+            store: "memory",
+            shards: self.shards.len(),
+        }))
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+}
+
+impl MemoryStore {
+    /// Visits the keys of a batch shard by shard, each shard's lock taken once, keys of one shard in
+    /// the order of the batch.
+    fn by_shard<'k>(
+        &self,
+        keys: impl ExactSizeIterator<Item = HashedKey<'k>>,
+        mut visit: impl FnMut(&mut Shard, usize, HashedKey<'k>),
+    ) {
+        let mut order: Vec<(usize, usize, HashedKey<'k>)> = keys
+            .enumerate()
+            .map(|(position, key)| (self.shard_of(key.hash), position, key))
+            .collect();
+        if self.shards.len() > 1 {
+            order.sort_unstable_by_key(|&(shard, position, _)| (shard, position));
+        }
+        for group in order.chunk_by(|left, right| left.0 == right.0) {
+            let mut shard = self.lock(group[0].0);
+            for &(_, position, key) in group {
+                visit(&mut shard, position, key);
+            }
+            self.settle(&mut shard);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The eviction contract: what a policy is told, what it answers, and in which order.
+//!
+//! A policy decides *which entry goes*. It is one plain single-threaded structure that lives
+//! inside a [`Directory`](crate::Directory), which in turn lives behind a shard's lock in the
+//! server, or bare in the simulator. Because the directory drives it in both places, the code
+//! that is simulated is the code that is shipped.
+
+/// Dense index of a resident entry within one directory. Recycled once the entry is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(u32);
+
+impl Slot {
+    /// The slot with this index. `u32::MAX` is reserved, so that structures can use it as "none".
+    #[must_use]
+    pub const fn new(index: u32) -> Self {
+        debug_assert!(index != u32::MAX, "u32::MAX is reserved");
+        Self(index)
+    }
+
+    /// The index as stored in compact structures.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    /// The index into a vector of per-entry metadata.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a policy may know about an entry: never its key or value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// The key's [fingerprint](crate::Key::fingerprint): 64 well-mixed bits that are the same in
+    /// every process, so that ghosts and sketches decide alike in the server and the simulator.
+    pub hash: u64,
+    /// 1 where the budget counts items, bytes where it counts bytes. Never 0.
+    pub weight: u32,
+}
+
+/// A policy's answer to "room is needed".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// This resident entry goes; the policy has forgotten it already (but for a ghost).
+    Evict(Slot),
+    /// The newcomer is worth less than everything resident: it is not stored.
+    Reject,
+}
+
+/// Chooses which entry leaves when room is needed.
+///
+/// # What the caller guarantees
+///
+/// - A newcomer is announced exactly once by [`admit`](Self::admit). If that says yes, zero or more
+///   calls of [`evict`](Self::evict) with the same item follow, then [`insert`](Self::insert) with
+///   the same item, unless `evict` rejected it. Nothing else comes in between.
+/// - `evict` is called only while at least one entry is resident.
+/// - [`hit`](Self::hit), [`update`](Self::update) and [`remove`](Self::remove) name a slot that is
+///   resident, that is: inserted, and neither removed nor evicted since.
+/// - Slots are dense: a slot is smaller than the largest number of entries ever resident at once.
+/// - [`update`](Self::update) may raise the resident weight above the capacity; `evict` calls with
+///   the updated item follow until it fits. The updated entry itself may be the victim; it is then
+///   inserted again as a newcomer would be, without an `admit`.
+///
+/// # What the implementer guarantees
+///
+/// - No call allocates once the vectors have grown to the number of entries; every call is O(1),
+///   amortised, but where the algorithm itself is not.
+/// - Metadata and ghosts are bounded by the capacity.
+/// - Nothing depends on a clock, a lock, I/O or global randomness: the same calls give the same
+///   decisions.
+///
+/// # Capacity
+///
+/// The capacity that a policy is built with is in units of [`Item::weight`]. Another limit may bind
+/// first (bytes while weights count items). The policy notices, since `evict` is then called while
+/// `resident + incoming < capacity`; shares of segments are then of what is resident:
+/// `capacity.min(resident + incoming.weight)`.
+pub trait EvictionPolicy: Send {
+    /// A newcomer is at the door: look it up in the ghosts, adapt, and say whether it may come in.
+    /// Called once per newcomer, before any eviction for it.
+    fn admit(&mut self, incoming: &Item) -> bool {
+        let _ = incoming;
+        true
+    }
+
+    /// The newcomer is resident from now on. There is already room for it.
+    fn insert(&mut self, slot: Slot, item: &Item);
+
+    /// A live entry was read.
+    fn hit(&mut self, slot: Slot);
+
+    /// The value of a resident entry was replaced; `item.weight` is the new weight. A policy that
+    /// keeps weights must override this.
+    fn update(&mut self, slot: Slot, item: &Item) {
+        let _ = item;
+        self.hit(slot);
+    }
+
+    /// A resident entry was deleted or has expired: forget it, without a ghost.
+    fn remove(&mut self, slot: Slot);
+
+    /// Chooses a victim, forgets it and names it, or rejects the newcomer.
+    fn evict(&mut self, incoming: &Item) -> Verdict;
+
+    /// The capacity has changed, in units of [`Item::weight`]. Evictions follow by
+    /// [`evict`](Self::evict) as room is needed.
+    fn resize(&mut self, capacity: u64);
+
+    /// Number of resident entries.
+    fn len(&self) -> usize;
+
+    /// Whether nothing is resident.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of memory held now: all vectors by their capacity, ghosts included.
+    fn footprint_bytes(&self) -> usize;
+
+    /// Whether a hit can make the policy let entries go on its own; then the directory calls
+    /// [`shed`](Self::shed) after each hit. Constant over a policy's life.
+    fn sheds_on_hit(&self) -> bool {
+        false
+    }
+
+    /// The next entry that the last hit made the policy let go of (forgotten already), until `None`.
+    fn shed(&mut self) -> Option<Slot> {
+        None
+    }
+
+    /// Internals worth a metric, as `(name, value)`: segment sizes, ghost hits, a window's size.
+    fn gauges(&self, visit: &mut dyn FnMut(&'static str, f64)) {
+        let _ = visit;
+    }
+
+    /// Checks the whole structure.
+    ///
+    /// # Panics
+    ///
+    /// Where an invariant does not hold. For tests and fuzzers: the cost is linear or worse.
+    fn check_invariants(&self);
+}
+
+impl<P: EvictionPolicy + ?Sized> EvictionPolicy for Box<P> {
+    fn admit(&mut self, incoming: &Item) -> bool {
+        (**self).admit(incoming)
+    }
+    fn insert(&mut self, slot: Slot, item: &Item) {
+        (**self).insert(slot, item);
+    }
+    fn hit(&mut self, slot: Slot) {
+        (**self).hit(slot);
+    }
+    fn update(&mut self, slot: Slot, item: &Item) {
+        (**self).update(slot, item);
+    }
+    fn remove(&mut self, slot: Slot) {
+        (**self).remove(slot);
+    }
+    fn evict(&mut self, incoming: &Item) -> Verdict {
+        (**self).evict(incoming)
+    }
+    fn resize(&mut self, capacity: u64) {
+        (**self).resize(capacity);
+    }
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+    fn footprint_bytes(&self) -> usize {
+        (**self).footprint_bytes()
+    }
+    fn sheds_on_hit(&self) -> bool {
+        (**self).sheds_on_hit()
+    }
+    fn shed(&mut self) -> Option<Slot> {
+        (**self).shed()
+    }
+    fn gauges(&self, visit: &mut dyn FnMut(&'static str, f64)) {
+        (**self).gauges(visit);
+    }
+    fn check_invariants(&self) {
+        (**self).check_invariants();
+    }
+}

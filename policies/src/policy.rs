@@ -1,0 +1,75 @@
+//! What a policy says about itself, and how one is built from its options.
+
+use std::fmt;
+
+use engine::EvictionPolicy;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// One option of a policy, for `tiny-cache policies` and the documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptionDoc {
+    /// The key under `[eviction.<policy>]`.
+    pub name: &'static str,
+    /// What may stand there, such as "0.0 to 1.0".
+    pub allowed: &'static str,
+    /// One line on what it does.
+    pub meaning: &'static str,
+}
+
+/// An option with a value that its policy cannot work with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{option} = {found}: allowed is {allowed}")]
+pub struct OptionError {
+    /// The option's name.
+    pub option: &'static str,
+    /// The value as found.
+    pub found: String,
+    /// What is allowed.
+    pub allowed: &'static str,
+}
+
+/// A policy together with its name, its story and its options.
+pub trait Policy: EvictionPolicy + Sized + 'static {
+    /// The name in configuration files: lower case, words joined by hyphens.
+    const NAME: &'static str;
+    /// One line: what leaves first.
+    const SUMMARY: &'static str;
+    /// Where it was published: authors, title, venue, year; "folklore" where nobody knows.
+    const PAPER: &'static str;
+    /// Every option, in the order of [`Self::Options`]'s fields.
+    const OPTIONS: &'static [OptionDoc];
+
+    /// Bytes of metadata per resident entry at the default options, the ghosts' share included.
+    const BYTES_PER_ENTRY: usize;
+
+    /// Typed options; the default is what the authors recommend or what measures better.
+    type Options: Default + Clone + fmt::Debug + DeserializeOwned + Serialize + Send + Sync + 'static;
+
+    /// Checks the options' values, as far as their types do not.
+    fn validate(options: &Self::Options) -> Result<(), OptionError> {
+        let _ = options;
+        Ok(())
+    }
+
+    /// An empty policy for a capacity in units of [`Item::weight`](engine::Item::weight). All
+    /// randomness follows from the seed.
+    fn new(capacity: u64, seed: u64, options: &Self::Options) -> Self;
+}
+
+/// A chosen policy with checked options: builds one structure per shard.
+pub trait PolicyFactory: Send + Sync + fmt::Debug {
+    /// An empty policy; see [`Policy::new`].
+    fn build(&self, capacity: u64, seed: u64) -> Box<dyn EvictionPolicy>;
+
+    /// See [`Policy::BYTES_PER_ENTRY`].
+    fn bytes_per_entry(&self) -> usize;
+
+    /// The options, defaults included, to be shown as part of the effective configuration.
+    fn options(&self) -> &dyn erased_serde::Serialize;
+}
+
+/// The options of a policy that has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoOptions {}

@@ -1,0 +1,88 @@
+//! SIEVE: a FIFO queue with one visited bit per entry and a hand that sweeps from old to new,
+//! clearing bits, and evicts the first entry it finds unvisited. Survivors stay where they are.
+//!
+//! Zhang, Yang, Yue, Vigfusson and Rashmi, "SIEVE is Simpler than LRU: an Efficient Turn-Key
+//! Eviction Algorithm for Web Caches", NSDI 2024. No deviation.
+
+use engine::{EvictionPolicy, Item, Slot, Verdict};
+
+use crate::policy::{NoOptions, OptionDoc, Policy};
+use crate::structures::{SlotLinks, SlotList};
+
+/// Evicts the first unvisited entry that a hand sweeping from old to new comes across.
+#[derive(Default)]
+pub struct Sieve {
+    links: SlotLinks,
+    queue: SlotList,
+    visited: Vec<bool>,
+    /// Where the next sweep starts; `None`: at the oldest entry.
+    hand: Option<Slot>,
+}
+
+impl Sieve {
+    fn unlink(&mut self, slot: Slot) {
+        if self.hand == Some(slot) {
+            self.hand = self.queue.newer(&self.links, slot);
+        }
+        self.queue.remove(&mut self.links, slot);
+    }
+}
+
+impl Policy for Sieve {
+    const NAME: &'static str = "sieve";
+    const SUMMARY: &'static str =
+        "FIFO with a visited bit and a sweeping hand: quick demotion of what is used once";
+    const PAPER: &'static str = "Zhang et al., SIEVE is Simpler than LRU, NSDI 2024";
+    const OPTIONS: &'static [OptionDoc] = &[];
+    const BYTES_PER_ENTRY: usize = 9;
+    type Options = NoOptions;
+
+    fn new(_capacity: u64, _seed: u64, _options: &NoOptions) -> Self {
+        Self::default()
+    }
+}
+
+impl EvictionPolicy for Sieve {
+    fn insert(&mut self, slot: Slot, _item: &Item) {
+        self.queue.push_front(&mut self.links, slot);
+        if slot.index() >= self.visited.len() {
+            self.visited.resize(slot.index() + 1, false);
+        }
+        self.visited[slot.index()] = false;
+    }
+
+    fn hit(&mut self, slot: Slot) {
+        self.visited[slot.index()] = true;
+    }
+
+    fn remove(&mut self, slot: Slot) {
+        self.unlink(slot);
+    }
+
+    fn evict(&mut self, _incoming: &Item) -> Verdict {
+        let oldest = || self.queue.back().expect("evict needs a resident entry");
+        let mut candidate = self.hand.unwrap_or_else(oldest);
+        while std::mem::take(&mut self.visited[candidate.index()]) {
+            candidate = self.queue.newer(&self.links, candidate).unwrap_or_else(oldest);
+        }
+        self.hand = Some(candidate);
+        self.unlink(candidate);
+        Verdict::Evict(candidate)
+    }
+
+    fn resize(&mut self, _capacity: u64) {}
+
+    fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    fn footprint_bytes(&self) -> usize {
+        self.links.footprint_bytes() + self.visited.capacity()
+    }
+
+    fn check_invariants(&self) {
+        self.queue.check_invariants(&self.links);
+        let hand_is_queued = |hand| self.queue.iter_from_back(&self.links).any(|slot| slot == hand);
+        assert!(self.hand.is_none_or(hand_is_queued), "the hand points at a queued entry");
+    }
+}

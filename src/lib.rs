@@ -1,0 +1,4 @@
+//! tiny-cache: a cache server. See docs/architecture.md for the map.
+
+pub mod config;
+pub mod proto;
