@@ -11,6 +11,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(["cache.proto"], ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("cache.descriptor.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .codec_path("crate::transports::grpc::CacheCodec")
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -2,3 +2,6 @@
 
 pub mod config;
 pub mod proto;
+pub mod registry;
+pub mod service;
+pub mod transports;

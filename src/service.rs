@@ -2,10 +2,16 @@
 //! each call comes to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use engine::{Store, StoreError, StoreStats};
+use engine::{CompareAndSet, Entry, Key, Limits, SetIfAbsent, Store, StoreError, StoreStats, Value};
+
+/// The longest key in Unicode code points, the namespace's prefix included.
+pub const MAX_KEY_CHARS: usize = 256;
+
+/// The longest namespace in characters.
+pub const MAX_NAMESPACE_CHARS: usize = 64;
 
 /// Why a call failed, in terms that each transport maps to its own codes.
 #[derive(Debug, thiserror::Error)]
@@ -18,10 +24,304 @@ pub enum ServiceError {
     Store(#[from] StoreError),
 }
 
+/// A checked namespace; the empty one is the shared keyspace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Namespace<'a>(&'a str);
+
+impl<'a> Namespace<'a> {
+    /// Checks a namespace as a caller sent it: blanks around it do not count, nothing at all is the
+    /// shared keyspace; otherwise at most 64 characters, first a letter or digit, then letters,
+    /// digits, `.`, `_` or `-`, all of them ASCII.
+    pub fn parse(raw: &'a str) -> Result<Self, ServiceError> {
+        let name = raw.trim();
+        let (first, rest) = name.as_bytes().split_at(name.len().min(1));
+        let valid = name.len() <= MAX_NAMESPACE_CHARS
+            && first.iter().all(u8::is_ascii_alphanumeric)
+            && rest.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+        if valid {
+            Ok(Self(name))
+        } else {
+            Err(ServiceError::InvalidArgument(format!(
+                "invalid namespace: at most {MAX_NAMESPACE_CHARS} characters, first a letter or digit, \
+                 then letters, digits, '.', '_' or '-'"
+            )))
+        }
+    }
+
+    /// Characters of a key that the namespace takes: the original stores `n:namespace:` in front of
+    /// it, and its limit is ours.
+    const fn prefix_chars(self) -> usize {
+        match self.0.len() {
+            0 => 0,
+            length @ 1..=9 => 1 + 1 + length + 1,
+            length => 2 + 1 + length + 1,
+        }
+    }
+
+    /// The storage key of a caller's key.
+    fn key(self, name: &'a str) -> Result<Key<'a>, ServiceError> {
+        if name.is_empty() {
+            return Err(ServiceError::InvalidArgument("key must not be empty".to_owned()));
+        }
+        let limit = MAX_KEY_CHARS - self.prefix_chars();
+        // A code point is at least a byte, so most keys need not be counted.
+        if name.len() > limit && name.chars().count() > limit {
+            let within = if self.0.is_empty() { "" } else { " within this namespace" };
+            return Err(ServiceError::InvalidArgument(format!(
+                "key too long: at most {limit} characters are allowed{within}"
+            )));
+        }
+        Ok(Key::new(self.0.as_bytes(), name.as_bytes()).expect("256 characters fit the store's limits"))
+    }
+}
+
+/// A ttl as it comes over the wire: seconds, and zero or less for "never expires".
+#[must_use]
+pub fn ttl_from_seconds(seconds: i32) -> Option<Duration> {
+    u64::try_from(seconds).ok().filter(|&seconds| seconds > 0).map(Duration::from_secs)
+}
+
+/// One entry of a batch of writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Item<'a> {
+    /// The caller's key, not yet checked.
+    pub key: &'a str,
+    /// The bytes to store.
+    pub value: &'a [u8],
+    /// See [`ttl_from_seconds`].
+    pub ttl: Option<Duration>,
+}
+
+/// The result for one item of a batch.
+pub type ItemResult<T> = Result<T, ServiceError>;
+
 /// The cache as its transports see it.
 pub struct CacheService {
     store: Arc<dyn Store>,
     started: Instant,
     active_requests: AtomicU64,
+    refused_messages: AtomicU64,
     draining: AtomicBool,
+}
+
+impl CacheService {
+    /// A service over this store, up since now.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            started: Instant::now(),
+            active_requests: AtomicU64::new(0),
+            refused_messages: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// The live value of a key.
+    pub async fn get(&self, namespace: Namespace<'_>, key: &str) -> Result<Option<Value>, ServiceError> {
+        Ok(self.store.get(namespace.key(key)?).await?)
+    }
+
+    /// Stores a value, replacing what was there.
+    pub async fn set(&self, namespace: Namespace<'_>, item: Item<'_>) -> Result<(), ServiceError> {
+        Ok(self.store.set(entry(namespace, &item)?).await?)
+    }
+
+    /// Stores a value where no live one is.
+    pub async fn set_if_absent(
+        &self,
+        namespace: Namespace<'_>,
+        item: Item<'_>,
+    ) -> Result<SetIfAbsent, ServiceError> {
+        Ok(self.store.set_if_absent(entry(namespace, &item)?).await?)
+    }
+
+    /// Replaces a live value that equals `expected`.
+    pub async fn compare_and_set(
+        &self,
+        namespace: Namespace<'_>,
+        expected: &[u8],
+        item: Item<'_>,
+    ) -> Result<CompareAndSet, ServiceError> {
+        Ok(self.store.compare_and_set(expected, entry(namespace, &item)?).await?)
+    }
+
+    /// Removes a key; whether a live value was there.
+    pub async fn delete(&self, namespace: Namespace<'_>, key: &str) -> Result<bool, ServiceError> {
+        Ok(self.store.delete(namespace.key(key)?).await?)
+    }
+
+    /// The live values of many keys, one result per key in order; a bad key fails alone.
+    pub async fn get_many(
+        &self,
+        namespace: Namespace<'_>,
+        keys: &[String],
+    ) -> Result<Vec<ItemResult<Option<Value>>>, ServiceError> {
+        let (valid, results) = split(keys.iter().map(|key| namespace.key(key)));
+        Ok(merge(results, self.store.get_many(&valid).await?))
+    }
+
+    /// Stores many values, one result per item in order; a bad item fails alone.
+    pub async fn set_many<'a>(
+        &self,
+        namespace: Namespace<'a>,
+        items: impl Iterator<Item = Item<'a>>,
+    ) -> Result<Vec<ItemResult<()>>, ServiceError> {
+        let (valid, results) = split(items.map(|item| entry(namespace, &item)));
+        Ok(merge(results, self.store.set_many(&valid).await?))
+    }
+
+    /// Removes many keys, one result per key in order; a bad key fails alone.
+    pub async fn delete_many(
+        &self,
+        namespace: Namespace<'_>,
+        keys: &[String],
+    ) -> Result<Vec<ItemResult<bool>>, ServiceError> {
+        let (valid, results) = split(keys.iter().map(|key| namespace.key(key)));
+        Ok(merge(results, self.store.delete_many(&valid).await?))
+    }
+
+    /// Removes what has expired.
+    pub async fn sweep(&self) -> Result<u64, ServiceError> {
+        Ok(self.store.sweep().await?)
+    }
+
+    /// Removes what has expired, then reads counters and gauges: only live entries count.
+    pub async fn stats(&self) -> Result<StoreStats, ServiceError> {
+        self.store.sweep().await?;
+        self.counters().await
+    }
+
+    /// Counters and gauges as they are, without a sweep.
+    pub async fn counters(&self) -> Result<StoreStats, ServiceError> {
+        let mut stats = self.store.stats().await?;
+        stats.counters.rejected_oversize += self.refused_messages.load(Ordering::Relaxed);
+        Ok(stats)
+    }
+
+    /// Counts a write whose message was too large to be read at all.
+    pub fn count_refused_message(&self) {
+        self.refused_messages.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.store.limits()
+    }
+
+    /// Time since the service was made.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// gRPC requests in flight.
+    #[must_use]
+    pub fn active_requests(&self) -> u64 {
+        self.active_requests.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request as in flight until the guard is dropped.
+    #[must_use]
+    pub fn begin_request(self: &Arc<Self>) -> ActiveRequest {
+        self.active_requests.fetch_add(1, Ordering::Relaxed);
+        ActiveRequest { service: Arc::clone(self) }
+    }
+
+    /// Whether a shutdown has begun.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Says that a shutdown has begun. There is no way back.
+    pub fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A request in flight.
+pub struct ActiveRequest {
+    service: Arc<CacheService>,
+}
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        self.service.active_requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn entry<'a>(namespace: Namespace<'a>, item: &Item<'a>) -> Result<Entry<'a>, ServiceError> {
+    Ok(Entry { key: namespace.key(item.key)?, value: item.value, ttl: item.ttl })
+}
+
+/// Separates the items that the store will be asked about from those that are refused here.
+fn split<T>(items: impl Iterator<Item = Result<T, ServiceError>>) -> (Vec<T>, Vec<Option<ServiceError>>) {
+    let mut valid = Vec::with_capacity(items.size_hint().0);
+    let refused = items
+        .map(|item| match item {
+            Ok(item) => {
+                valid.push(item);
+                None
+            }
+            Err(error) => Some(error),
+        })
+        .collect();
+    (valid, refused)
+}
+
+/// Puts the store's answers between the refusals, back into the order of the request.
+fn merge<T>(refused: Vec<Option<ServiceError>>, answers: engine::Batch<T>) -> Vec<ItemResult<T>> {
+    let mut answers = answers.into_iter();
+    refused
+        .into_iter()
+        .map(|refusal| match refusal {
+            Some(error) => Err(error),
+            None => Ok(answers.next().expect("a store answers every item of a batch")?),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_are_what_the_contract_says() {
+        let longest = "n".repeat(64);
+        for (raw, parsed) in
+            [("", ""), ("  \t ", ""), (" a ", "a"), ("9.b_c-d", "9.b_c-d"), (longest.as_str(), longest.as_str())]
+        {
+            assert_eq!(Namespace::parse(raw).expect(raw), Namespace(parsed));
+        }
+        let too_long = "n".repeat(65);
+        for raw in [".a", "_a", "-", "a b", "a:b", "a/b", "é", "aé", too_long.as_str(), "a\u{0}"] {
+            assert!(Namespace::parse(raw).is_err(), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn keys_are_measured_in_code_points_with_the_namespaces_prefix() {
+        let fits = |namespace: &str, key: &str| Namespace::parse(namespace).expect(namespace).key(key).is_ok();
+        assert!(!fits("", ""));
+        assert!(fits("", &"k".repeat(256)));
+        assert!(!fits("", &"k".repeat(257)));
+        assert!(fits("", &"\u{1F600}".repeat(256)));
+        assert!(!fits("", &"\u{1F600}".repeat(257)));
+        // "1:a:" takes four characters, "10:aaaaaaaaaa:" fourteen.
+        assert!(fits("a", &"k".repeat(252)));
+        assert!(!fits("a", &"k".repeat(253)));
+        assert!(fits("aaaaaaaaaa", &"é".repeat(242)));
+        assert!(!fits("aaaaaaaaaa", &"é".repeat(243)));
+    }
+
+    #[test]
+    fn zero_and_negative_ttls_never_expire() {
+        assert_eq!(ttl_from_seconds(0), None);
+        assert_eq!(ttl_from_seconds(-1), None);
+        assert_eq!(ttl_from_seconds(i32::MIN), None);
+        assert_eq!(ttl_from_seconds(1), Some(Duration::from_secs(1)));
+        assert_eq!(ttl_from_seconds(i32::MAX), Some(Duration::from_secs(2_147_483_647)));
+    }
 }

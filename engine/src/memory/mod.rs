@@ -261,14 +261,17 @@ impl MemoryStore {
             let mut removed = Removed::default();
             let mut shard = self.lock(index);
             self.top_up(&mut shard, charge, std::mem::replace(&mut credit, Budget { items: 0, bytes: 0 }));
-            let result = operation(&mut shard, write, &mut removed);
-            self.settle(&mut shard);
-            drop(shard);
-            drop(removed);
-            let (shortage, record) = match result {
-                Ok(done) => return Ok(done),
+            let (shortage, record) = match operation(&mut shard, write, &mut removed) {
+                Ok(done) => {
+                    self.settle(&mut shard);
+                    drop(shard);
+                    return Ok(done);
+                }
+                // What the shard was lent so far stays there for the next attempt.
                 Err(undone) => undone,
             };
+            drop(shard);
+            drop(removed);
             if self.shards.len() == 1 {
                 return Err(self.exhausted(charge));
             }

@@ -1,0 +1,189 @@
+//! What every gRPC call gets around its handler: a request id, a deadline, a place in the count of
+//! requests in flight, and a wall against panics.
+//!
+//! This is on the path of every request, so it is one future by hand: no layer allocates, and a
+//! timer is made only for a call that has a deadline and did not finish at once.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Request, Response};
+use tokio::time::Sleep;
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use crate::service::{ActiveRequest, CacheService};
+use crate::transports::request_id::{REQUEST_ID, request_id};
+
+/// The id of the request in hand, as an extension of it.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// The id that [`Call`] has put there.
+    pub(super) fn of(extensions: &http::Extensions) -> Self {
+        extensions.get::<Self>().cloned().unwrap_or_else(|| Self(HeaderValue::from_static("unknown")))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.to_str().unwrap_or("unknown"))
+    }
+}
+
+type Handler = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+/// A call in flight.
+pub(super) struct Call {
+    handler: Handler,
+    id: RequestId,
+    /// Whether a message that is too large was a write refused.
+    is_write: bool,
+    timeout: Option<Duration>,
+    timer: Option<Pin<Box<Sleep>>>,
+    service: Arc<CacheService>,
+    _active: ActiveRequest,
+}
+
+impl Call {
+    /// Reads the metadata that concerns every call, then lets `handle` make the handler's future.
+    pub(super) fn start<B>(
+        service: &Arc<CacheService>,
+        mut request: Request<B>,
+        handle: impl FnOnce(Request<B>) -> Handler,
+    ) -> Self {
+        let id = RequestId(request_id(request.headers()));
+        let timeout = timeout(request.headers());
+        let is_write = request.uri().path().contains("Set");
+        tracing::debug!(request_id = %id, method = request.uri().path(), "gRPC request");
+        request.extensions_mut().insert(id.clone());
+        Self {
+            id,
+            is_write,
+            timeout,
+            timer: None,
+            service: Arc::clone(service),
+            _active: service.begin_request(),
+            handler: handle(request),
+        }
+    }
+
+    fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        if self.timeout == Some(Duration::ZERO) {
+            return Poll::Ready(Status::deadline_exceeded("deadline exceeded").into_http());
+        }
+        // The handler is not polled again after a panic, so nobody sees its broken state.
+        match catch_unwind(AssertUnwindSafe(|| self.handler.as_mut().poll(cx))) {
+            Ok(Poll::Ready(Ok(response))) => return Poll::Ready(self.told_as_ours(response)),
+            Ok(Poll::Pending) => {}
+            Err(panic) => {
+                let cause = panic_text(&*panic);
+                tracing::error!(request_id = %self.id, panic = cause, "a request's handler panicked");
+                let text = format!("internal error, request_id={}", self.id);
+                return Poll::Ready(Status::internal(text).into_http());
+            }
+        }
+        let Some(timeout) = self.timeout else {
+            return Poll::Pending;
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        timer.as_mut().poll(cx).map(|()| Status::deadline_exceeded("deadline exceeded").into_http())
+    }
+
+    /// A message over the size limit is `OUT_OF_RANGE` in tonic and `RESOURCE_EXHAUSTED` everywhere
+    /// else; nothing of ours answers `OUT_OF_RANGE`.
+    fn told_as_ours(&self, response: Response<Body>) -> Response<Body> {
+        let too_large = response
+            .headers()
+            .get(Status::GRPC_STATUS)
+            .is_some_and(|code| code.as_bytes() == b"11");
+        if !too_large {
+            return response;
+        }
+        if self.is_write {
+            self.service.count_refused_message();
+        }
+        let status = Status::from_header_map(response.headers());
+        let detail = status.as_ref().map_or("", Status::message);
+        let limit = self.service.limits().max_value_bytes;
+        Status::new(
+            Code::ResourceExhausted,
+            format!("message too large: {detail}; a value may have {limit} bytes"),
+        )
+        .into_http()
+    }
+}
+
+impl Future for Call {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Poll::Ready(mut response) = self.poll_handler(cx) else {
+            return Poll::Pending;
+        };
+        response.headers_mut().insert(REQUEST_ID, self.id.0.clone());
+        Poll::Ready(Ok(response))
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&'static str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("not a text")
+}
+
+/// The caller's deadline: at most eight digits and a unit, as the gRPC protocol over HTTP/2 says.
+/// What is not of that form is as good as none.
+fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    let raw = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = raw.split_at_checked(raw.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let amount: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(amount * 3600),
+        "M" => Duration::from_secs(amount * 60),
+        "S" => Duration::from_secs(amount),
+        "m" => Duration::from_millis(amount),
+        "u" => Duration::from_micros(amount),
+        "n" => Duration::from_nanos(amount),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_the_protocol_says() {
+        for (raw, expected) in [
+            ("1H", Some(Duration::from_secs(3600))),
+            ("2M", Some(Duration::from_secs(120))),
+            ("3S", Some(Duration::from_secs(3))),
+            ("4m", Some(Duration::from_millis(4))),
+            ("5u", Some(Duration::from_micros(5))),
+            ("99999999n", Some(Duration::from_nanos(99_999_999))),
+            ("0n", Some(Duration::ZERO)),
+            ("", None),
+            ("n", None),
+            ("5", None),
+            ("5s", None),
+            ("-5S", None),
+            ("+5S", None),
+            ("100000000S", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-timeout", HeaderValue::from_static(raw));
+            assert_eq!(timeout(&headers), expected, "{raw}");
+        }
+        assert_eq!(timeout(&HeaderMap::new()), None);
+    }
+}

@@ -1,0 +1,123 @@
+//! The gRPC transport's services: the cache, health and reflection, dispatched by path.
+
+mod cache;
+mod call;
+mod codec;
+mod health;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::sync::watch;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
+use tonic::server::NamedService;
+use tonic_health::pb::health_server::HealthServer;
+use tower::Service;
+use tower::util::BoxCloneSyncService;
+
+use crate::config::GrpcConfig;
+use crate::proto;
+use crate::proto::cache_service_server::CacheServiceServer;
+use crate::service::CacheService;
+
+use cache::CacheRpc;
+use call::Call;
+use health::HealthRpc;
+
+pub use codec::{CacheCodec, CacheDecoder};
+
+/// The largest message that a gRPC frame's 32-bit length can express.
+pub const MAX_MESSAGE_BYTES: usize = u32::MAX as usize;
+
+type SideService = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+
+/// Everything that is served over gRPC, as one HTTP service. Cloned per connection.
+#[derive(Clone)]
+pub struct GrpcService {
+    service: Arc<CacheService>,
+    cache: CacheServiceServer<CacheRpc>,
+    /// Health and reflection: path prefix and service, few and rarely called.
+    others: Arc<[(&'static str, SideService)]>,
+}
+
+impl GrpcService {
+    /// The services. `draining` turns true when a shutdown begins.
+    ///
+    /// # Panics
+    ///
+    /// If the embedded descriptor sets are no descriptor sets.
+    #[must_use]
+    pub fn new(service: Arc<CacheService>, config: &GrpcConfig, draining: watch::Receiver<bool>) -> Self {
+        let cache = CacheServiceServer::new(CacheRpc::new(Arc::clone(&service)))
+            .max_decoding_message_size(config.max_message_bytes)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd);
+        let mut others = vec![side(HealthServer::new(HealthRpc::new(draining)))];
+        if config.reflection {
+            let descriptors = || {
+                tonic_reflection::server::Builder::configure()
+                    .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
+                    .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            };
+            let valid = "the embedded descriptor sets are valid";
+            others.push(side(descriptors().build_v1().expect(valid)));
+            others.push(side(descriptors().build_v1alpha().expect(valid)));
+        }
+        Self { service, cache, others: others.into() }
+    }
+}
+
+fn side<S>(service: S) -> (&'static str, SideService)
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S: NamedService + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
+    (S::NAME, BoxCloneSyncService::new(service))
+}
+
+/// The service part of a path like `/cache.CacheService/Get`.
+fn service_name(path: &str) -> &str {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    path.split_once('/').map_or(path, |(service, _)| service)
+}
+
+impl Service<Request<Incoming>> for GrpcService {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = CallFuture;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> CallFuture {
+        let Self { service, cache, others } = self;
+        CallFuture(Call::start(service, request, |request| {
+            let name = service_name(request.uri().path());
+            if name == CacheServiceServer::<CacheRpc>::NAME {
+                return cache.call(request);
+            }
+            match others.iter().find(|(other, _)| *other == name) {
+                Some((_, other)) => Box::pin(other.clone().call(request)),
+                None => Box::pin(async { Ok(Status::unimplemented("unknown service").into_http()) }),
+            }
+        }))
+    }
+}
+
+/// A call in flight.
+pub struct CallFuture(Call);
+
+impl Future for CallFuture {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        std::pin::Pin::new(&mut self.0).poll(cx)
+    }
+}
