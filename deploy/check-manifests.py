@@ -1,0 +1,108 @@
+"""Checks what the Kubernetes schemas cannot see: relations between fields of the manifests."""
+
+import re
+import sys
+import tomllib
+
+import yaml
+
+UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+
+problems = []
+
+
+def quantity(text, units):
+    number, unit = re.fullmatch(r"([0-9.]+)\s*([A-Za-z]*)", str(text)).groups()
+    return float(number) * units[unit]
+
+
+def expect(condition, problem):
+    if not condition:
+        problems.append(problem)
+
+
+def check_container(where, pod, container):
+    context = {**pod.get("securityContext", {}), **container.get("securityContext", {})}
+    expect(context.get("runAsNonRoot") is True, f"{where}: runAsNonRoot is not set")
+    expect(context.get("allowPrivilegeEscalation") is False, f"{where}: allowPrivilegeEscalation is not off")
+    expect(context.get("readOnlyRootFilesystem") is True, f"{where}: readOnlyRootFilesystem is not set")
+    expect(context.get("capabilities", {}).get("drop") == ["ALL"], f"{where}: capabilities are not dropped")
+    expect(
+        context.get("seccompProfile", {}).get("type") == "RuntimeDefault", f"{where}: seccomp is not RuntimeDefault"
+    )
+
+    ports = container.get("ports", [])
+    known = {port["name"] for port in ports} | {port["containerPort"] for port in ports}
+    for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
+        for action in ("httpGet", "grpc", "tcpSocket"):
+            port = container.get(kind, {}).get(action, {}).get("port")
+            expect(port is None or port in known, f"{where}: {kind} asks port {port}, which is not declared")
+
+    volumes = {volume["name"] for volume in pod.get("volumes", [])}
+    for mount in container.get("volumeMounts", []):
+        expect(mount["name"] in volumes, f"{where}: volume {mount['name']} does not exist")
+
+
+def check_cache(where, pod, container, configs):
+    mounts = {mount["name"]: mount["mountPath"] for mount in container.get("volumeMounts", [])}
+    names = [volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume]
+    expect(len(names) == 1 and names[0] in configs, f"{where}: ConfigMap {names} does not exist")
+    if problems:
+        return
+    config = tomllib.loads(configs[names[0]]["tiny-cache.toml"])
+
+    limit = quantity(container["resources"]["limits"]["memory"], UNITS)
+    max_memory = quantity(config["store"]["max_memory"], UNITS)
+    expect(limit >= 1.2 * max_memory, f"{where}: the memory limit leaves no room above max_memory")
+    grace = quantity(config["server"]["shutdown_grace"], SECONDS)
+    expect(pod["terminationGracePeriodSeconds"] > grace, f"{where}: killed before shutdown_grace is over")
+
+    declared = {port["containerPort"] for port in container["ports"]}
+    for transport in config["transport"]:
+        listen = transport["listen"]
+        if listen.startswith("unix:"):
+            directory = listen.removeprefix("unix:").rpartition("/")[0]
+            expect(directory in mounts.values(), f"{where}: no volume at {directory} for the socket")
+        else:
+            port = int(listen.rpartition(":")[2])
+            expect(port in declared, f"{where}: listens on {port}, which is not declared")
+
+
+def main(paths):
+    for path in paths:
+        with open(path, encoding="utf-8") as file:
+            documents = [document for document in yaml.safe_load_all(file) if document]
+        configs = {item["metadata"]["name"]: item["data"] for item in documents if item["kind"] == "ConfigMap"}
+        deployments = [item for item in documents if item["kind"] == "Deployment"]
+        for deployment in deployments:
+            template = deployment["spec"]["template"]
+            labels, pod = template["metadata"]["labels"], template["spec"]
+            selected = deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
+            expect(selected, f"{path}: the Deployment does not select its own pods")
+            for container in pod.get("initContainers", []) + pod["containers"]:
+                where = f"{path}: {container['name']}"
+                check_container(where, pod, container)
+                if container["image"].startswith("tiny-cache:"):
+                    check_cache(where, pod, container, configs)
+        for service in (item for item in documents if item["kind"] == "Service"):
+            pods = [deployment["spec"]["template"] for deployment in deployments]
+            wanted = service["spec"]["selector"].items()
+            chosen = [pod for pod in pods if wanted <= pod["metadata"]["labels"].items()]
+            expect(chosen, f"{path}: the Service selects nothing")
+            named = {
+                port["name"]
+                for pod in chosen
+                for container in pod["spec"]["containers"]
+                for port in container.get("ports", [])
+            }
+            for port in service["spec"]["ports"]:
+                expect(port["targetPort"] in named, f"{path}: the Service's port {port['name']} leads nowhere")
+
+    for problem in problems:
+        print(problem)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
