@@ -2,3 +2,6 @@
 
 pub mod config;
 pub mod proto;
+pub mod service;
+pub mod telemetry;
+pub mod transports;
