@@ -69,11 +69,11 @@ pub fn init(config: &TelemetryConfig) -> Result<LogControl, LogError> {
     Ok(control)
 }
 
-fn subscriber<W>(
+pub(super) fn subscriber<W>(
     config: &TelemetryConfig,
     colour: bool,
     writer: W,
-) -> (impl Subscriber + Send + Sync, LogControl)
+) -> (impl Subscriber + Send + Sync + use<W>, LogControl)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -103,44 +103,16 @@ fn colour(terminal: bool, no_color: Option<&OsStr>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
-    use std::sync::{Arc, Mutex};
-
-    use serde_json::Value;
     use tracing::subscriber::with_default;
     use tracing::{debug, error_span, field, info, warn};
 
+    use crate::telemetry::capture::Captured;
+
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Captured(Arc<Mutex<Vec<u8>>>);
-
-    impl Captured {
-        fn text(&self) -> String {
-            String::from_utf8(self.0.lock().expect("no panic").clone()).expect("text")
-        }
-
-        fn json_lines(&self) -> Vec<Value> {
-            self.text().lines().map(|line| serde_json::from_str(line).expect(line)).collect()
-        }
-    }
-
-    impl Write for Captured {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("no panic").extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     fn captured(log_level: LogLevel, log_format: LogFormat, log: impl FnOnce(&LogControl)) -> Captured {
         let captured = Captured::default();
-        let writer = captured.clone();
-        let config = TelemetryConfig { log_level, log_format };
-        let (subscriber, control) = subscriber(&config, false, move || writer.clone());
+        let (subscriber, control) = captured.subscriber(log_level, log_format);
         with_default(subscriber, || log(&control));
         captured
     }

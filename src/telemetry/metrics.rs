@@ -11,6 +11,9 @@
 //! that one; neither the store nor a lock of its is touched while rendering. A reader that comes by
 //! itself (a push exporter) sees the snapshot published last.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
