@@ -1,5 +1,6 @@
-//! How clients come in: one folder per transport, above a listener that they share.
+//! How clients reach the cache: one component per protocol, and what they share.
 
 pub mod grpc;
+pub mod http;
 pub mod request_id;
 pub mod stats;

@@ -1,0 +1,225 @@
+//! Log lines to standard error, as text for people or as JSON for machines.
+//!
+//! The configured level is that of tiny-cache's own lines. Of its dependencies only warnings and
+//! errors are shown, since their lines are about their insides; at `debug` they are shown in full.
+
+use std::env;
+use std::ffi::OsStr;
+use std::io::{IsTerminal, stderr};
+use std::panic;
+
+use tracing::error;
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::Subscriber;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{Layer, Registry};
+
+use crate::config::{LogFormat, LogLevel, TelemetryConfig};
+
+use super::json_lines::JsonLines;
+
+/// The target of lines about what ends the process, and of panics. They are logged as errors, there
+/// being no higher level, and are the only ones shown at [`LogLevel::Critical`].
+pub const FATAL: &str = "tiny_cache::fatal";
+
+/// What the names of our own targets start with.
+const OWN: &str = "tiny_cache";
+
+/// Why logging could not be set up or changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// Something else in this process takes the log lines.
+    #[error("logging is already set up in this process")]
+    AlreadySetUp(#[from] TryInitError),
+    /// The level cannot be changed any more.
+    #[error("the log level cannot be changed")]
+    Level(#[from] reload::Error),
+}
+
+/// Changes the log level while the server runs.
+#[derive(Clone, Debug)]
+pub struct LogControl {
+    filter: reload::Handle<Targets, Registry>,
+}
+
+impl LogControl {
+    /// From now on, log as much as this.
+    pub fn set_level(&self, level: LogLevel) -> Result<(), LogError> {
+        Ok(self.filter.reload(filter(level))?)
+    }
+}
+
+/// Sends the log lines of this process to standard error; panics become log lines as well.
+///
+/// Text is coloured on a terminal only, and not where `NO_COLOR` is set.
+pub fn init(config: &TelemetryConfig) -> Result<LogControl, LogError> {
+    let colour = colour(stderr().is_terminal(), env::var_os("NO_COLOR").as_deref());
+    let (subscriber, control) = subscriber(config, colour, stderr);
+    subscriber.try_init()?;
+    panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        let message = panic.payload_as_str().unwrap_or("no message");
+        error!(target: FATAL, location, "panic: {message}");
+    }));
+    Ok(control)
+}
+
+pub(super) fn subscriber<W>(
+    config: &TelemetryConfig,
+    colour: bool,
+    writer: W,
+) -> (impl Subscriber + Send + Sync + use<W>, LogControl)
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let (filter, handle) = reload::Layer::new(filter(config.log_level));
+    let lines = match config.log_format {
+        LogFormat::Text => tracing_subscriber::fmt::layer().with_ansi(colour).with_writer(writer).boxed(),
+        LogFormat::Json => JsonLines::new(writer).boxed(),
+    };
+    (Registry::default().with(filter).with(lines), LogControl { filter: handle })
+}
+
+fn filter(level: LogLevel) -> Targets {
+    let (own, others) = match level {
+        LogLevel::Critical => (LevelFilter::OFF, LevelFilter::OFF),
+        LogLevel::Error => (LevelFilter::ERROR, LevelFilter::ERROR),
+        LogLevel::Warning => (LevelFilter::WARN, LevelFilter::WARN),
+        LogLevel::Info => (LevelFilter::INFO, LevelFilter::WARN),
+        LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::DEBUG),
+    };
+    Targets::new().with_default(others).with_target(OWN, own).with_target(FATAL, own.max(LevelFilter::ERROR))
+}
+
+/// <https://no-color.org>: set and not empty means no colour.
+fn colour(terminal: bool, no_color: Option<&OsStr>) -> bool {
+    terminal && no_color.is_none_or(OsStr::is_empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::subscriber::with_default;
+    use tracing::{debug, error_span, field, info, warn};
+
+    use crate::telemetry::capture::Captured;
+
+    use super::*;
+
+    fn captured(log_level: LogLevel, log_format: LogFormat, log: impl FnOnce(&LogControl)) -> Captured {
+        let captured = Captured::default();
+        let (subscriber, control) = captured.subscriber(log_level, log_format);
+        with_default(subscriber, || log(&control));
+        captured
+    }
+
+    /// Which of a fixed set of lines are shown at a level.
+    fn shown_at(level: LogLevel) -> String {
+        let lines = captured(level, LogFormat::Json, |_| {
+            error!(target: FATAL, "F");
+            error!(target: "tiny_cache::server", "E");
+            warn!(target: "tiny_cache::server", "W");
+            info!(target: "tiny_cache::server", "I");
+            debug!(target: "tiny_cache::server", "D");
+            error!(target: "h2::codec", "e");
+            warn!(target: "hyper::proto", "w");
+            info!(target: "rustls", "i");
+            debug!(target: "tonic::transport", "d");
+        });
+        lines.json_lines().iter().map(|line| line["message"].as_str().expect("text").to_owned()).collect()
+    }
+
+    #[test]
+    fn levels_show_our_lines_and_of_dependencies_what_matters() {
+        assert_eq!(shown_at(LogLevel::Critical), "F");
+        assert_eq!(shown_at(LogLevel::Error), "FEe");
+        assert_eq!(shown_at(LogLevel::Warning), "FEWew");
+        assert_eq!(shown_at(LogLevel::Info), "FEWIew");
+        assert_eq!(shown_at(LogLevel::Debug), "FEWIDewid");
+    }
+
+    #[test]
+    fn the_level_changes_at_run_time() {
+        let lines = captured(LogLevel::Error, LogFormat::Json, |control| {
+            let log = |text| info!("{text}");
+            log("before");
+            control.set_level(LogLevel::Info).expect("the subscriber lives");
+            log("after");
+        });
+        let lines = lines.json_lines();
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0]["message"], "after");
+    }
+
+    #[test]
+    fn a_json_line_is_one_flat_object_with_the_spans_fields() {
+        let lines = captured(LogLevel::Info, LogFormat::Json, |_| {
+            let span = error_span!("request", request_id = "abc", kind = "outer", late = field::Empty);
+            let _outer = span.enter();
+            span.record("late", 7);
+            let _inner = error_span!("step", kind = "inner", target = "field", message = "span's").entered();
+            info!(count = 3_u64, ratio = f64::INFINITY, ok = true, "two\nlines \"{}\"", "quoted");
+        });
+        let text = lines.text();
+        assert_eq!(text.matches('\n').count(), 1, "{text}");
+        let names = ["{\"timestamp\":", ",\"level\":", ",\"target\":", ",\"message\":"];
+        let places: Vec<_> = names.iter().map(|name| text.find(name).expect(name)).collect();
+        assert!(places[0] == 0 && places.is_sorted(), "{text}");
+
+        let mut line = lines.json_lines().remove(0);
+        let timestamp = line["timestamp"].take();
+        let timestamp = timestamp.as_str().expect("text");
+        let shape: String = timestamp.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+        assert_eq!(shape, "0000-00-00T00:00:00.000000Z");
+        let expected = serde_json::json!({
+            "timestamp": null,
+            "level": "INFO",
+            "target": module_path!(),
+            "message": "two\nlines \"quoted\"",
+            "request_id": "abc",
+            "kind": "inner",
+            "late": 7,
+            "target_": "field",
+            "message_": "span's",
+            "count": 3,
+            "ratio": "inf",
+            "ok": true,
+        });
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn an_error_is_logged_with_its_causes() {
+        let lines = captured(LogLevel::Info, LogFormat::Json, |_| {
+            let error = engine::StoreError::Unavailable("connection refused".into());
+            warn!(error = &error as &dyn std::error::Error, "no answer");
+        });
+        assert_eq!(lines.json_lines()[0]["error"], "store unavailable: connection refused");
+    }
+
+    #[test]
+    fn a_text_line_carries_the_request_id() {
+        let lines = captured(LogLevel::Info, LogFormat::Text, |_| {
+            let _span = error_span!("request", request_id = "abc").entered();
+            info!("served");
+        });
+        let text = lines.text();
+        assert!(
+            text.contains("INFO") && text.contains("request_id=\"abc\"") && text.contains("served"),
+            "{text}"
+        );
+        assert!(!text.contains('\u{1b}'), "{text}");
+    }
+
+    #[test]
+    fn colour_is_for_terminals_that_want_it() {
+        assert!(colour(true, None));
+        assert!(colour(true, Some(OsStr::new(""))));
+        assert!(!colour(true, Some(OsStr::new("1"))));
+        assert!(!colour(false, None));
+    }
+}

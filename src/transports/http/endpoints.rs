@@ -1,0 +1,102 @@
+//! One handler per endpoint.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use engine::StoreStats;
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+use crate::service::{CacheService, ServiceError};
+use crate::telemetry::metrics::{CONTENT_TYPE, Metrics, Snapshot};
+use crate::transports::stats::cache_stats;
+
+use super::answers::{Failure, Health, Index, Live, Stats, unix_seconds};
+
+/// A store that has not answered by then counts as one that does not: probes must not pile up.
+const STORE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What the handlers work on.
+pub(super) struct Endpoints {
+    pub(super) service: Arc<CacheService>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) grpc_port: Option<u16>,
+}
+
+type Shared = State<Arc<Endpoints>>;
+
+pub(super) async fn index(State(shared): Shared) -> Json<Index> {
+    Json(Index::new(shared.grpc_port))
+}
+
+pub(super) async fn health(State(shared): Shared) -> Result<Json<Health>, Failure> {
+    let service = &shared.service;
+    let stats = in_time(service.counters()).await?;
+    Ok(Json(Health {
+        status: "healthy",
+        uptime_seconds: service.uptime().as_secs_f64(),
+        cache_size: stats.counters.entries,
+        cache_hits: stats.counters.hits,
+        cache_misses: stats.counters.misses,
+        active_requests: service.active_requests(),
+        timestamp: unix_seconds(),
+    }))
+}
+
+pub(super) async fn ready(state: Shared) -> Result<Json<Health>, Failure> {
+    if state.service.is_draining() {
+        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "shutting down"));
+    }
+    health(state).await
+}
+
+pub(super) async fn live(State(shared): Shared) -> Json<Live> {
+    Json(Live {
+        status: "alive",
+        uptime_seconds: shared.service.uptime().as_secs_f64(),
+        timestamp: unix_seconds(),
+    })
+}
+
+pub(super) async fn metrics(State(shared): Shared) -> Result<Response, Failure> {
+    let service = &shared.service;
+    let store = in_time(service.counters()).await?;
+    let snapshot = Snapshot { store, active_requests: service.active_requests(), uptime: service.uptime() };
+    match shared.metrics.render(snapshot) {
+        Ok(text) => Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()),
+        Err(error) => {
+            error!(error = &error as &dyn std::error::Error, "the metrics could not be rendered");
+            Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be rendered"))
+        }
+    }
+}
+
+pub(super) async fn stats(State(shared): Shared) -> Result<Json<Stats>, Failure> {
+    let service = &shared.service;
+    let stats = in_time(service.stats()).await?;
+    Ok(Json(Stats::new(cache_stats(&stats), service.uptime(), service.active_requests())))
+}
+
+pub(super) async fn not_found() -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, "not found")
+}
+
+pub(super) async fn method_not_allowed() -> Failure {
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
+}
+
+/// What the store says, if it says it in time. The cause of a failure goes to the log only.
+async fn in_time(
+    answer: impl Future<Output = Result<StoreStats, ServiceError>>,
+) -> Result<StoreStats, Failure> {
+    match timeout(STORE_TIMEOUT, answer).await {
+        Ok(Ok(stats)) => return Ok(stats),
+        Ok(Err(error)) => warn!(error = &error as &dyn std::error::Error, "the store does not answer"),
+        Err(_) => warn!(timeout = ?STORE_TIMEOUT, "the store does not answer in time"),
+    }
+    Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer"))
+}

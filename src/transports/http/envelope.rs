@@ -1,0 +1,46 @@
+//! What every exchange has in common: a request id, a span that carries it into the log, and an
+//! answer even where a handler panics.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use tracing::{Instrument, debug, error, error_span};
+
+use crate::transports::request_id::{REQUEST_ID, request_id};
+
+use super::answers::Failure;
+
+/// Runs a request within its span and puts its id on the answer.
+pub(super) async fn wrap(request: Request, next: Next) -> Response {
+    let id = request_id(request.headers());
+    // Of the highest level, so that the id is on every line that is logged at all.
+    let span = error_span!(
+        "http_request",
+        request_id = id.to_str().unwrap_or_default(),
+        method = %request.method(),
+        path = request.uri().path(),
+    );
+    let mut response = answer(request, next).instrument(span).await;
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// A panic is the end of one request only: handlers share nothing that it could leave half done.
+async fn answer(request: Request, next: Next) -> Response {
+    let response = AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|panic| {
+        error!(panic = message_of(&*panic), "a request handler panicked");
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into_response()
+    });
+    debug!(status = response.status().as_u16(), "answered");
+    response
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}

@@ -1,0 +1,43 @@
+//! The HTTP endpoints for people, probes and Prometheus.
+//!
+//! [`router`] is all there is: a service to put behind a listener. Every answer is JSON but that of
+//! `/metrics`; every one, also to a wrong path or after a panic, carries `x-request-id`.
+
+mod answers;
+mod endpoints;
+mod envelope;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware;
+use axum::routing::get;
+
+use crate::service::CacheService;
+use crate::telemetry::metrics::Metrics;
+
+use endpoints::Endpoints;
+
+/// The endpoints over this service. `grpc_port` is what `GET /` tells; `None` where gRPC has no port.
+///
+/// - `GET /` — what this is and where to look.
+/// - `GET /health` — 200 while the store answers, else 503.
+/// - `GET /ready` — the same, and 503 from the moment a shutdown begins.
+/// - `GET /live` — 200 as long as the process answers at all.
+/// - `GET /metrics` — the Prometheus text format.
+/// - `GET /stats` — every figure of the API's `CacheStats` by its name there.
+pub fn router(service: Arc<CacheService>, metrics: Arc<Metrics>, grpc_port: Option<u16>) -> Router {
+    Router::new()
+        .route("/", get(endpoints::index))
+        .route("/health", get(endpoints::health))
+        .route("/ready", get(endpoints::ready))
+        .route("/live", get(endpoints::live))
+        .route("/metrics", get(endpoints::metrics))
+        .route("/stats", get(endpoints::stats))
+        .fallback(endpoints::not_found)
+        .method_not_allowed_fallback(endpoints::method_not_allowed)
+        .layer(middleware::from_fn(envelope::wrap))
+        .with_state(Arc::new(Endpoints { service, metrics, grpc_port }))
+}

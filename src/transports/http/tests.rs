@@ -1,0 +1,392 @@
+//! The endpoints from outside: paths, codes, headers, the bodies' fields and their order.
+
+use std::error::Error;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use engine::{
+    CompareAndSet, Counters, Entry, Key, Limits, SetIfAbsent, Store, StoreError, StoreFuture, StoreStats,
+    Value,
+};
+use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use serde_json::Value as Json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tower::ServiceExt;
+use tracing::instrument::WithSubscriber;
+
+use crate::config::{LogFormat, LogLevel};
+use crate::telemetry::capture::Captured;
+
+use super::*;
+
+const PATHS: [&str; 6] = ["/", "/health", "/ready", "/live", "/metrics", "/stats"];
+/// Those that ask the store.
+const STORE_PATHS: [&str; 4] = ["/health", "/ready", "/metrics", "/stats"];
+
+/// How a [`TestStore`] takes the question for its statistics.
+#[derive(Clone, Copy)]
+enum Mood {
+    Answers,
+    Fails,
+    Hangs,
+    Panics,
+}
+
+/// Knows only its statistics; each sweep removes one of its ten entries.
+struct TestStore {
+    mood: Mood,
+    swept: AtomicU64,
+}
+
+const LIMITS: Limits = Limits { max_items: Some(100), max_memory_bytes: 104_857_600, max_value_bytes: 2048 };
+
+impl Store for TestStore {
+    fn get<'a>(&'a self, _: Key<'a>) -> StoreFuture<'a, Option<Value>> {
+        unreachable!("no endpoint reads an entry")
+    }
+
+    fn set<'a>(&'a self, _: Entry<'a>) -> StoreFuture<'a, ()> {
+        unreachable!("no endpoint writes an entry")
+    }
+
+    fn set_if_absent<'a>(&'a self, _: Entry<'a>) -> StoreFuture<'a, SetIfAbsent> {
+        unreachable!("no endpoint writes an entry")
+    }
+
+    fn compare_and_set<'a>(&'a self, _: &'a [u8], _: Entry<'a>) -> StoreFuture<'a, CompareAndSet> {
+        unreachable!("no endpoint writes an entry")
+    }
+
+    fn delete<'a>(&'a self, _: Key<'a>) -> StoreFuture<'a, bool> {
+        unreachable!("no endpoint removes an entry")
+    }
+
+    fn clear(&self) -> StoreFuture<'_, u64> {
+        unreachable!("no endpoint clears the store")
+    }
+
+    fn sweep(&self) -> StoreFuture<'_, u64> {
+        self.swept.fetch_add(1, Ordering::Relaxed);
+        StoreFuture::ready(Ok(1))
+    }
+
+    fn stats(&self) -> StoreFuture<'_, StoreStats> {
+        match self.mood {
+            Mood::Answers => {}
+            Mood::Fails => return StoreFuture::ready(Err(StoreError::Unavailable("secret cause".into()))),
+            Mood::Hangs => return StoreFuture::pending(std::future::pending()),
+            Mood::Panics => panic!("the store lost its mind"),
+        }
+        let expired = self.swept.load(Ordering::Relaxed);
+        let counters = Counters {
+            entries: 10 - expired,
+            memory_bytes: 1_234_567,
+            hits: 3_000_000_000,
+            misses: 1_000_000_000,
+            evictions: 5,
+            expired,
+            rejected_oversize: 6,
+            rejected_capacity: 7,
+            rejected_admission: 8,
+        };
+        StoreFuture::ready(Ok(StoreStats {
+            counters,
+            limits: LIMITS,
+            policy: "lru",
+            store: "memory",
+            shards: 1,
+        }))
+    }
+
+    fn limits(&self) -> Limits {
+        LIMITS
+    }
+}
+
+fn service(mood: Mood) -> Arc<CacheService> {
+    Arc::new(CacheService::new(Arc::new(TestStore { mood, swept: AtomicU64::new(0) })))
+}
+
+fn router_over(service: &Arc<CacheService>) -> Router {
+    router(Arc::clone(service), Arc::new(Metrics::new().expect("builds")), Some(50051))
+}
+
+struct Answer {
+    code: StatusCode,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Answer {
+    #[track_caller]
+    fn json(&self) -> Json {
+        assert_eq!(self.headers[header::CONTENT_TYPE], "application/json");
+        serde_json::from_str(&self.body).expect(&self.body)
+    }
+
+    /// The names of a flat body's fields in the order in which they were sent.
+    fn fields(&self) -> Vec<&str> {
+        self.body
+            .split(['{', ','])
+            .filter_map(|part| part.strip_prefix('"')?.split_once("\":"))
+            .map(|(name, _)| name)
+            .collect()
+    }
+
+    #[track_caller]
+    fn assert_failure(&self, code: StatusCode, message: &str) {
+        assert_eq!(self.code, code, "{}", self.body);
+        assert_eq!(self.body, format!(r#"{{"status":"error","message":"{message}"}}"#));
+        self.json();
+    }
+}
+
+async fn send(router: Router, request: Request<Body>) -> Answer {
+    let response = router.oneshot(request).await.expect("infallible");
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.expect("in memory").to_bytes();
+    let body = String::from_utf8(body.into()).expect("text");
+    let id = head.headers.get_all("x-request-id").iter().collect::<Vec<_>>();
+    assert!(matches!(id[..], [id] if !id.is_empty()), "{id:?}");
+    Answer { code: head.status, headers: head.headers, body }
+}
+
+async fn call(service: &Arc<CacheService>, method: Method, path: &str) -> Answer {
+    let request = Request::builder().method(method).uri(path).body(Body::empty()).expect("valid");
+    send(router_over(service), request).await
+}
+
+async fn get_path(service: &Arc<CacheService>, path: &str) -> Answer {
+    call(service, Method::GET, path).await
+}
+
+#[tokio::test]
+async fn the_index_tells_where_to_look() {
+    let answer = get_path(&service(Mood::Answers), "/").await;
+    assert_eq!(answer.code, StatusCode::OK);
+    let body = answer.json();
+    assert_eq!(body["service"], "tiny-cache");
+    assert_eq!(body["grpc_port"], 50051);
+    assert_eq!(body.as_object().expect("object").len(), 3);
+    for path in body["endpoints"].as_array().expect("a list") {
+        assert_eq!(
+            get_path(&service(Mood::Answers), path.as_str().expect("a path")).await.code,
+            StatusCode::OK
+        );
+    }
+    let no_port = router(service(Mood::Answers), Arc::new(Metrics::new().expect("builds")), None);
+    let answer = send(no_port, Request::new(Body::empty())).await;
+    assert!(answer.json()["grpc_port"].is_null());
+}
+
+#[tokio::test]
+async fn health_and_readiness_tell_how_it_is() {
+    let service = service(Mood::Answers);
+    let _active = service.begin_request();
+    for path in ["/health", "/ready"] {
+        let answer = get_path(&service, path).await;
+        assert_eq!(answer.code, StatusCode::OK);
+        let fields = [
+            "status",
+            "uptime_seconds",
+            "cache_size",
+            "cache_hits",
+            "cache_misses",
+            "active_requests",
+            "timestamp",
+        ];
+        assert_eq!(answer.fields(), fields);
+        let body = answer.json();
+        assert_eq!(body["status"], "healthy");
+        // No sweep: a probe costs nothing.
+        assert_eq!(body["cache_size"], 10);
+        assert_eq!(body["cache_hits"], 3_000_000_000_u64);
+        assert_eq!(body["cache_misses"], 1_000_000_000_u64);
+        assert_eq!(body["active_requests"], 1);
+        assert_current(&body);
+    }
+}
+
+#[track_caller]
+fn assert_current(body: &Json) {
+    assert!(body["uptime_seconds"].is_f64() && body["timestamp"].is_f64(), "{body}");
+    assert!((0.0..60.0).contains(&body["uptime_seconds"].as_f64().expect("a number")), "{body}");
+    let age = answers::unix_seconds() - body["timestamp"].as_f64().expect("a number");
+    assert!((0.0..60.0).contains(&age), "{body}");
+}
+
+#[tokio::test]
+async fn the_statistics_have_every_field_of_the_api_and_a_few_more() {
+    let answer = get_path(&service(Mood::Answers), "/stats").await;
+    let proto = include_str!("../../../proto/cache.proto");
+    let (_, message) = proto.split_once("message CacheStats {").expect("is there");
+    let (message, _) = message.split_once("\n}").expect("ends");
+    let mut expected: Vec<&str> = message
+        .lines()
+        .filter(|line| line.ends_with(';'))
+        .map(|line| line.split_whitespace().nth(1).expect("a name"))
+        .collect();
+    assert_eq!(expected.len(), 25);
+    expected.extend(["memory_usage_mb", "max_memory_mb", "uptime_seconds", "active_requests", "timestamp"]);
+    assert_eq!(answer.fields(), expected);
+
+    let mut body = answer.json();
+    assert_current(&body);
+    for name in ["uptime_seconds", "timestamp"] {
+        body[name].take();
+    }
+    let expected = serde_json::json!({
+        "size": 9, "hits": i32::MAX, "misses": 1_000_000_000, "evictions": 5, "hit_rate": 0.75,
+        "memory_usage_bytes": 1_234_567, "max_memory_bytes": 104_857_600, "max_items": 100, "max_value_bytes": 2048,
+        "lru_evictions": 5, "expired_removals": 1, "rejected_oversize": 6, "rejected_capacity": 7,
+        "entries": 9, "hits_total": 3_000_000_000_u64, "misses_total": 1_000_000_000, "evictions_total": 5,
+        "expired_removals_total": 1, "rejected_oversize_total": 6, "rejected_capacity_total": 7,
+        "rejected_admission_total": 8, "max_entries": 100, "policy": "lru", "store": "memory", "shards": 1,
+        "memory_usage_mb": 1.18, "max_memory_mb": 100.0, "uptime_seconds": null, "active_requests": 0, "timestamp": null,
+    });
+    assert_eq!(body, expected);
+}
+
+#[tokio::test]
+async fn prometheus_gets_its_text_format() {
+    let answer = get_path(&service(Mood::Answers), "/metrics").await;
+    assert_eq!(answer.code, StatusCode::OK);
+    let kind = answer.headers[header::CONTENT_TYPE].to_str().expect("text");
+    assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
+    assert!(answer.body.contains("\ntiny_cache_hits_total 3000000000\n"), "{}", answer.body);
+    assert!(answer.body.contains("\ntiny_cache_entries 10\n"), "a scrape does not sweep: {}", answer.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_or_hangs_is_503_and_tells_no_cause() {
+    for mood in [Mood::Fails, Mood::Hangs] {
+        let service = service(mood);
+        for path in STORE_PATHS {
+            let answer = get_path(&service, path).await;
+            answer.assert_failure(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer");
+        }
+        let answer = get_path(&service, "/live").await;
+        assert_eq!(answer.code, StatusCode::OK);
+        assert_eq!(answer.fields(), ["status", "uptime_seconds", "timestamp"]);
+        assert_eq!(answer.json()["status"], "alive");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hanging_store_is_given_one_second() {
+    let start = tokio::time::Instant::now();
+    get_path(&service(Mood::Hangs), "/health").await;
+    assert_eq!(start.elapsed().as_millis() / 10, 100);
+}
+
+#[tokio::test]
+async fn a_shutdown_takes_readiness_away_and_nothing_else() {
+    let service = service(Mood::Answers);
+    service.begin_drain();
+    for path in PATHS.into_iter().filter(|&path| path != "/ready") {
+        assert_eq!(get_path(&service, path).await.code, StatusCode::OK, "{path}");
+    }
+    get_path(&service, "/ready").await.assert_failure(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
+}
+
+#[tokio::test]
+async fn what_is_not_there_and_what_is_not_allowed_are_told_in_json() {
+    let service = service(Mood::Answers);
+    for path in ["/nothing", "/stats/", "/health/x", "//", "/%ff"] {
+        get_path(&service, path).await.assert_failure(StatusCode::NOT_FOUND, "not found");
+    }
+    for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {
+        for path in PATHS {
+            let answer = call(&service, method.clone(), path).await;
+            answer.assert_failure(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
+            assert_eq!(answer.headers[header::ALLOW], "GET,HEAD");
+        }
+    }
+}
+
+#[tokio::test]
+async fn head_is_get_without_the_body() {
+    for path in PATHS {
+        let answer = call(&service(Mood::Answers), Method::HEAD, path).await;
+        assert_eq!((answer.code, answer.body.as_str()), (StatusCode::OK, ""), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_costs_one_request_and_is_logged_with_its_id() {
+    let log = Captured::default();
+    let (subscriber, _) = log.subscriber(LogLevel::Error, LogFormat::Json);
+    let request = Request::builder().uri("/health").header("x-request-id", "who-1").body(Body::empty());
+    let answer =
+        send(router_over(&service(Mood::Panics)), request.expect("valid")).with_subscriber(subscriber).await;
+    answer.assert_failure(StatusCode::INTERNAL_SERVER_ERROR, "internal error");
+    assert_eq!(answer.headers["x-request-id"], "who-1");
+    let lines = log.json_lines();
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0]["request_id"], "who-1");
+    assert_eq!(lines[0]["panic"], "the store lost its mind");
+}
+
+#[tokio::test]
+async fn a_failing_store_is_logged_with_its_cause_and_the_requests_id() {
+    let log = Captured::default();
+    let (subscriber, _) = log.subscriber(LogLevel::Info, LogFormat::Json);
+    let answer = get_path(&service(Mood::Fails), "/ready").with_subscriber(subscriber).await;
+    let lines = log.json_lines();
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0]["error"], "store unavailable: secret cause");
+    assert_eq!(lines[0]["request_id"], answer.headers["x-request-id"].to_str().expect("text"));
+    assert_eq!(lines[0]["path"], "/ready");
+}
+
+/// Sends bytes over a real connection and reads the answer to its end.
+async fn exchange(request: &str) -> Result<String, Box<dyn Error>> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let mut client = TcpStream::connect(listener.local_addr()?).await?;
+    let (connection, _) = listener.accept().await?;
+    let handler = TowerToHyperService::new(router_over(&service(Mood::Answers)));
+    tokio::spawn(
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(connection), handler),
+    );
+    client.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+fn id_in(answer: &str) -> &str {
+    answer.lines().find_map(|line| line.strip_prefix("x-request-id: ")).expect("has an id")
+}
+
+#[tokio::test]
+async fn request_ids_over_the_wire_are_echoed_or_replaced() -> Result<(), Box<dyn Error>> {
+    let with_id = |id: &str| {
+        format!("GET /live HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-request-id: {id}\r\n\r\n")
+    };
+    let answer = exchange(&with_id("abc-123")).await?;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert_eq!(id_in(&answer), "abc-123");
+    let too_long = "x".repeat(129);
+    for id in ["", "a b", "na\u{ef}ve", &too_long] {
+        let answer = exchange(&with_id(id)).await?;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert_eq!(id_in(&answer).len(), 32, "{answer}");
+    }
+    // A line break ends the header: what follows is another one, and not reflected.
+    let answer = exchange(&with_id("abc\r\nx-injected: 1")).await?;
+    assert_eq!(id_in(&answer), "abc");
+    assert!(!answer.contains("x-injected"), "{answer}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn head_over_the_wire_tells_the_length_and_sends_nothing() -> Result<(), Box<dyn Error>> {
+    let answer = exchange("HEAD / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    assert!(answer.contains("content-length: "), "{answer}");
+    Ok(())
+}
