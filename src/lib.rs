@@ -2,3 +2,5 @@
 
 pub mod config;
 pub mod proto;
+pub mod tls;
+pub mod transports;
