@@ -1,11 +1,13 @@
 //! tiny-cache: a cache server for the sidecar or for a few services.
 //!
-//! The library is the server: `server` composes stores, policies and transports into a running one,
+//! The library is the server: [`server`] composes stores, policies and transports into a running one,
 //! and is where other stores and policies are plugged in. docs/architecture.md is the map.
 
 pub mod config;
 pub mod proto;
 pub mod registry;
+pub mod server;
 pub mod service;
 pub mod telemetry;
+pub mod tls;
 pub mod transports;

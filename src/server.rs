@@ -1,0 +1,281 @@
+//! The composition root: from a configuration to a server that runs and drains.
+//!
+//! The order is the promise: everything is built and every socket bound before anything is served,
+//! so that what can be wrong shows at once and nothing is half up. At a shutdown, health turns to
+//! "not serving" first, then the traffic drains, then what answers probes.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::{Limits, SystemClock};
+use policies::PolicyEntry;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, TransportConfig, TransportKind};
+use crate::registry::{Registry, StoreEntry};
+use crate::service::CacheService;
+use crate::telemetry::metrics::{Metrics, MetricsError};
+use crate::tls::{ServerTls, TlsError};
+use crate::transports::grpc::GrpcService;
+use crate::transports::http;
+use crate::transports::listener::{BindError, BoundAddress, Listener, Protocol};
+use crate::transports::served::Served;
+use crate::transports::{Drained, Transport};
+
+/// Why a server could not start. Every message is one line that names what is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration names a store or policy that is not in the registry.
+    #[error("unknown {what} {name:?}")]
+    Unknown {
+        /// "store" or "policy".
+        what: &'static str,
+        /// As configured.
+        name: String,
+    },
+    /// Certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// Metrics could not be set up.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// A transport that was added to the builder could not be bound.
+    #[error("cannot bind a transport")]
+    Transport(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What a transport of one's own is bound with.
+#[derive(Clone)]
+pub struct TransportContext {
+    /// The use-cases to serve.
+    pub service: Arc<CacheService>,
+    /// The figures, ready to be rendered.
+    pub metrics: Arc<Metrics>,
+    /// Turns true when a shutdown begins.
+    pub draining: watch::Receiver<bool>,
+}
+
+/// Binds a transport of one's own.
+pub type BindTransport = dyn Fn(&TransportContext) -> Result<Box<dyn Transport>, Box<dyn std::error::Error + Send + Sync>>
+    + Send
+    + Sync;
+
+/// A server with its plug-ins, before it has a configuration.
+#[derive(Clone, Default)]
+pub struct Server {
+    registry: Registry,
+    transports: Vec<Arc<BindTransport>>,
+}
+
+impl Server {
+    /// A server with the built-in stores, policies and transports, to be extended.
+    #[must_use]
+    pub fn builder() -> Self {
+        Self::default()
+    }
+
+    /// Adds a policy that configurations may name.
+    #[must_use]
+    pub fn policy(mut self, entry: PolicyEntry) -> Self {
+        self.registry.policies.push(entry);
+        self
+    }
+
+    /// Adds a store that configurations may name.
+    #[must_use]
+    pub fn store(mut self, entry: StoreEntry) -> Self {
+        self.registry.stores.push(entry);
+        self
+    }
+
+    /// Adds a transport beside the configured ones.
+    #[must_use]
+    pub fn transport(mut self, bind: Arc<BindTransport>) -> Self {
+        self.transports.push(bind);
+        self
+    }
+
+    /// What a configuration may name.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Builds everything and binds every socket. Must run within a tokio runtime.
+    pub fn bind(&self, config: &Config) -> Result<BoundServer, StartError> {
+        let unknown = |what, name: &str| StartError::Unknown { what, name: name.to_owned() };
+        let store = self.registry.store(&config.store.kind);
+        let store = store.ok_or_else(|| unknown("store", &config.store.kind))?;
+        let policy = self.registry.policy(&config.eviction.policy);
+        let policy = policy.ok_or_else(|| unknown("policy", &config.eviction.policy))?;
+        let store = (store.build)(&config.store, &config.eviction, policy, Arc::new(SystemClock::default()));
+        let service = Arc::new(CacheService::new(store));
+        let metrics = Arc::new(Metrics::new()?);
+        let (drain, draining) = watch::channel(false);
+        let context = TransportContext { service: Arc::clone(&service), metrics, draining };
+
+        // `GET /` tells where gRPC is, so its port must be known before HTTP is made.
+        let listeners = config.transports.iter().map(bind_listener).collect::<Result<Vec<_>, _>>()?;
+        let grpc_port = listeners.iter().find_map(|(config, listener, _)| match &config.kind {
+            TransportKind::Grpc(_) => port(listener),
+            TransportKind::Http => None,
+        });
+        let mut transports: Vec<Box<dyn Transport>> = listeners
+            .into_iter()
+            .map(|(config, listener, tls)| transport(config, listener, tls, &context, grpc_port))
+            .collect();
+        for bind in &self.transports {
+            transports.push(bind(&context).map_err(StartError::Transport)?);
+        }
+        Ok(BoundServer {
+            transports,
+            service,
+            drain,
+            policy: policy.name,
+            sweep_interval: config.store.sweep_interval,
+            shutdown_grace: config.server.shutdown_grace,
+        })
+    }
+}
+
+type BoundListener<'a> = (&'a TransportConfig, Listener, Option<Arc<ServerTls>>);
+
+fn bind_listener(config: &TransportConfig) -> Result<BoundListener<'_>, StartError> {
+    let tls = config.tls.as_ref().map(ServerTls::load).transpose()?;
+    let listener = Listener::bind(&config.listen, tls.clone(), &config.connections)?;
+    Ok((config, listener, tls))
+}
+
+fn port(listener: &Listener) -> Option<u16> {
+    match listener.local_address() {
+        BoundAddress::Tcp(address) => Some(address.port()),
+        BoundAddress::Unix(_) => None,
+    }
+}
+
+fn transport(
+    config: &TransportConfig,
+    listener: Listener,
+    tls: Option<Arc<ServerTls>>,
+    context: &TransportContext,
+    grpc_port: Option<u16>,
+) -> Box<dyn Transport> {
+    let TransportContext { service, metrics, draining } = context.clone();
+    match &config.kind {
+        TransportKind::Grpc(config) => {
+            let service = GrpcService::new(service, config, draining);
+            Box::new(Served::new("grpc", Protocol::Http2, listener, tls, service))
+        }
+        TransportKind::Http => {
+            let router = http::router(service, metrics, grpc_port);
+            Box::new(Served::new("http", Protocol::Http1, listener, tls, router))
+        }
+    }
+}
+
+/// A server whose sockets are bound: clients can connect, and are answered once it runs.
+pub struct BoundServer {
+    transports: Vec<Box<dyn Transport>>,
+    service: Arc<CacheService>,
+    drain: watch::Sender<bool>,
+    policy: &'static str,
+    sweep_interval: Duration,
+    shutdown_grace: Duration,
+}
+
+impl BoundServer {
+    /// The addresses of all transports of a kind ("grpc", "http"), with their real ports.
+    pub fn addresses(&self, kind: &str) -> Vec<BoundAddress> {
+        let of_kind = self.transports.iter().filter(|transport| transport.kind() == kind);
+        of_kind.flat_map(|transport| transport.addresses().iter().cloned()).collect()
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.service.limits()
+    }
+
+    /// The name of the policy in force.
+    #[must_use]
+    pub const fn policy(&self) -> &'static str {
+        self.policy
+    }
+
+    /// The certificates in use, to be read again on demand.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<Arc<ServerTls>> {
+        self.transports.iter().filter_map(|transport| transport.tls().cloned()).collect()
+    }
+
+    /// Serves until `shutdown`, then drains.
+    pub async fn run(self, shutdown: CancellationToken) -> Drained {
+        let background = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(background.clone().run_until_cancelled_owned(sweep(Arc::clone(&self.service), self.sweep_interval)));
+        for tls in self.certificates() {
+            let interval = tls.files().reload_interval;
+            let watched = tls.watch(interval, background.clone());
+            tasks.spawn(async move { Some(watched.await) });
+        }
+
+        let (traffic_stop, probes_stop) = (CancellationToken::new(), CancellationToken::new());
+        let (mut traffic, mut probes) = (JoinSet::new(), JoinSet::new());
+        for transport in self.transports {
+            let (group, stop) = if transport.drains_last() {
+                (&mut probes, &probes_stop)
+            } else {
+                (&mut traffic, &traffic_stop)
+            };
+            group.spawn(transport.serve(stop.clone(), self.shutdown_grace));
+        }
+
+        shutdown.cancelled().await;
+        self.service.begin_drain();
+        self.drain.send_replace(true);
+        traffic_stop.cancel();
+        let mut aborted_connections = join(&mut traffic).await;
+        probes_stop.cancel();
+        aborted_connections += join(&mut probes).await;
+        background.cancel();
+        while tasks.join_next().await.is_some() {}
+        Drained { aborted_connections }
+    }
+}
+
+async fn join(transports: &mut JoinSet<Drained>) -> usize {
+    let mut aborted_connections = 0;
+    while let Some(drained) = transports.join_next().await {
+        match drained {
+            Ok(drained) => aborted_connections += drained.aborted_connections,
+            Err(error) => tracing::error!(%error, "a transport ended by a panic"),
+        }
+    }
+    aborted_connections
+}
+
+/// Removes what has expired, again and again. On a thread of its own each time, since removing a
+/// million entries takes longer than a request should wait for its turn.
+fn sweep(service: Arc<CacheService>, interval: Duration) -> impl Future<Output = ()> {
+    async move {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let runtime = tokio::runtime::Handle::current();
+        loop {
+            ticks.tick().await;
+            let (service, runtime) = (Arc::clone(&service), runtime.clone());
+            match tokio::task::spawn_blocking(move || runtime.block_on(service.sweep())).await {
+                Ok(Ok(removed)) => tracing::debug!(removed, "swept expired entries"),
+                Ok(Err(error)) => tracing::warn!(%error, "cannot sweep expired entries"),
+                Err(error) => tracing::error!(%error, "a sweep ended by a panic"),
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! From PEM files to a rustls configuration, with errors that name the file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{RootCertStore, version};
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::TlsError;
+use crate::config::TlsConfig;
+
+/// The bytes of the files. Hashable, so that a change is noticed without keeping a private key around.
+#[derive(Hash)]
+pub(super) struct PemFiles {
+    cert: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
+}
+
+impl PemFiles {
+    pub(super) fn read(paths: &TlsConfig) -> Result<Self, TlsError> {
+        let read = |path: &PathBuf| -> Result<Vec<u8>, TlsError> {
+            std::fs::read(path)
+                .map_err(|error| TlsError::Unreadable { path: path.clone(), cause: error.to_string() })
+        };
+        Ok(Self {
+            cert: read(&paths.cert)?,
+            key: read(&paths.key)?,
+            client_ca: paths.client_ca.as_ref().map(read).transpose()?,
+        })
+    }
+
+    /// Checks everything. `paths` is for the error messages.
+    pub(super) fn into_server_config(self, paths: &TlsConfig) -> Result<ServerConfig, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let identity = identity(&self.cert, &self.key, paths, &provider)?;
+        let setup =
+            |error: rustls::Error| TlsError::Setup { cert: paths.cert.clone(), cause: error.to_string() };
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+            .map_err(setup)?;
+        let builder = match (self.client_ca, &paths.client_ca) {
+            (Some(bundle), Some(path)) => {
+                let roots = Arc::new(client_roots(&bundle, path)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
+                    .build()
+                    .map_err(|error| bad_client_ca(path, &error))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        Ok(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity))))
+    }
+}
+
+fn identity(
+    cert: &[u8],
+    key: &[u8],
+    paths: &TlsConfig,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, TlsError> {
+    let chain = certificates(cert, &paths.cert)?;
+    let bad_key = |cause: String| TlsError::BadKey { path: paths.key.clone(), cause };
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
+        pem::Error::NoItemsFound => TlsError::NoKey { path: paths.key.clone() },
+        error => bad_key(error.to_string()),
+    })?;
+    let key = provider.key_provider.load_private_key(key).map_err(|error| bad_key(error.to_string()))?;
+    let identity = CertifiedKey::new(chain, key);
+    match identity.keys_match() {
+        // Some keys cannot tell their public half; then the first handshake has to.
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(identity),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err(TlsError::KeyMismatch { key: paths.key.clone(), cert: paths.cert.clone() })
+        }
+        Err(error) => Err(TlsError::BadCertificate { path: paths.cert.clone(), cause: error.to_string() }),
+    }
+}
+
+fn client_roots(bundle: &[u8], path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(bundle, path)? {
+        roots.add(certificate).map_err(|error| bad_client_ca(path, &error))?;
+    }
+    Ok(roots)
+}
+
+fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| TlsError::BadCertificate { path: path.to_owned(), cause: error.to_string() })?;
+    if found.is_empty() {
+        return Err(TlsError::NoCertificate { path: path.to_owned() });
+    }
+    Ok(found)
+}
+
+fn bad_client_ca(path: &Path, error: &dyn std::error::Error) -> TlsError {
+    TlsError::BadClientCa { path: path.to_owned(), cause: error.to_string() }
+}

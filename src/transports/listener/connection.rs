@@ -1,0 +1,205 @@
+//! The life of one connection, from accepted to closed.
+
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::either::Either;
+use tokio_util::sync::CancellationToken;
+
+use super::Protocol;
+use super::counters::OpenConnection;
+use super::first_bytes::FirstBytes;
+use super::service::{ConnectInfo, ForConnection, HttpService, Peer};
+use super::socket::Stream;
+use crate::config::ConnectionConfig;
+use crate::tls::ServerTls;
+
+/// What a client which had connected, but said nothing yet, has left to do so once a shutdown begins.
+const LATE_START: Duration = Duration::from_secs(1);
+
+/// Length of the bytes that open every HTTP/2 connection (RFC 9113, section 3.4).
+const PREFACE_BYTES: usize = 24;
+
+/// How much a client may send on one HTTP/2 stream, and on all of a connection, before it is read.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+
+/// The most that the headers of one HTTP/2 request may take.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+
+type Io = TokioIo<FirstBytes<Either<Stream, Box<TlsStream<Stream>>>>>;
+
+/// What all connections of a listener have in common.
+pub(super) struct Shared {
+    pub(super) protocol: Protocol,
+    pub(super) config: ConnectionConfig,
+    pub(super) tls: Option<Arc<ServerTls>>,
+    /// Finish what is in flight, then close.
+    pub(super) shutdown: CancellationToken,
+}
+
+impl Shared {
+    /// Serves one connection until either side ends it. Dropping the future closes it at once.
+    pub(super) async fn serve<S: HttpService>(
+        &self,
+        stream: Stream,
+        peer: Peer,
+        service: S,
+        place: &OpenConnection,
+    ) {
+        let Some(stream) = self.secure(stream, place).await else { return };
+        let service = ForConnection { service, info: ConnectInfo { peer, tls: self.tls.is_some() } };
+        let ended = match self.protocol {
+            Protocol::Http1 => {
+                let (io, begun) = self.watch_start(stream, 1);
+                self.drive(self.http1().serve_connection(io, service), begun, place).await
+            }
+            Protocol::Http2 => {
+                let (io, begun) = self.watch_start(stream, PREFACE_BYTES);
+                self.drive(self.http2().serve_connection(io, service), begun, place).await
+            }
+        };
+        if let Err(error) = ended {
+            // Clients vanish and send garbage; that is theirs to explain.
+            tracing::debug!(?peer, error = %Chain(&error), "connection ended");
+        }
+    }
+
+    /// The TLS handshake, where there is TLS.
+    async fn secure(
+        &self,
+        stream: Stream,
+        place: &OpenConnection,
+    ) -> Option<Either<Stream, Box<TlsStream<Stream>>>> {
+        let Some(tls) = &self.tls else { return Some(Either::Left(stream)) };
+        let acceptor = TlsAcceptor::from(tls.server_config(self.protocol.alpn()));
+        let handshake = timeout(self.config.handshake_timeout, acceptor.accept(stream));
+        let result = tokio::select! {
+            result = handshake => result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+            () = self.past_late_start() => return None,
+        };
+        match result {
+            Ok(stream) => Some(Either::Right(Box::new(stream))),
+            Err(error) => {
+                place.counters().tls_handshake_failed();
+                tracing::debug!(%error, "TLS handshake failed");
+                None
+            }
+        }
+    }
+
+    fn watch_start(
+        &self,
+        stream: Either<Stream, Box<TlsStream<Stream>>>,
+        bytes: usize,
+    ) -> (Io, oneshot::Receiver<()>) {
+        let (stream, begun) = FirstBytes::new(stream, bytes, self.config.handshake_timeout);
+        (TokioIo::new(stream), begun)
+    }
+
+    /// Runs `connection` to its end, and sees to it that there is one.
+    async fn drive<C: Connection>(
+        &self,
+        connection: C,
+        begun: oneshot::Receiver<()>,
+        place: &OpenConnection,
+    ) -> hyper::Result<()> {
+        let mut connection = pin!(connection);
+        tokio::select! {
+            ended = &mut connection => return ended,
+            () = self.asked_to_stop(begun) => {
+                connection.as_mut().graceful_shutdown();
+                return connection.await;
+            }
+            () = sleep_or_forever(self.config.max_connection_age.map(jittered)) => {}
+        }
+        place.counters().closed_for_age();
+        connection.as_mut().graceful_shutdown();
+        timeout(self.config.max_connection_age_grace, connection).await.unwrap_or(Ok(()))
+    }
+
+    /// Ends when a shutdown is on and the client had its chance to send a first request: told to stop before that,
+    /// hyper would close the connection of a client which connected in time and is about to ask.
+    async fn asked_to_stop(&self, begun: oneshot::Receiver<()>) {
+        self.shutdown.cancelled().await;
+        timeout(LATE_START, begun).await.ok();
+    }
+
+    async fn past_late_start(&self) {
+        self.shutdown.cancelled().await;
+        sleep(LATE_START).await;
+    }
+
+    fn http1(&self) -> http1::Builder {
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(self.config.handshake_timeout);
+        builder
+    }
+
+    fn http2(&self) -> http2::Builder<TokioExecutor> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(self.config.max_concurrent_streams)
+            .keep_alive_interval(self.config.keepalive_interval)
+            .keep_alive_timeout(self.config.keepalive_timeout)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_header_list_size(MAX_HEADER_BYTES);
+        builder
+    }
+}
+
+/// What hyper's connections of both versions can do.
+trait Connection: Future<Output = hyper::Result<()>> {
+    /// Takes no new requests, finishes those in flight, then ends.
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+impl<S: HttpService> Connection for http1::Connection<Io, ForConnection<S>> {
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<S: HttpService> Connection for http2::Connection<Io, ForConnection<S>, TokioExecutor> {
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+async fn sleep_or_forever(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// `age`, give or take 10 %, so that clients which came together do not come back together.
+fn jittered(age: Duration) -> Duration {
+    age.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+/// An error with everything behind it, on one line.
+struct Chain<'a>(&'a dyn Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
