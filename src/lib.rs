@@ -4,6 +4,7 @@
 //! and is where other stores and policies are plugged in. docs/architecture.md is the map.
 
 pub mod config;
+pub mod lifecycle;
 pub mod proto;
 pub mod registry;
 pub mod server;
