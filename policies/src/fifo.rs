@@ -56,3 +56,22 @@ impl EvictionPolicy for Fifo {
         self.queue.check_invariants(&self.links);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::victims;
+
+    #[test]
+    fn the_oldest_insertion_leaves_whatever_was_read_or_written() {
+        for (script, expected) in [
+            ("a b c d e", "ab"),
+            ("a b c a a d e", "ab"),
+            ("a b c =a d", "a"),
+            ("a b c -a d e", "b"),
+            ("a b c d a e", "abc"),
+        ] {
+            assert_eq!(victims::<Fifo>(&NoOptions {}, 3, script), expected, "{script}");
+        }
+    }
+}

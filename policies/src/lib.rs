@@ -15,6 +15,8 @@ pub mod sieve;
 
 mod policy;
 mod registry;
+#[cfg(test)]
+mod script;
 
 pub use policy::{NoOptions, OptionDoc, OptionError, Policy, PolicyFactory};
-pub use registry::{PolicyEntry, PolicyVisitor, REGISTRY, find, visit};
+pub use registry::{Configure, PolicyEntry, PolicyVisitor, REGISTRY, find, visit};

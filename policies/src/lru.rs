@@ -18,7 +18,8 @@ pub struct Lru {
 impl Policy for Lru {
     const NAME: &'static str = "lru";
     const SUMMARY: &'static str = "least recently used: what was not used for the longest time leaves";
-    const PAPER: &'static str = "Mattson et al., Evaluation techniques for storage hierarchies, IBM Systems Journal 1970";
+    const PAPER: &'static str =
+        "Mattson et al., Evaluation techniques for storage hierarchies, IBM Systems Journal 1970";
     const OPTIONS: &'static [OptionDoc] = &[];
     const BYTES_PER_ENTRY: usize = 8;
     type Options = NoOptions;
@@ -57,5 +58,25 @@ impl EvictionPolicy for Lru {
 
     fn check_invariants(&self) {
         self.list.check_invariants(&self.links);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::victims;
+
+    #[test]
+    fn the_entry_unused_for_the_longest_time_leaves() {
+        for (script, expected) in [
+            ("a b c d e", "ab"),
+            ("a b c a d", "b"),
+            ("a b c a b d e", "ca"),
+            ("a b c =a d", "b"),
+            ("a b c -a d e", "b"),
+            ("a b a ! !", "ba"),
+        ] {
+            assert_eq!(victims::<Lru>(&NoOptions {}, 3, script), expected, "{script}");
+        }
     }
 }

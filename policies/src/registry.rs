@@ -7,6 +7,10 @@ use engine::EvictionPolicy;
 
 use crate::policy::{OptionDoc, OptionError, Policy, PolicyFactory};
 
+/// Reads a policy's options from whatever holds them, and checks them.
+pub type Configure =
+    fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn PolicyFactory>, erased_serde::Error>;
+
 /// A policy's place in the table: who it is and how to build it from a file's options.
 #[derive(Clone, Copy)]
 pub struct PolicyEntry {
@@ -21,9 +25,8 @@ pub struct PolicyEntry {
     /// See [`Policy::OPTIONS`].
     pub options: &'static [OptionDoc],
     /// Reads and checks options; absent ones take their defaults.
-    pub configure: fn(
-        &mut dyn erased_serde::Deserializer<'_>,
-    ) -> Result<Box<dyn PolicyFactory>, erased_serde::Error>,
+    pub configure:
+        fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn PolicyFactory>, erased_serde::Error>,
     /// The factory with default options.
     pub with_defaults: fn() -> Box<dyn PolicyFactory>,
 }

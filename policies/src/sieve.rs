@@ -86,3 +86,27 @@ impl EvictionPolicy for Sieve {
         assert!(self.hand.is_none_or(hand_is_queued), "the hand points at a queued entry");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::victims;
+
+    #[test]
+    fn the_hand_spares_what_was_visited_and_goes_on_where_it_stopped() {
+        for (script, expected) in [
+            ("a b c d e", "ab"),
+            // `a` is spared once and stays the oldest; the hand goes on towards `c`.
+            ("a b c a d e", "bc"),
+            // All visited: the hand clears every bit and comes back to the oldest.
+            ("a b c a b c d", "a"),
+            // The hand has passed `a`, which outlives the unvisited newer ones.
+            ("a b c a d e f g", "bcde"),
+            ("a b c =a d", "b"),
+            // The entry under the hand, `c`, is removed: the hand goes on at `d`, which it spares.
+            ("a b c d a d -c e f g", "abae"),
+        ] {
+            assert_eq!(victims::<Sieve>(&NoOptions {}, 3, script), expected, "{script}");
+        }
+    }
+}
