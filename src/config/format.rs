@@ -1,0 +1,258 @@
+//! How the values of keys are written: one small type per kind of value, which reads it, says what is
+//! allowed, and writes it back.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use super::document::Raw;
+use super::model::ListenAddress;
+
+/// The way in which a key's value is written.
+pub(super) trait Format {
+    /// What is read.
+    type Value;
+
+    /// The value, or `None` where it is not allowed.
+    fn parse(&self, raw: &Raw) -> Option<Self::Value>;
+
+    /// What is allowed, in words that follow "allowed: ".
+    fn allowed(&self) -> String;
+
+    /// As TOML. [`Self::parse`] reads it back as the same value.
+    fn render(&self, value: &Self::Value) -> String;
+
+    /// The names among which a misspelt one may be found.
+    fn names(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+}
+
+pub(super) fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+fn list(names: &[&str]) -> String {
+    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+}
+
+/// A whole number, `min` to `max`.
+pub(super) struct Count {
+    pub(super) min: u64,
+    pub(super) max: u64,
+}
+
+impl Count {
+    pub(super) const fn at_least(min: u64) -> Self {
+        Self { min, max: i64::MAX as u64 }
+    }
+}
+
+impl Format for Count {
+    type Value = u64;
+
+    fn parse(&self, raw: &Raw) -> Option<u64> {
+        let Raw::Integer(integer) = raw else { return None };
+        u64::try_from(*integer).ok().filter(|count| (self.min..=self.max).contains(count))
+    }
+
+    fn allowed(&self) -> String {
+        if self.max == i64::MAX as u64 {
+            format!("a whole number, at least {}", self.min)
+        } else {
+            format!("a whole number from {} to {}", self.min, self.max)
+        }
+    }
+
+    fn render(&self, count: &u64) -> String {
+        count.to_string()
+    }
+}
+
+/// A power of two, 1 to `max`.
+pub(super) struct PowerOfTwo {
+    pub(super) max: u64,
+}
+
+impl Format for PowerOfTwo {
+    type Value = u64;
+
+    fn parse(&self, raw: &Raw) -> Option<u64> {
+        Count { min: 1, max: self.max }.parse(raw).filter(|count| count.is_power_of_two())
+    }
+
+    fn allowed(&self) -> String {
+        format!("a power of two from 1 to {}", self.max)
+    }
+
+    fn render(&self, count: &u64) -> String {
+        count.to_string()
+    }
+}
+
+/// What the inner format allows, or a word such as "unlimited" that stands for `None`.
+pub(super) struct OrWord<F>(pub(super) &'static str, pub(super) F);
+
+impl<F: Format> Format for OrWord<F> {
+    type Value = Option<F::Value>;
+
+    fn parse(&self, raw: &Raw) -> Option<Self::Value> {
+        match raw {
+            Raw::Text(text) if text == self.0 => Some(None),
+            raw => self.1.parse(raw).map(Some),
+        }
+    }
+
+    fn allowed(&self) -> String {
+        format!("{}, or {:?}", self.1.allowed(), self.0)
+    }
+
+    fn render(&self, value: &Self::Value) -> String {
+        value.as_ref().map_or_else(|| quoted(self.0), |value| self.1.render(value))
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        let mut names = self.1.names();
+        names.push(self.0);
+        names
+    }
+}
+
+/// `true` or `false`.
+pub(super) struct Switch;
+
+impl Format for Switch {
+    type Value = bool;
+
+    fn parse(&self, raw: &Raw) -> Option<bool> {
+        if let Raw::Boolean(on) = raw { Some(*on) } else { None }
+    }
+
+    fn allowed(&self) -> String {
+        "true or false".to_owned()
+    }
+
+    fn render(&self, on: &bool) -> String {
+        on.to_string()
+    }
+}
+
+/// One of a few words, each with its meaning.
+pub(super) struct Choice<T: 'static>(pub(super) &'static [(&'static str, T)]);
+
+impl<T: Copy + PartialEq> Format for Choice<T> {
+    type Value = T;
+
+    fn parse(&self, raw: &Raw) -> Option<T> {
+        let Raw::Text(text) = raw else { return None };
+        self.0.iter().find(|(name, _)| name == text).map(|(_, value)| *value)
+    }
+
+    fn allowed(&self) -> String {
+        list(&self.names())
+    }
+
+    fn render(&self, value: &T) -> String {
+        let name = self.0.iter().find(|(_, candidate)| candidate == value).map_or("", |(name, _)| *name);
+        quoted(name)
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(|(name, _)| *name).collect()
+    }
+}
+
+/// A name out of a registry.
+pub(super) struct Name(pub(super) Vec<&'static str>);
+
+impl Format for Name {
+    type Value = String;
+
+    fn parse(&self, raw: &Raw) -> Option<String> {
+        let Raw::Text(text) = raw else { return None };
+        self.0.contains(&text.as_str()).then(|| text.clone())
+    }
+
+    fn allowed(&self) -> String {
+        list(&self.0)
+    }
+
+    fn render(&self, name: &String) -> String {
+        quoted(name)
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        self.0.clone()
+    }
+}
+
+/// The path of a file.
+pub(super) struct FilePath;
+
+impl Format for FilePath {
+    type Value = PathBuf;
+
+    fn parse(&self, raw: &Raw) -> Option<PathBuf> {
+        let Raw::Text(text) = raw else { return None };
+        (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text))
+    }
+
+    fn allowed(&self) -> String {
+        "the path of a file".to_owned()
+    }
+
+    fn render(&self, path: &PathBuf) -> String {
+        quoted(&path.to_string_lossy())
+    }
+}
+
+/// Where to listen, together with how it was written: a name's addresses may change, it does not.
+pub(super) struct Listen;
+
+impl Format for Listen {
+    type Value = (String, ListenAddress);
+
+    fn parse(&self, raw: &Raw) -> Option<Self::Value> {
+        let Raw::Text(text) = raw else { return None };
+        let address = if let Some(path) = text.strip_prefix("unix:") {
+            (!path.is_empty() && !path.contains('\0')).then(|| ListenAddress::Unix(PathBuf::from(path)))?
+        } else {
+            ListenAddress::Tcp(resolve(text)?)
+        };
+        Some((text.clone(), address))
+    }
+
+    fn allowed(&self) -> String {
+        "an address such as \"127.0.0.1:50051\", \"[::]:50051\" or \"unix:/run/tiny-cache.sock\", \
+         or a host name that resolves, with a port"
+            .to_owned()
+    }
+
+    fn render(&self, (text, _): &Self::Value) -> String {
+        quoted(text)
+    }
+}
+
+fn resolve(text: &str) -> Option<Vec<SocketAddr>> {
+    if let Ok(address) = text.parse() {
+        return Some(vec![address]);
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse::<u16>().ok())??;
+    if !is_host_name(host) {
+        return None;
+    }
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in (host, port).to_socket_addrs().ok()? {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    (!addresses.is_empty()).then_some(addresses)
+}
+
+/// Whether it is worth asking a resolver about. One with only digits and dots is a misspelt address.
+pub(super) fn is_host_name(host: &str) -> bool {
+    (1..=253).contains(&host.len())
+        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+        && host.bytes().any(|byte| byte.is_ascii_alphabetic())
+}
