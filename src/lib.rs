@@ -1,4 +1,5 @@
 //! tiny-cache: a cache server. See docs/architecture.md for the map.
 
+pub mod cli;
 pub mod config;
 pub mod proto;
