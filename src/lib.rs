@@ -3,6 +3,7 @@
 //! The library is the server: [`server`] composes stores, policies and transports into a running one,
 //! and is where other stores and policies are plugged in. docs/architecture.md is the map.
 
+pub mod cli;
 pub mod config;
 pub mod lifecycle;
 pub mod proto;

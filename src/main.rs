@@ -1,3 +1,7 @@
 //! The binary: parses the command line and runs the command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tiny_cache::cli::main(policies::REGISTRY)
+}
