@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    tiny_cache::cli::main(policies::REGISTRY)
+    tiny_cache::cli::main(&tiny_cache::server::Server::builder())
 }

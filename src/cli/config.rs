@@ -7,6 +7,8 @@ use clap::{Args, Subcommand};
 
 use super::output;
 use super::serve::ServeArgs;
+use crate::config::{EX_CONFIG, Loader, Sources};
+use crate::server::Server;
 
 /// Check a configuration file, or show the effective configuration
 #[derive(Args, Clone, Debug)]
@@ -19,7 +21,9 @@ pub struct ConfigArgs {
 /// What to do with a configuration.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ConfigAction {
+    /// `config check`
     Check(CheckArgs),
+    /// `config show`
     Show(ShowArgs),
 }
 
@@ -45,11 +49,38 @@ pub struct ShowArgs {
 
 /// Checks or shows.
 #[must_use]
-pub fn run(args: &ConfigArgs) -> ExitCode {
-    let action = match args.action {
-        ConfigAction::Check(_) => "check",
-        ConfigAction::Show(_) => "show",
-    };
-    output::complain(&format!("config {action}: not wired"));
-    ExitCode::from(2)
+pub fn run(server: &Server, args: &ConfigArgs) -> ExitCode {
+    match &args.action {
+        ConfigAction::Check(args) => check(server, args),
+        ConfigAction::Show(args) => show(server, args),
+    }
+}
+
+fn check(server: &Server, args: &CheckArgs) -> ExitCode {
+    let registry = server.registry();
+    let loader = Loader { policies: &registry.policies, stores: &registry.store_names() };
+    match loader.load(&Sources::file(&args.file)) {
+        Ok(_) => print(&format!("{}: good\n", args.file.display())),
+        Err(errors) => {
+            output::complain_all(&errors);
+            ExitCode::from(EX_CONFIG)
+        }
+    }
+}
+
+fn show(server: &Server, args: &ShowArgs) -> ExitCode {
+    match args.serve.load(server) {
+        Ok(loaded) => print(&loaded.effective.to_toml()),
+        Err(code) => code,
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match output::write(text.as_bytes()) {
+        Err(error) if !error.is_closed_pipe() => {
+            output::complain(&format!("config: {error}"));
+            ExitCode::from(2)
+        }
+        _ => ExitCode::SUCCESS,
+    }
 }

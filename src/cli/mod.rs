@@ -8,10 +8,10 @@
 
 use std::process::ExitCode;
 
-use ::policies::PolicyEntry;
 use clap::{Parser, Subcommand};
 
 use self::error::CliError;
+use crate::server::Server;
 
 mod client;
 mod compare_and_set;
@@ -81,14 +81,14 @@ enum Outcome {
     Negative,
 }
 
-/// Parses the process's arguments and runs the command. `registry` is what `policies` lists.
+/// Parses the process's arguments and runs the command, with the plug-ins that the server has.
 #[must_use]
-pub fn main(registry: &[PolicyEntry]) -> ExitCode {
+pub fn main(server: &Server) -> ExitCode {
     let cli = Cli::parse();
-    let Some(command) = cli.command else { return serve::run(&cli.serve) };
+    let Some(command) = cli.command else { return serve::run(server, &cli.serve) };
     match command {
-        Command::Serve(args) => serve::run(&args),
-        Command::Config(args) => config::run(&args),
+        Command::Serve(args) => serve::run(server, &args),
+        Command::Config(args) => config::run(server, &args),
         Command::Get(args) => finish("get", get::run(&args)),
         Command::Set(args) => finish("set", set::run(&args)),
         Command::SetIfAbsent(args) => finish("set-if-absent", set_if_absent::run(&args)),
@@ -96,7 +96,7 @@ pub fn main(registry: &[PolicyEntry]) -> ExitCode {
         Command::Delete(args) => finish("delete", delete::run(&args)),
         Command::Stats(args) => finish("stats", stats::run(&args)),
         Command::Ping(args) => finish("ping", ping::run(&args)),
-        Command::Policies(args) => finish("policies", policies::run(&args, registry)),
+        Command::Policies(args) => finish("policies", policies::run(&args, &server.registry().policies)),
         Command::Replay(args) => finish("replay", replay::run(&args)),
         Command::Completions(args) => finish("completions", completions::run(&args)),
         Command::Man(args) => finish("man", man::run(&args)),

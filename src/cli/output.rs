@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use super::error::CliError;
+use crate::config::ConfigErrors;
 
 /// How a command prints its result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -80,5 +81,12 @@ mod tests {
         for (count, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(count), text);
         }
+    }
+}
+
+/// Tells the user everything that is wrong with a configuration, a problem a line.
+pub(super) fn complain_all(errors: &ConfigErrors) {
+    for problem in errors.problems() {
+        complain(&problem.to_string());
     }
 }

@@ -1,11 +1,17 @@
 //! `tiny-cache serve`: runs the server.
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use tokio::runtime::Builder;
 
 use super::output;
+use crate::config::{Config, EX_CONFIG, Loaded, Loader, Override, Sources};
+use crate::lifecycle::{self, Signals};
+use crate::server::{Server, StartError};
+use crate::telemetry::logs::{self, LogError};
 
 /// Run the server (the default command)
 ///
@@ -19,8 +25,8 @@ use super::output;
                   tiny-cache serve --config /etc/tiny-cache.toml\n  \
                   tiny-cache serve --listen unix:/run/tiny-cache.sock --policy sieve --max-memory 512MiB")]
 pub struct ServeArgs {
-    /// The configuration file; without one the defaults hold
-    #[arg(long, value_name = "FILE", env = "TINY_CACHE_CONFIG")]
+    /// The configuration file [default: $TINY_CACHE_CONFIG; without either the defaults hold]
+    #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Where to serve gRPC: host:port or unix:/path
     #[arg(long, value_name = "ADDRESS")]
@@ -45,9 +51,82 @@ pub struct ServeArgs {
     pub log_format: Option<String>,
 }
 
+impl ServeArgs {
+    fn overrides(&self) -> Vec<Override> {
+        let given = |option: &Option<String>, layer: fn(String) -> Override| option.clone().map(layer);
+        [
+            given(&self.listen, Override::Listen),
+            given(&self.http_listen, Override::HttpListen),
+            given(&self.policy, Override::Policy),
+            given(&self.max_items, Override::MaxItems),
+            given(&self.max_memory, Override::MaxMemory),
+            given(&self.log_level, Override::LogLevel),
+            given(&self.log_format, Override::LogFormat),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// The configuration that these options, the environment and the file amount to. What is wrong
+    /// with it is told on standard error.
+    pub(super) fn load(&self, server: &Server) -> Result<Loaded, ExitCode> {
+        let registry = server.registry();
+        let loader = Loader { policies: &registry.policies, stores: &registry.store_names() };
+        let sources = Sources {
+            file: self.config.clone(),
+            environment: &|name| std::env::var_os(name),
+            overrides: &self.overrides(),
+        };
+        loader.load(&sources).map_err(|errors| {
+            output::complain_all(&errors);
+            ExitCode::from(EX_CONFIG)
+        })
+    }
+}
+
 /// Runs the server until it is told to stop.
 #[must_use]
-pub fn run(_args: &ServeArgs) -> ExitCode {
-    output::complain("serve: not wired");
-    ExitCode::from(2)
+pub fn run(server: &Server, args: &ServeArgs) -> ExitCode {
+    let loaded = match args.load(server) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    match start(server, &loaded.config) {
+        Ok(code) => code,
+        Err(error) => {
+            output::complain(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why the process could not begin to serve.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error("cannot set up logging: {0}")]
+    Log(#[from] LogError),
+    #[error("cannot start threads: {0}")]
+    Threads(#[source] io::Error),
+    #[error("cannot listen to signals: {0}")]
+    Signals(#[source] io::Error),
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+fn start(server: &Server, config: &Config) -> Result<ExitCode, ServeError> {
+    let _log = logs::init(&config.telemetry)?;
+    let mut runtime = Builder::new_multi_thread();
+    if let Some(threads) = config.server.worker_threads {
+        runtime.worker_threads(threads);
+    }
+    let runtime = runtime.enable_all().build().map_err(ServeError::Threads)?;
+    let code = runtime.block_on(async {
+        // Before anything is bound: a signal that comes early is not to be lost.
+        let signals = Signals::listen().map_err(ServeError::Signals)?;
+        Ok(lifecycle::run(server.bind(config)?, signals).await)
+    });
+    // A sweep that still runs is not worth waiting for.
+    runtime.shutdown_background();
+    code
 }

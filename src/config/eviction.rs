@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use engine::WeighBy;
-use erased_serde::Deserializer as _;
 use policies::{PolicyEntry, PolicyFactory};
 
 use super::document::{Raw, Setting, Table, table_to_toml};
