@@ -1,6 +1,11 @@
 //! The API, generated from `proto/cache.proto`.
 
-#![expect(missing_docs, unused_qualifications, clippy::pedantic, reason = "generated code; its documentation is the proto file's")]
+#![expect(
+    missing_docs,
+    unused_qualifications,
+    clippy::pedantic,
+    reason = "generated code; its documentation is the proto file's"
+)]
 
 tonic::include_proto!("cache");
 

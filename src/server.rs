@@ -219,7 +219,11 @@ impl BoundServer {
     pub async fn run(self, shutdown: CancellationToken) -> Drained {
         let background = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(background.clone().run_until_cancelled_owned(sweep(Arc::clone(&self.service), self.sweep_interval)));
+        tasks.spawn(
+            background
+                .clone()
+                .run_until_cancelled_owned(sweep(Arc::clone(&self.service), self.sweep_interval)),
+        );
         for tls in self.certificates() {
             let interval = tls.files().reload_interval;
             let watched = tls.watch(interval, background.clone());

@@ -290,9 +290,13 @@ mod tests {
     #[test]
     fn namespaces_are_what_the_contract_says() {
         let longest = "n".repeat(64);
-        for (raw, parsed) in
-            [("", ""), ("  \t ", ""), (" a ", "a"), ("9.b_c-d", "9.b_c-d"), (longest.as_str(), longest.as_str())]
-        {
+        for (raw, parsed) in [
+            ("", ""),
+            ("  \t ", ""),
+            (" a ", "a"),
+            ("9.b_c-d", "9.b_c-d"),
+            (longest.as_str(), longest.as_str()),
+        ] {
             assert_eq!(Namespace::parse(raw).expect(raw), Namespace(parsed));
         }
         let too_long = "n".repeat(65);
@@ -303,7 +307,8 @@ mod tests {
 
     #[test]
     fn keys_are_measured_in_code_points_with_the_namespaces_prefix() {
-        let fits = |namespace: &str, key: &str| Namespace::parse(namespace).expect(namespace).key(key).is_ok();
+        let fits =
+            |namespace: &str, key: &str| Namespace::parse(namespace).expect(namespace).key(key).is_ok();
         assert!(!fits("", ""));
         assert!(fits("", &"k".repeat(256)));
         assert!(!fits("", &"k".repeat(257)));

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use engine::{
-    Clock, CompareAndSet, Entry, Key, ManualClock, SetIfAbsent, Store, StoreError, StoreFuture, Value, WeighBy,
+    Clock, CompareAndSet, Entry, Key, ManualClock, SetIfAbsent, Store, StoreError, StoreFuture, Value,
+    WeighBy,
 };
 use support::linearizability::{Event, Operation, is_linearizable};
 use tiny_cache::config::{EvictionConfig, StoreConfig};
@@ -163,7 +164,10 @@ fn a_write_replaces_the_ttl_and_an_expired_entry_counts_as_missing() {
         let replaced = wait(store.compare_and_set(b"2", entry(b"3", second))).expect("cas");
         assert_eq!(replaced, CompareAndSet::Stored);
         clock.advance(Duration::from_secs(1));
-        assert_eq!(wait(store.compare_and_set(b"3", entry(b"4", None))).expect("cas"), CompareAndSet::NotFound);
+        assert_eq!(
+            wait(store.compare_and_set(b"3", entry(b"4", None))).expect("cas"),
+            CompareAndSet::NotFound
+        );
         subject.set("k", b"5", second).expect("set");
         clock.advance(Duration::from_secs(1));
         assert_eq!(wait(store.set_if_absent(entry(b"6", second))).expect("add"), SetIfAbsent::Stored);
@@ -214,7 +218,9 @@ fn a_value_over_the_limit_is_refused_and_the_old_one_stays() {
         let refused = subject.set("k", &[2; 1001], None).expect_err("over the limit");
         assert!(matches!(refused, StoreError::ValueTooLarge { size: 1001, limit: 1000 }), "{refused}");
         assert!(refused.to_string().contains("too large"), "{refused}");
-        let cas = subject.store.compare_and_set(&[1; 1000], Entry { key: shared("k"), value: &[2; 1001], ttl: None });
+        let cas = subject
+            .store
+            .compare_and_set(&[1; 1000], Entry { key: shared("k"), value: &[2; 1001], ttl: None });
         assert!(wait(cas).is_err());
         assert_eq!(subject.get("k").as_deref(), Some(&[1; 1000][..]), "{}", subject.name);
         assert_eq!(subject.counters().rejected_oversize, 2);
@@ -294,7 +300,8 @@ fn batches_answer_in_order_and_repeated_keys_in_sequence() {
         let Subject { store, .. } = subject;
         let too_large = vec![0; usize::try_from(MIB + 1).expect("fits")];
         let entry = |key: &'static str, value| Entry { key: shared(key), value, ttl: None };
-        let entries = [entry("a", b"1".as_slice()), entry("b", &too_large), entry("a", b"2"), entry("c", b"3")];
+        let entries =
+            [entry("a", b"1".as_slice()), entry("b", &too_large), entry("a", b"2"), entry("c", b"3")];
         let results = wait(store.set_many(&entries)).expect("a batch");
         assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true, true]);
         let keys = ["c", "a", "missing", "a", "b"].map(shared);
@@ -319,7 +326,12 @@ fn clear_removes_everything_and_the_store_goes_on() {
                 subject.set(&format!("k{index}"), b"v", ttl).expect("set");
             }
             let resident = subject.counters().entries;
-            assert_eq!(wait(subject.store.clear()).expect("clear"), resident, "{} round {round}", subject.name);
+            assert_eq!(
+                wait(subject.store.clear()).expect("clear"),
+                resident,
+                "{} round {round}",
+                subject.name
+            );
             let counters = subject.counters();
             assert_eq!((counters.entries, counters.memory_bytes), (0, 0), "{}", subject.name);
             assert_eq!(subject.get("k1"), None);

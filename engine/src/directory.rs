@@ -315,9 +315,7 @@ impl<P: EvictionPolicy> Directory<P> {
     /// Bytes of memory held now by the index, the tags and the policy.
     #[must_use]
     pub fn footprint_bytes(&self) -> usize {
-        self.index.allocation_size()
-            + self.tags.capacity() * size_of::<Tag>()
-            + self.policy.footprint_bytes()
+        self.index.allocation_size() + self.tags.capacity() * size_of::<Tag>() + self.policy.footprint_bytes()
     }
 
     /// Checks the whole structure, the policy's included.

@@ -231,7 +231,11 @@ impl ExpiryWheel {
                 while next != NONE {
                     let node = self.nodes[next as usize];
                     assert_eq!(node.newer, newer, "slot {next} links back");
-                    assert_eq!(usize::from(node.bucket), level * BUCKETS + bucket, "slot {next} knows its bucket");
+                    assert_eq!(
+                        usize::from(node.bucket),
+                        level * BUCKETS + bucket,
+                        "slot {next} knows its bucket"
+                    );
                     let tick = tick_of(node.deadline_nanos).max(self.position);
                     let cascading = level > 0 && bucket == bucket_at(self.position, level);
                     assert!(cascading || bucket_at(tick, level) == bucket, "slot {next} is in its bucket");

@@ -7,10 +7,10 @@ use clap::Args;
 use data_encoding::BASE64;
 use serde_json::json;
 
+use super::Outcome;
 use super::client::ClientArgs;
 use super::error::CliError;
 use super::output::{self, OutputFormat};
-use super::Outcome;
 use crate::proto::CacheKey;
 
 /// Print the value of a key

@@ -51,9 +51,7 @@ fn as_json(entry: &PolicyEntry) -> Value {
     let options: Vec<Value> = entry
         .options
         .iter()
-        .map(|option| {
-            json!({ "name": option.name, "allowed": option.allowed, "meaning": option.meaning })
-        })
+        .map(|option| json!({ "name": option.name, "allowed": option.allowed, "meaning": option.meaning }))
         .collect();
     json!({
         "name": entry.name,

@@ -36,9 +36,8 @@ pub(super) fn run(args: &StatsArgs) -> Result<Outcome, CliError> {
 fn as_text(stats: &CacheStats) -> String {
     // The Python server has the 32-bit counters only, and no names.
     let extended = !stats.policy.is_empty();
-    let count = |wide: u64, narrow: i32| {
-        grouped(if extended { wide } else { u64::try_from(narrow).unwrap_or(0) })
-    };
+    let count =
+        |wide: u64, narrow: i32| grouped(if extended { wide } else { u64::try_from(narrow).unwrap_or(0) });
     let bytes = |amount: i64| format!("{} bytes", grouped(u64::try_from(amount).unwrap_or(0)));
     let max_items = match stats.max_entries {
         u64::MAX if extended => "no limit".to_owned(),

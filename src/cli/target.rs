@@ -87,7 +87,9 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for text in ["", "unix:", "ftp://x", "http://", "host:port", "host:99999", "a b", "host/path", "u@h:1"] {
+        for text in
+            ["", "unix:", "ftp://x", "http://", "host:port", "host:99999", "a b", "host/path", "u@h:1"]
+        {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
     }

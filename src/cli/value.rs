@@ -126,7 +126,9 @@ mod tests {
         }
         assert_eq!(Source::Hex("6869".to_owned()).read("value").unwrap(), "hi");
         assert_eq!(Source::Hex("fF".to_owned()).read("value").unwrap(), &b"\xff"[..]);
-        for source in [Source::Base64("!".to_owned()), Source::Hex("6".to_owned()), Source::Hex("zz".to_owned())] {
+        for source in
+            [Source::Base64("!".to_owned()), Source::Hex("6".to_owned()), Source::Hex("zz".to_owned())]
+        {
             let error = source.read("value").unwrap_err().to_string();
             assert!(error.starts_with("the value is not "), "{error}");
         }

@@ -348,7 +348,10 @@ impl MemoryStore {
                     items: missing.items.min(budget.items - directory.items()),
                     bytes: missing.bytes.min(budget.bytes - directory.bytes()),
                 };
-                shard.set_budget(Budget { items: budget.items - taken.items, bytes: budget.bytes - taken.bytes });
+                shard.set_budget(Budget {
+                    items: budget.items - taken.items,
+                    bytes: budget.bytes - taken.bytes,
+                });
                 credit.items += taken.items;
                 credit.bytes += taken.bytes;
                 if taken.items == 0 && taken.bytes == 0 && !shard.evict_one(&mut removed) {
@@ -515,10 +518,8 @@ impl MemoryStore {
         keys: impl ExactSizeIterator<Item = HashedKey<'k>>,
         mut visit: impl FnMut(&mut Shard, usize, HashedKey<'k>),
     ) {
-        let mut order: Vec<(usize, usize, HashedKey<'k>)> = keys
-            .enumerate()
-            .map(|(position, key)| (self.shard_of(key.hash), position, key))
-            .collect();
+        let mut order: Vec<(usize, usize, HashedKey<'k>)> =
+            keys.enumerate().map(|(position, key)| (self.shard_of(key.hash), position, key)).collect();
         if self.shards.len() > 1 {
             order.sort_unstable_by_key(|&(shard, position, _)| (shard, position));
         }

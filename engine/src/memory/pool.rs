@@ -44,7 +44,10 @@ impl Pool {
             let before = pool.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
             before.unwrap_or_else(|available| available).min(wanted)
         };
-        Budget { items: lend(&self.items, items, self.loan.items), bytes: lend(&self.bytes, bytes, self.loan.bytes) }
+        Budget {
+            items: lend(&self.items, items, self.loan.items),
+            bytes: lend(&self.bytes, bytes, self.loan.bytes),
+        }
     }
 
     pub(super) fn give_back(&self, loan: Budget) {

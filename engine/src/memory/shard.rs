@@ -179,7 +179,11 @@ impl Shard {
     }
 
     /// Puts a new, empty directory in place of this one. The old records are the caller's to free.
-    pub(super) fn reset(&mut self, policy: Box<dyn EvictionPolicy>, weigh_by: WeighBy) -> Vec<Option<Record>> {
+    pub(super) fn reset(
+        &mut self,
+        policy: Box<dyn EvictionPolicy>,
+        weigh_by: WeighBy,
+    ) -> Vec<Option<Record>> {
         self.directory = Directory::new(policy, self.directory.budget(), weigh_by);
         self.expiry = ExpiryWheel::default();
         std::mem::take(&mut self.records)
@@ -193,7 +197,10 @@ impl Shard {
             let resident = self.directory.is_resident(slot);
             let record = self.records.get(index).is_some_and(Option::is_some);
             assert_eq!(resident, record, "{slot:?}: resident entries have a record, others none");
-            assert!(resident || self.expiry.deadline_nanos(slot).is_none(), "{slot:?}: only residents expire");
+            assert!(
+                resident || self.expiry.deadline_nanos(slot).is_none(),
+                "{slot:?}: only residents expire"
+            );
         }
     }
 
@@ -218,11 +225,8 @@ impl Shard {
 
     fn insert(&mut self, write: Write<'_>, removed: &mut Removed) -> Result<(), (Shortage, Record)> {
         let Self { directory, records, expiry, counters } = self;
-        let newcomer = Newcomer {
-            hash: write.key.hash,
-            fingerprint: write.key.key.fingerprint(),
-            charge: write.charge,
-        };
+        let newcomer =
+            Newcomer { hash: write.key.hash, fingerprint: write.key.key.fingerprint(), charge: write.charge };
         let insertion = directory
             .insert(newcomer, |victim| take(victim, records, expiry, &mut counters.evictions, removed));
         match insertion {

@@ -35,11 +35,13 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// oracleGeneral, either of them plain or compressed by zstd. With one connection and a concurrency of 1 (the
 /// defaults) the requests arrive in exactly the trace's order. Ctrl-C ends the replay and prints what there is.
 #[derive(Args, Debug)]
-#[command(after_help = "Exit codes: 0 the whole trace was played, 2 a request failed or the trace did not end well.\n\n\
+#[command(
+    after_help = "Exit codes: 0 the whole trace was played, 2 a request failed or the trace did not end well.\n\n\
                   Examples:\n  \
                   tiny-cache replay --trace web.oracleGeneral.zst\n  \
                   tiny-cache replay --trace keys.txt --connections 4 --concurrency 64 --value-size 1KiB\n  \
-                  tiny-cache replay --trace cdn.oracleGeneral --value-size trace --limit 100000 --output json")]
+                  tiny-cache replay --trace cdn.oracleGeneral --value-size trace --limit 100000 --output json"
+)]
 pub(super) struct ReplayArgs {
     /// The trace; given more than once, one file is played after the other
     #[arg(long, value_name = "FILE", required = true)]
@@ -90,13 +92,8 @@ pub(super) fn run(args: &ReplayArgs) -> Result<Outcome, CliError> {
         _ => Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?,
     };
     let consumed = Arc::new(AtomicU64::new(0));
-    let records = Records::open(
-        args.trace.clone(),
-        args.format,
-        args.value_size,
-        args.limit,
-        Arc::clone(&consumed),
-    )?;
+    let records =
+        Records::open(args.trace.clone(), args.format, args.value_size, args.limit, Arc::clone(&consumed))?;
     let shared = Arc::new(Shared::new(records, args.ttl, args.max_errors));
     let played = runtime.block_on(play(args, concurrency, &shared, &consumed))?;
 
@@ -176,7 +173,8 @@ fn conclude(args: &ReplayArgs, shared: &Shared, played: &Played) -> Result<Outco
 
 /// A bar on standard error; nothing where that is no terminal.
 fn progress_bar(args: &ReplayArgs) -> ProgressBar {
-    let file_bytes = || args.trace.iter().filter_map(|path| path.metadata().ok()).map(|file| file.len()).sum();
+    let file_bytes =
+        || args.trace.iter().filter_map(|path| path.metadata().ok()).map(|file| file.len()).sum();
     let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}  {elapsed} (eta {eta})")
         .expect("the template is well-formed");
     ProgressBar::new(args.limit.unwrap_or_else(file_bytes)).with_style(style)

@@ -46,7 +46,9 @@ fn status<T>(error: ServiceError, request: &Request<T>) -> Status {
             let id = RequestId::of(request.extensions());
             tracing::error!(request_id = %id, error = &error as &dyn std::error::Error, "the store failed");
             match error {
-                StoreError::Unavailable(_) => Status::unavailable(format!("store unavailable, request_id={id}")),
+                StoreError::Unavailable(_) => {
+                    Status::unavailable(format!("store unavailable, request_id={id}"))
+                }
                 _ => Status::internal(format!("internal error, request_id={id}")),
             }
         }
@@ -94,15 +96,9 @@ fn operation_results<T, U>(
     Response::new(proto::MultiCacheResponse { items })
 }
 
-fn lookup<T>(
-    key: String,
-    result: ItemResult<Option<Value>>,
-    request: &Request<T>,
-) -> proto::CacheLookup {
+fn lookup<T>(key: String, result: ItemResult<Option<Value>>, request: &Request<T>) -> proto::CacheLookup {
     match result {
-        Ok(Some(value)) => {
-            proto::CacheLookup { key, found: true, value: value.into(), error: String::new() }
-        }
+        Ok(Some(value)) => proto::CacheLookup { key, found: true, value: value.into(), error: String::new() },
         Ok(None) => proto::CacheLookup { key, ..Default::default() },
         Err(error) => proto::CacheLookup { key, error: item_error(error, request), ..Default::default() },
     }
@@ -110,10 +106,7 @@ fn lookup<T>(
 
 #[tonic::async_trait]
 impl Rpc for CacheRpc {
-    async fn get(
-        &self,
-        request: Request<proto::CacheKey>,
-    ) -> Result<Response<proto::CacheValue>, Status> {
+    async fn get(&self, request: Request<proto::CacheKey>) -> Result<Response<proto::CacheValue>, Status> {
         let namespace = namespace(&request)?;
         let value = self.service.get(namespace, &request.get_ref().key).await;
         let value = value.map_err(|error| status(error, &request))?;
@@ -130,7 +123,8 @@ impl Rpc for CacheRpc {
         let keys = std::mem::take(&mut request.get_mut().keys);
         let results = self.service.get_many(namespace(&request)?, &keys).await;
         let results = results.map_err(|error| status(error, &request))?;
-        let items = keys.into_iter().zip(results).map(|(key, result)| lookup(key, result, &request)).collect();
+        let items =
+            keys.into_iter().zip(results).map(|(key, result)| lookup(key, result, &request)).collect();
         Ok(Response::new(proto::MultiCacheValueResponse { items }))
     }
 
@@ -164,8 +158,7 @@ impl Rpc for CacheRpc {
     ) -> Result<Response<proto::ConditionalCacheResponse>, Status> {
         let namespace = namespace(&request)?;
         let proto::CompareAndSetRequest { key, expected_value, value, ttl } = request.get_ref();
-        let result =
-            self.service.compare_and_set(namespace, expected_value, item(key, value, *ttl)).await;
+        let result = self.service.compare_and_set(namespace, expected_value, item(key, value, *ttl)).await;
         Ok(conditional(match result.map_err(|error| status(error, &request))? {
             CompareAndSet::Stored => proto::ConditionalCacheStatus::Stored,
             CompareAndSet::NotFound => proto::ConditionalCacheStatus::NotFound,

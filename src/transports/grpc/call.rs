@@ -100,10 +100,8 @@ impl Call {
     /// A message over the size limit is `OUT_OF_RANGE` in tonic and `RESOURCE_EXHAUSTED` everywhere
     /// else; nothing of ours answers `OUT_OF_RANGE`.
     fn told_as_ours(&self, response: Response<Body>) -> Response<Body> {
-        let too_large = response
-            .headers()
-            .get(Status::GRPC_STATUS)
-            .is_some_and(|code| code.as_bytes() == b"11");
+        let too_large =
+            response.headers().get(Status::GRPC_STATUS).is_some_and(|code| code.as_bytes() == b"11");
         if !too_large {
             return response;
         }
