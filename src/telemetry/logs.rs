@@ -103,6 +103,9 @@ fn colour(terminal: bool, no_color: Option<&OsStr>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
+    use serde_json::Value;
     use tracing::subscriber::with_default;
     use tracing::{debug, error_span, field, info, warn};
 
@@ -221,5 +224,40 @@ mod tests {
         assert!(colour(true, Some(OsStr::new(""))));
         assert!(!colour(true, Some(OsStr::new("1"))));
         assert!(!colour(false, None));
+    }
+
+    #[test]
+    #[ignore = "run by the next test in a process of its own, since logging is set up once in each"]
+    fn log_in_a_process_of_its_own() {
+        let config = TelemetryConfig { log_level: LogLevel::Info, log_format: LogFormat::Json };
+        init(&config).expect("the first time");
+        assert!(matches!(init(&config), Err(LogError::AlreadySetUp(_))));
+        tracing_log::log::warn!(target: "rustls::check", "from the log crate");
+        let _span = error_span!("request", request_id = "abc").entered();
+        panic::catch_unwind(|| panic!("gone {}", "wrong")).expect_err("panics");
+    }
+
+    #[test]
+    fn all_that_a_process_says_is_json_panics_included() {
+        let child = Command::new(env::current_exe().expect("runs"))
+            .args([
+                "--ignored",
+                "--exact",
+                "--nocapture",
+                "telemetry::logs::tests::log_in_a_process_of_its_own",
+            ])
+            .output()
+            .expect("starts");
+        let text = String::from_utf8(child.stderr).expect("text");
+        assert!(child.status.success(), "{text}");
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert_eq!(lines[0]["target"], "rustls::check");
+        assert_eq!(lines[0]["message"], "from the log crate");
+        assert_eq!(lines[0].as_object().expect("object").len(), 4, "{text}");
+        assert_eq!(lines[1]["target"], FATAL);
+        assert_eq!(lines[1]["message"], "panic: gone wrong");
+        assert_eq!(lines[1]["request_id"], "abc");
+        assert!(lines[1]["location"].as_str().expect("text").starts_with(file!()), "{text}");
     }
 }

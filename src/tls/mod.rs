@@ -6,7 +6,7 @@
 
 mod files;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;

@@ -116,7 +116,10 @@ impl Shared {
         let mut connection = pin!(connection);
         tokio::select! {
             ended = &mut connection => return ended,
-            () = self.asked_to_stop(begun) => {
+            has_begun = self.asked_to_stop(begun) => {
+                if !has_begun {
+                    return Ok(());
+                }
                 connection.as_mut().graceful_shutdown();
                 return connection.await;
             }
@@ -127,11 +130,11 @@ impl Shared {
         timeout(self.config.max_connection_age_grace, connection).await.unwrap_or(Ok(()))
     }
 
-    /// Ends when a shutdown is on and the client had its chance to send a first request: told to stop before that,
-    /// hyper would close the connection of a client which connected in time and is about to ask.
-    async fn asked_to_stop(&self, begun: oneshot::Receiver<()>) {
+    /// Ends when a shutdown is on and the client had its chance to send a first request, and tells whether it took it:
+    /// one that connected in time and is about to ask is answered, and one that says nothing holds nobody up.
+    async fn asked_to_stop(&self, begun: oneshot::Receiver<()>) -> bool {
         self.shutdown.cancelled().await;
-        timeout(LATE_START, begun).await.ok();
+        matches!(timeout(LATE_START, begun).await, Ok(Ok(())))
     }
 
     async fn past_late_start(&self) {
