@@ -2,7 +2,7 @@
 //!
 //! SIGTERM and SIGINT drain; a second one ends the process at once. SIGHUP reads certificates again.
 //! Where a service manager listens (`NOTIFY_SOCKET`), it is told `READY=1` and `STOPPING=1`, as
-//! sd_notify(3) describes.
+//! `sd_notify(3)` describes.
 
 use std::io;
 use std::pin::pin;

@@ -4,7 +4,6 @@
 //! so that what can be wrong shows at once and nothing is half up. At a shutdown, health turns to
 //! "not serving" first, then the traffic drains, then what answers probes.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -192,6 +191,7 @@ pub struct BoundServer {
 
 impl BoundServer {
     /// The addresses of all transports of a kind ("grpc", "http"), with their real ports.
+    #[must_use]
     pub fn addresses(&self, kind: &str) -> Vec<BoundAddress> {
         let of_kind = self.transports.iter().filter(|transport| transport.kind() == kind);
         of_kind.flat_map(|transport| transport.addresses().iter().cloned()).collect()
@@ -227,7 +227,10 @@ impl BoundServer {
         for tls in self.certificates() {
             let interval = tls.files().reload_interval;
             let watched = tls.watch(interval, background.clone());
-            tasks.spawn(async move { Some(watched.await) });
+            tasks.spawn(async move {
+                let _: () = watched.await;
+                Some(())
+            });
         }
 
         let (traffic_stop, probes_stop) = (CancellationToken::new(), CancellationToken::new());
@@ -267,19 +270,17 @@ async fn join(transports: &mut JoinSet<Drained>) -> usize {
 
 /// Removes what has expired, again and again. On a thread of its own each time, since removing a
 /// million entries takes longer than a request should wait for its turn.
-fn sweep(service: Arc<CacheService>, interval: Duration) -> impl Future<Output = ()> {
-    async move {
-        let mut ticks = tokio::time::interval(interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let runtime = tokio::runtime::Handle::current();
-        loop {
-            ticks.tick().await;
-            let (service, runtime) = (Arc::clone(&service), runtime.clone());
-            match tokio::task::spawn_blocking(move || runtime.block_on(service.sweep())).await {
-                Ok(Ok(removed)) => tracing::debug!(removed, "swept expired entries"),
-                Ok(Err(error)) => tracing::warn!(%error, "cannot sweep expired entries"),
-                Err(error) => tracing::error!(%error, "a sweep ended by a panic"),
-            }
+async fn sweep(service: Arc<CacheService>, interval: Duration) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let runtime = tokio::runtime::Handle::current();
+    loop {
+        ticks.tick().await;
+        let (service, runtime) = (Arc::clone(&service), runtime.clone());
+        match tokio::task::spawn_blocking(move || runtime.block_on(service.sweep())).await {
+            Ok(Ok(removed)) => tracing::debug!(removed, "swept expired entries"),
+            Ok(Err(error)) => tracing::warn!(%error, "cannot sweep expired entries"),
+            Err(error) => tracing::error!(%error, "a sweep ended by a panic"),
         }
     }
 }

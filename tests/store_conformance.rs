@@ -75,7 +75,6 @@ fn each(max_items: Option<u64>, max_memory: u64, max_value: u64, test: impl Fn(&
                 };
                 let clock_too: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
                 let name = format!("{} with {} in {shards} shards", entry.name, policy.name);
-                println!("{name}");
                 let store = (entry.build)(&store, &eviction, policy, clock_too);
                 test(&Subject { store, clock, name });
             }
@@ -122,7 +121,7 @@ fn an_entry_expires_exactly_when_its_age_reaches_its_ttl() {
             // Not a round number, so that nothing is right by chance.
             subject.clock.advance(Duration::from_nanos(123_456_789));
             subject.set("k", b"v", Some(ttl)).expect("set");
-            subject.clock.advance(ttl - nanosecond);
+            subject.clock.advance(ttl.checked_sub(nanosecond).unwrap());
             assert_eq!(wait(subject.store.sweep()).expect("sweep"), 0, "{}", subject.name);
             assert!(subject.get("k").is_some(), "{} is live to the last nanosecond", subject.name);
             subject.clock.advance(nanosecond);

@@ -35,6 +35,10 @@ pub struct ManualClock {
 
 impl ManualClock {
     /// Moves the hands forward.
+    ///
+    /// # Panics
+    ///
+    /// On a step of 584 years and more.
     pub fn advance(&self, by: Duration) {
         let nanos = u64::try_from(by.as_nanos()).expect("less than 584 years");
         self.nanos.fetch_add(nanos, Ordering::Relaxed);

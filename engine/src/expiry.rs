@@ -183,7 +183,7 @@ impl ExpiryWheel {
     fn link(&mut self, slot: u32) {
         let tick = tick_of(self.nodes[slot as usize].deadline_nanos).max(self.position);
         let differing = (tick ^ self.position) | (BUCKETS as u64 - 1);
-        let level = ((63 - differing.leading_zeros()) / BUCKET_BITS) as usize;
+        let level = (differing.ilog2() / BUCKET_BITS) as usize;
         let bucket = bucket_at(tick, level);
         let head = std::mem::replace(&mut self.heads[level][bucket], slot);
         if head != NONE {

@@ -11,6 +11,10 @@ use crate::policy::{OptionDoc, OptionError, Policy, PolicyFactory};
 pub type Configure =
     fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn PolicyFactory>, erased_serde::Error>;
 
+/// Makes a factory out of the options that a deserializer yields.
+pub type Configure =
+    fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn PolicyFactory>, erased_serde::Error>;
+
 /// A policy's place in the table: who it is and how to build it from a file's options.
 #[derive(Clone, Copy)]
 pub struct PolicyEntry {
@@ -25,8 +29,7 @@ pub struct PolicyEntry {
     /// See [`Policy::OPTIONS`].
     pub options: &'static [OptionDoc],
     /// Reads and checks options; absent ones take their defaults.
-    pub configure:
-        fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn PolicyFactory>, erased_serde::Error>,
+    pub configure: Configure,
     /// The factory with default options.
     pub with_defaults: fn() -> Box<dyn PolicyFactory>,
 }

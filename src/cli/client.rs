@@ -18,7 +18,7 @@ use crate::proto::cache_service_client::CacheServiceClient;
 /// What every client command can be told about its connection.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ClientArgs {
-    /// The server: host:port, http://host:port, https://host:port or unix:/path
+    /// The server: host:port, http://host:port, https://host:port or <unix:/path>
     #[arg(
         long,
         env = "TINY_CACHE_TARGET",

@@ -15,7 +15,7 @@ use crate::proto::CompareAndSetRequest;
 
 /// Replace a value that is still the expected one
 ///
-/// Prints STORED, NOT_FOUND or MISMATCH. With one of the --expected options, the one text after the key is the new
+/// Prints STORED, `NOT_FOUND` or MISMATCH. With one of the --expected options, the one text after the key is the new
 /// value. A new value that is not given is read from standard input.
 #[derive(Args, Debug)]
 #[command(after_help = "Exit codes: 0 stored, 1 not found or another value, 2 an error.\n\n\
@@ -44,6 +44,7 @@ pub(super) struct CompareAndSetArgs {
 
 #[derive(Args, Clone, Debug)]
 #[group(multiple = false)]
+#[expect(clippy::struct_field_names, reason = "the fields are the names of the options")]
 struct ExpectedArgs {
     /// Read the expected value from this file
     #[arg(long, value_name = "PATH")]

@@ -72,6 +72,13 @@ pub(super) fn table(rows: &[(&str, String)]) -> String {
     })
 }
 
+/// Tells the user everything that is wrong with a configuration, a problem a line.
+pub(super) fn complain_all(errors: &ConfigErrors) {
+    for problem in errors.problems() {
+        complain(&problem.to_string());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,12 +88,5 @@ mod tests {
         for (count, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(count), text);
         }
-    }
-}
-
-/// Tells the user everything that is wrong with a configuration, a problem a line.
-pub(super) fn complain_all(errors: &ConfigErrors) {
-    for problem in errors.problems() {
-        complain(&problem.to_string());
     }
 }

@@ -25,13 +25,13 @@ use crate::telemetry::logs::{self, LogError};
                   tiny-cache serve --config /etc/tiny-cache.toml\n  \
                   tiny-cache serve --listen unix:/run/tiny-cache.sock --policy sieve --max-memory 512MiB")]
 pub struct ServeArgs {
-    /// The configuration file [default: $TINY_CACHE_CONFIG; without either the defaults hold]
+    /// The configuration file [default: $`TINY_CACHE_CONFIG`; without either the defaults hold]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where to serve gRPC: host:port or unix:/path
+    /// Where to serve gRPC: host:port or <unix:/path>
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
-    /// Where to serve HTTP: host:port or unix:/path
+    /// Where to serve HTTP: host:port or <unix:/path>
     #[arg(long, value_name = "ADDRESS")]
     pub http_listen: Option<String>,
     /// The eviction policy; `tiny-cache policies` lists them

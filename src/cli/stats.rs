@@ -15,7 +15,7 @@ use crate::proto::{CacheStats, Empty};
                   tiny-cache stats\n  \
                   tiny-cache stats --output json | jq .hit_rate")]
 pub(super) struct StatsArgs {
-    /// How to print; JSON has every field of CacheStats by its name
+    /// How to print; JSON has every field of `CacheStats` by its name
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
     #[command(flatten)]

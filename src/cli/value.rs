@@ -24,6 +24,7 @@ pub(super) struct ValueArgs {
 /// The ways to give a value other than as text.
 #[derive(Args, Clone, Debug)]
 #[group(multiple = false, conflicts_with = "value")]
+#[expect(clippy::struct_field_names, reason = "the fields are the names of the options")]
 pub(super) struct EncodedValueArgs {
     /// Read the value from this file
     #[arg(long, value_name = "PATH")]

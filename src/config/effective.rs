@@ -1,5 +1,7 @@
 //! The effective configuration as a file, with where each value came from.
 
+use std::fmt::Write as _;
+
 use super::origin::Origin;
 
 /// Every effective value, in the order in which a file lists them, with its origin.
@@ -56,7 +58,8 @@ impl Effective {
                     Origin::Default => "default".to_owned(),
                     origin => format!("from {origin}"),
                 };
-                text.push_str(&format!("{assignment:width$}  # {comment}\n"));
+                // Writing to a String cannot fail.
+                let _ = writeln!(text, "{assignment:width$}  # {comment}");
             }
         }
         text

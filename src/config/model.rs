@@ -84,7 +84,7 @@ pub enum TransportKind {
 pub enum ListenAddress {
     /// "127.0.0.1:50051", "[::]:50051", "localhost:50051" (resolved at start-up).
     Tcp(Vec<SocketAddr>),
-    /// "unix:/run/tiny-cache.sock".
+    /// "<unix:/run/tiny-cache.sock>".
     Unix(PathBuf),
 }
 

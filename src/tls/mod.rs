@@ -123,7 +123,7 @@ impl ServerTls {
         let hasher = RandomState::new();
         let read = PemFiles::read(files);
         let fingerprint = hasher.hash_one(&read);
-        let current = Configs::new(read?.into_server_config(files)?);
+        let current = Configs::new(&read?.into_server_config(files)?);
         Ok(Arc::new(Self {
             files: files.clone(),
             current: RwLock::new(current),
@@ -167,7 +167,7 @@ impl ServerTls {
         last.fingerprint = self.hasher.hash_one(&read);
         match read.and_then(|files| files.into_server_config(&self.files)) {
             Ok(config) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Configs::new(config);
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Configs::new(&config);
                 self.reloads.fetch_add(1, Ordering::Relaxed);
                 last.failure = None;
                 tracing::info!(cert = %self.files.cert.display(), "TLS certificates reloaded");
@@ -216,7 +216,7 @@ impl ServerTls {
 }
 
 impl Configs {
-    fn new(config: ServerConfig) -> Self {
+    fn new(config: &ServerConfig) -> Self {
         let with_alpn = |protocol: &[u8]| {
             let mut config = config.clone();
             config.alpn_protocols = vec![protocol.to_vec()];

@@ -25,6 +25,11 @@ pub(super) struct Tally {
 /// How long calls took.
 pub(super) struct Latencies(Histogram<u64>);
 
+/// Right-aligned columns of ten characters.
+fn row(columns: impl Iterator<Item = impl std::fmt::Display>) -> String {
+    columns.fold(String::new(), |row, column| format!("{row}{column:>10}"))
+}
+
 impl Latencies {
     fn new() -> Self {
         Self(Histogram::new_with_bounds(1, LONGEST_MICROSECONDS, 3).expect("the bounds are in range"))
@@ -36,7 +41,7 @@ impl Latencies {
 
     fn row(&self) -> String {
         let columns = QUANTILES.iter().map(|&(_, quantile)| self.0.value_at_quantile(quantile));
-        columns.chain([self.0.max()]).map(|value| format!("{:>10}", grouped(value))).collect()
+        row(columns.chain([self.0.max()]).map(grouped))
     }
 
     fn json(&self) -> Value {
@@ -86,12 +91,7 @@ impl Report {
 
     pub(super) fn text(&self) -> String {
         let (hit_ratio, throughput) = self.rates();
-        let header: String = QUANTILES
-            .iter()
-            .map(|&(name, _)| name)
-            .chain(["max"])
-            .map(|name| format!("{name:>10}"))
-            .collect();
+        let header = row(QUANTILES.iter().map(|&(name, _)| name).chain(["max"]));
         table(&[
             ("requests", grouped(self.tally.requests())),
             ("hits", grouped(self.tally.hits)),

@@ -83,7 +83,7 @@ pub(super) fn open(path: &Path, format: Format, consumed: Arc<AtomicU64>) -> Res
         Format::OracleGeneral => true,
         Format::Auto => match format_of_name(path) {
             Some(format) => format == Format::OracleGeneral,
-            None => reader.fill_buf().map_err(failed)?.iter().any(|&byte| byte == 0),
+            None => reader.fill_buf().map_err(failed)?.contains(&0),
         },
     };
     Ok(Trace { path: path.to_owned(), reader, binary, records: 0, bytes: 0, failed: false })
@@ -103,14 +103,11 @@ fn decompressed(path: &Path, consumed: Arc<AtomicU64>) -> io::Result<Box<dyn Buf
 
 fn format_of_name(path: &Path) -> Option<Format> {
     let name = path.file_name()?.to_str()?.to_ascii_lowercase();
-    let name = name.strip_suffix(".zst").unwrap_or(&name);
     if name.contains("oraclegeneral") {
-        Some(Format::OracleGeneral)
-    } else if name.ends_with(".txt") {
-        Some(Format::Text)
-    } else {
-        None
+        return Some(Format::OracleGeneral);
     }
+    let uncompressed = Path::new(name.strip_suffix(".zst").unwrap_or(&name));
+    (uncompressed.extension()? == "txt").then_some(Format::Text)
 }
 
 impl Trace {

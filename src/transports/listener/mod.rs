@@ -118,16 +118,19 @@ impl Listener {
     }
 
     /// Where it listens, with the real port. The first one, where there are several.
+    #[must_use]
     pub fn local_address(&self) -> &BoundAddress {
         &self.addresses[0]
     }
 
     /// Everywhere it listens. Never empty.
+    #[must_use]
     pub fn local_addresses(&self) -> &[BoundAddress] {
         &self.addresses
     }
 
     /// The counters of this listener's connections, which outlive it.
+    #[must_use]
     pub fn counters(&self) -> &Arc<ConnectionCounters> {
         &self.counters
     }
