@@ -7,10 +7,6 @@ use engine::EvictionPolicy;
 
 use crate::policy::{OptionDoc, OptionError, Policy, PolicyFactory};
 
-/// Reads a policy's options from whatever holds them, and checks them.
-pub type Configure =
-    fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn PolicyFactory>, erased_serde::Error>;
-
 /// Makes a factory out of the options that a deserializer yields.
 pub type Configure =
     fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn PolicyFactory>, erased_serde::Error>;
