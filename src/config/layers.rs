@@ -261,6 +261,7 @@ fn whole(text: &str) -> Option<i64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "has the shape of its neighbours in the table of variables")]
 fn number_or_text(text: &str) -> Option<Raw> {
     Some(whole(text).map_or_else(|| Raw::Text(text.to_owned()), Raw::Integer))
 }

@@ -28,6 +28,7 @@ pub(crate) struct Event {
     pub(crate) operation: Operation,
 }
 
+#[expect(clippy::option_option, reason = "the outer one is whether it was possible, the inner one the value")]
 /// The value after an operation on `state`, or `None` where its outcome was impossible.
 fn apply(state: Option<u64>, operation: Operation) -> Option<Option<u64>> {
     match operation {
