@@ -1,7 +1,7 @@
 //! Eviction policies: one file per policy, the structures they share, and the registry table.
 //!
 //! A policy is a plain single-threaded structure that implements [`engine::EvictionPolicy`] and is
-//! described by [`Policy`]. Adding one takes one file here and one line in [`registry`]; a policy
+//! described by [`Policy`]. Adding one takes one file here and one line in the registry; a policy
 //! that lives outside this crate is registered through the server's or the simulator's builder.
 //!
 //! **Architecture invariant.** Policies know `engine` and serde (their options): no clock, no lock,
