@@ -15,7 +15,7 @@ use super::error::CliError;
 #[derive(Args, Clone, Debug)]
 pub(super) struct ValueArgs {
     /// The value as text; "-" or nothing reads standard input
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, conflicts_with = "EncodedValueArgs")]
     value: Option<OsString>,
     #[command(flatten)]
     encoded: EncodedValueArgs,
@@ -23,7 +23,7 @@ pub(super) struct ValueArgs {
 
 /// The ways to give a value other than as text.
 #[derive(Args, Clone, Debug)]
-#[group(multiple = false, conflicts_with = "value")]
+#[group(multiple = false)]
 #[expect(clippy::struct_field_names, reason = "the fields are the names of the options")]
 pub(super) struct EncodedValueArgs {
     /// Read the value from this file

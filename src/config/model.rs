@@ -82,7 +82,7 @@ pub enum TransportKind {
 /// Where a listener listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
-    /// "127.0.0.1:50051", "[::]:50051", "localhost:50051" (resolved at start-up).
+    /// `127.0.0.1:50051`, `[::]:50051`, `localhost:50051` (resolved at start-up).
     Tcp(Vec<SocketAddr>),
     /// "<unix:/run/tiny-cache.sock>".
     Unix(PathBuf),
