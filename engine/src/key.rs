@@ -131,7 +131,7 @@ mod tests {
     }
 
     const FINGERPRINT_OF_42: u64 = 13_432_465_937_079_881_665;
-    const FINGERPRINT_OF_42_IN_WEB: u64 = 0;
+    const FINGERPRINT_OF_42_IN_WEB: u64 = 5_963_686_558_352_131_836;
 
     #[test]
     fn seeds_give_unrelated_hashes() {
