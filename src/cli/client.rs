@@ -18,9 +18,10 @@ use crate::proto::cache_service_client::CacheServiceClient;
 /// What every client command can be told about its connection.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ClientArgs {
-    /// The server: host:port, http://host:port, https://host:port or <unix:/path>
     #[arg(
         long,
+        value_name = "ADDRESS",
+        help = "The server: host:port, http://host:port, https://host:port or unix:/path",
         env = "TINY_CACHE_TARGET",
         default_value = "http://127.0.0.1:50051",
         help_heading = "Connection"

@@ -14,14 +14,17 @@ use super::{parse, set_if_absent};
 use crate::proto::CompareAndSetRequest;
 
 /// Replace a value that is still the expected one
-///
-/// Prints STORED, `NOT_FOUND` or MISMATCH. With one of the --expected options, the one text after the key is the new
-/// value. A new value that is not given is read from standard input.
 #[derive(Args, Debug)]
-#[command(after_help = "Exit codes: 0 stored, 1 not found or another value, 2 an error.\n\n\
+#[command(
+    override_usage = "tiny-cache compare-and-set [OPTIONS] <KEY> [EXPECTED] [VALUE]",
+    long_about = "Replace a value that is still the expected one\n\n\
+                  Prints STORED, NOT_FOUND or MISMATCH. With one of the --expected options, the one text after the \
+                  key is the new value. A new value that is not given is read from standard input.",
+    after_help = "Exit codes: 0 stored, 1 not found or another value, 2 an error.\n\n\
                   Examples:\n  \
                   tiny-cache compare-and-set counter 41 42\n  \
-                  tiny-cache compare-and-set config --expected-file old.json --value-file new.json")]
+                  tiny-cache compare-and-set config --expected-file old.json --value-file new.json"
+)]
 pub(super) struct CompareAndSetArgs {
     /// The key
     key: String,
@@ -36,7 +39,7 @@ pub(super) struct CompareAndSetArgs {
     #[arg(long, default_value = "0", value_parser = parse::ttl_seconds, allow_negative_numbers = true)]
     ttl: i32,
     /// How to print the status
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     output: OutputFormat,
     #[command(flatten)]
     client: ClientArgs,

@@ -21,9 +21,9 @@ pub struct ConfigArgs {
 /// What to do with a configuration.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ConfigAction {
-    /// `config check`
+    /// Check a file and report every problem in it
     Check(CheckArgs),
-    /// `config show`
+    /// Show the effective configuration as TOML, with where each value came from
     Show(ShowArgs),
 }
 

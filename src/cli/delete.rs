@@ -20,7 +20,7 @@ pub(super) struct DeleteArgs {
     /// The key
     key: String,
     /// How to print the status
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     output: OutputFormat,
     #[command(flatten)]
     client: ClientArgs,

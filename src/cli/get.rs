@@ -27,7 +27,7 @@ pub(super) struct GetArgs {
     /// The key
     key: String,
     /// How to print; in JSON the value is in base64
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     output: OutputFormat,
     #[command(flatten)]
     client: ClientArgs,

@@ -26,7 +26,7 @@ pub(super) struct PingArgs {
     #[arg(long, value_name = "NAME", default_value = "cache.CacheService")]
     service: String,
     /// How to print
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     output: OutputFormat,
     #[command(flatten)]
     client: ClientArgs,

@@ -18,7 +18,7 @@ use super::output::{self, OutputFormat};
                   tiny-cache --policy sieve")]
 pub(super) struct PoliciesArgs {
     /// How to print
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     output: OutputFormat,
 }
 

@@ -25,16 +25,20 @@ use crate::telemetry::logs::{self, LogError};
                   tiny-cache serve --config /etc/tiny-cache.toml\n  \
                   tiny-cache serve --listen unix:/run/tiny-cache.sock --policy sieve --max-memory 512MiB")]
 pub struct ServeArgs {
-    /// The configuration file [default: $`TINY_CACHE_CONFIG`; without either the defaults hold]
-    #[arg(long, value_name = "FILE")]
+    /// `--config`
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "The configuration file [default: $TINY_CACHE_CONFIG, else the built-in defaults]"
+    )]
     pub config: Option<PathBuf>,
-    /// Where to serve gRPC: host:port or <unix:/path>
-    #[arg(long, value_name = "ADDRESS")]
+    /// `--listen`
+    #[arg(long, value_name = "ADDRESS", help = "Where to serve gRPC: host:port or unix:/path")]
     pub listen: Option<String>,
-    /// Where to serve HTTP: host:port or <unix:/path>
-    #[arg(long, value_name = "ADDRESS")]
+    /// `--http-listen`
+    #[arg(long, value_name = "ADDRESS", help = "Where to serve HTTP: host:port or unix:/path")]
     pub http_listen: Option<String>,
-    /// The eviction policy; `tiny-cache policies` lists them
+    /// The eviction policy: one that the command "policies" lists
     #[arg(long, value_name = "NAME")]
     pub policy: Option<String>,
     /// The most entries to hold: a number or "unlimited"
@@ -96,7 +100,7 @@ pub fn run(server: &Server, args: &ServeArgs) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             output::complain(&error.to_string());
-            ExitCode::FAILURE
+            ExitCode::from(2)
         }
     }
 }

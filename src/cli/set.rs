@@ -36,7 +36,7 @@ pub(super) struct ItemArgs {
     #[arg(long, default_value = "0", value_parser = parse::ttl_seconds, allow_negative_numbers = true)]
     pub(super) ttl: i32,
     /// How to print the status
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub(super) output: OutputFormat,
 }
 

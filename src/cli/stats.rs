@@ -15,8 +15,13 @@ use crate::proto::{CacheStats, Empty};
                   tiny-cache stats\n  \
                   tiny-cache stats --output json | jq .hit_rate")]
 pub(super) struct StatsArgs {
-    /// How to print; JSON has every field of `CacheStats` by its name
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t,
+        help = "How to print; JSON has every field of CacheStats by its name"
+    )]
     output: OutputFormat,
     #[command(flatten)]
     client: ClientArgs,

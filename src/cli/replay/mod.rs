@@ -68,7 +68,7 @@ pub(super) struct ReplayArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 1000)]
     max_errors: u64,
     /// How to print the results
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     output: OutputFormat,
     #[command(flatten)]
     client: ClientArgs,
