@@ -226,9 +226,7 @@ mod tests {
         assert!(!colour(false, None));
     }
 
-    #[test]
-    #[ignore = "run by the next test in a process of its own, since logging is set up once in each"]
-    fn log_in_a_process_of_its_own() {
+    fn say_everything() {
         let config = TelemetryConfig { log_level: LogLevel::Info, log_format: LogFormat::Json };
         init(&config).expect("the first time");
         assert!(matches!(init(&config), Err(LogError::AlreadySetUp(_))));
@@ -237,15 +235,17 @@ mod tests {
         panic::catch_unwind(|| panic!("gone {}", "wrong")).expect_err("panics");
     }
 
+    /// Logging is set up once in a process, so this test runs itself in another one and reads what that says.
     #[test]
     fn all_that_a_process_says_is_json_panics_included() {
+        const CHILD: &str = "TINY_CACHE_TEST_LOGS";
+        if env::var_os(CHILD).is_some() {
+            return say_everything();
+        }
+        let this = "telemetry::logs::tests::all_that_a_process_says_is_json_panics_included";
         let child = Command::new(env::current_exe().expect("runs"))
-            .args([
-                "--ignored",
-                "--exact",
-                "--nocapture",
-                "telemetry::logs::tests::log_in_a_process_of_its_own",
-            ])
+            .args(["--exact", "--nocapture", this])
+            .env(CHILD, "1")
             .output()
             .expect("starts");
         let text = String::from_utf8(child.stderr).expect("text");
