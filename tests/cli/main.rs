@@ -106,7 +106,7 @@ impl Server {
         });
         let mut server = Self { child, grpc: String::new(), log };
         let started = server.wait_for(|line| line["message"] == "serving");
-        server.grpc = started["grpc"].as_str().expect("an address").to_owned();
+        started["grpc"].as_str().expect("an address").clone_into(&mut server.grpc);
         server
     }
 

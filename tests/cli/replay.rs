@@ -79,8 +79,11 @@ fn write_trace(folder: &Path, name: &str, trace: &[u64]) -> PathBuf {
         trace.iter().flat_map(|key| format!("{key}\n").into_bytes()).collect()
     };
     let path = folder.join(name);
-    let bytes =
-        if name.ends_with(".zst") { zstd::encode_all(&bytes[..], 1).expect("compressed") } else { bytes };
+    let bytes = if path.extension().is_some_and(|end| end == "zst") {
+        zstd::encode_all(&bytes[..], 1).expect("compressed")
+    } else {
+        bytes
+    };
     fs::write(&path, bytes).expect("a file");
     path
 }

@@ -4,6 +4,9 @@ use serde_json::json;
 
 use super::{Server, run};
 
+/// A key, the arguments after it, standard input, and the bytes that are stored then.
+type Case<'a> = (&'a str, &'a [&'a str], &'a [u8], &'a [u8]);
+
 #[test]
 fn a_value_comes_from_any_source_and_comes_back_byte_for_byte() {
     let server = Server::start(&[]);
@@ -12,7 +15,7 @@ fn a_value_comes_from_any_source_and_comes_back_byte_for_byte() {
     let file = folder.path().join("value");
     std::fs::write(&file, &every_byte).expect("a file");
     let file = file.to_str().expect("text");
-    let cases: [(&str, &[&str], &[u8], &[u8]); 9] = [
+    let cases: [Case<'_>; 9] = [
         ("text", &["hello"], b"", b"hello"),
         ("negative", &["-1"], b"", b"-1"),
         ("dashes", &["--", "--a"], b"", b"--a"),
