@@ -7,7 +7,7 @@ mod replay;
 mod texts;
 mod values;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -67,11 +67,31 @@ fn end_of(mut command: Command, input: &[u8]) -> Ended {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the binary starts");
+    let stdout = read_to_end(child.stdout.take().expect("piped"));
+    let stderr = read_to_end(child.stderr.take().expect("piped"));
     // A command that does not read its input closes it, which is its right.
     let _ = child.stdin.take().expect("piped").write_all(input);
-    let output = child.wait_with_output().expect("the binary ends");
-    let stderr = String::from_utf8(output.stderr).expect("standard error is text");
-    Ended { code: output.status.code().expect("no signal"), stdout: output.stdout, stderr }
+    let Ok(stdout) = stdout.recv_timeout(PATIENCE) else {
+        // Whether it can still be killed or not, the test has failed.
+        let _ = child.kill();
+        panic!("{command:?} does not end");
+    };
+    let stderr = stderr.recv().expect("both are closed at the end");
+    let status = child.wait().expect("the binary ends");
+    let stderr = String::from_utf8(stderr).expect("standard error is text");
+    Ended { code: status.code().expect("no signal"), stdout, stderr }
+}
+
+/// All that comes, once it has come to its end.
+fn read_to_end(mut from: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (send, all) = channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes).expect("a pipe can be read");
+        // Nobody listens any more where the test has given up.
+        let _ = send.send(bytes);
+    });
+    all
 }
 
 fn run(arguments: &[&str]) -> Ended {
