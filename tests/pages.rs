@@ -1,4 +1,5 @@
-//! Every relative link on a page leads to a file that is there, and to a heading that is in it.
+//! Pages tell the truth where a program can see it: every relative link leads to a file that is there, and to a
+//! heading that is in it; every path on the map of the code exists; every metric is one.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -107,6 +108,30 @@ fn every_path_on_the_map_is_there() {
         assert!(root().join(path).exists(), "docs/architecture.md names {path}, which is not there");
     }
     assert!(checked > 15, "only {checked} rows were found");
+}
+
+#[test]
+fn every_metric_on_a_page_is_one() {
+    let names = fs::read_to_string(root().join("src/telemetry/metrics.rs")).expect("the metrics are there");
+    // The exporter adds the unit and "_total".
+    let names: Vec<String> = names
+        .split('"')
+        .filter(|text| text.starts_with("tiny_cache."))
+        .map(|name| name.replace('.', "_"))
+        .collect();
+    let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+    let mut checked = 0;
+    for page in pages() {
+        let text = fs::read_to_string(root().join(&page)).expect("a page can be read");
+        for metric in text.split(word).filter(|word| word.starts_with("tiny_cache_")) {
+            checked += 1;
+            let is_one = ["", "_total", "_bytes", "_seconds", "_ratio"].iter().any(|end| {
+                metric.strip_suffix(end).is_some_and(|name| names.iter().any(|known| known == name))
+            });
+            assert!(is_one, "{}: there is no metric {metric}", page.display());
+        }
+    }
+    assert!(checked > 5, "only {checked} metrics were found");
 }
 
 #[test]
