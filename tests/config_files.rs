@@ -136,9 +136,6 @@ fn what_default_toml_has_as_a_comment_is_true_as_well() {
     let least = load_good("", "[[transport]]\nkind = \"grpc\"\n[transport.tls]\ncert = \"c\"\nkey = \"k\"");
     let interval = ("[transport.tls] grpc".to_owned(), "reload_interval".to_owned());
     assert_eq!(keys(&file.effective)[&interval], keys(&least.effective)[&interval]);
-    for entry in registered().iter().filter(|entry| !entry.options.is_empty()) {
-        assert!(text.contains(&format!("[eviction.{}]", entry.name)), "{DEFAULT_TOML} lacks {}", entry.name);
-    }
 }
 
 #[test]
@@ -214,6 +211,9 @@ fn options() -> (String, String) {
     let mut page = String::new();
     for entry in registered().iter().filter(|entry| !entry.options.is_empty()) {
         let defaults = defaults_of(entry);
+        if !toml.is_empty() {
+            toml.push('\n');
+        }
         let _ = writeln!(toml, "# [eviction.{}]", entry.name);
         let _ = write!(page, "\n#### [eviction.{}]\n\n", entry.name);
         page.push_str("| option | default | allowed | meaning |\n|---|---|---|---|\n");
