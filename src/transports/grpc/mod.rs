@@ -3,6 +3,7 @@
 mod cache;
 mod call;
 mod codec;
+mod failure;
 mod health;
 
 use std::convert::Infallible;
