@@ -4,10 +4,12 @@ import contextlib
 import http.client
 import json
 import re
+import threading
 
 import cache_pb2_grpc
 import grpc
 import pytest
+from server import wait_until
 
 # A channel of its own for every `connect`, and values of any size.
 OPTIONS = [
@@ -69,3 +71,48 @@ def metrics_of(address):
     """The samples of /metrics by name, those without labels only."""
     text = fetch(address, "/metrics").body.decode()
     return {name: float(value) for name, value in re.findall(r"^(\w+) (\S+)$", text, re.MULTILINE)}
+
+
+class Load:
+    """Clients that call without a pause while something happens to the server.
+
+    Each has a thread and runs what `session` makes for it; it ends with its first error, which is kept.
+    """
+
+    def __init__(self, session, clients=8):
+        self._stopped = threading.Event()
+        self.done = [0] * clients
+        self.errors = []
+        self._threads = [threading.Thread(target=self._work, args=(session, n)) for n in range(clients)]
+
+    def _work(self, session, number):
+        try:
+            with session() as call:
+                while not self._stopped.is_set():
+                    call()
+                    self.done[number] += 1
+        except Exception as error:  # Whatever it is, the test is to see it.
+            self.errors.append(error)
+
+    def wait_for_more(self, calls=20):
+        """Returns once every client has made this many more calls."""
+        goals = [done + calls for done in self.done]
+        reached = lambda: self.errors or all(done >= goal for done, goal in zip(self.done, goals))
+        wait_until(reached, "the clients go on", timeout=30)
+        assert not self.errors, self.errors
+
+    def join(self):
+        """Waits until each client has ended by an error."""
+        for thread in self._threads:
+            thread.join(timeout=30)
+            assert not thread.is_alive()
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        self.wait_for_more()
+        return self
+
+    def __exit__(self, *_):
+        self._stopped.set()
+        self.join()
