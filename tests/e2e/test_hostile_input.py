@@ -52,10 +52,12 @@ def say(address, data, end=True):
     """Sends raw bytes; everything that comes back until the server closes or has nothing more to say."""
     with socket.create_connection(address_of(address), 10) as client:
         answer = b""
-        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        with contextlib.suppress(ConnectionError):
             client.sendall(data)
             if end:
-                client.shutdown(socket.SHUT_WR)
+                # The server may have closed already.
+                with contextlib.suppress(OSError):
+                    client.shutdown(socket.SHUT_WR)
             while received := client.recv(1 << 16):
                 answer += received
         return answer

@@ -35,7 +35,7 @@ def misses_of(policy, keys):
 
 
 def replay(server, file, *flags):
-    ended = run("replay", "--trace", file, "--target", server.grpc, "--output", "json", *flags)
+    ended = run("replay", "--trace", file, "--target", server.grpc, "--output", "json", *flags, timeout=55)
     assert ended.returncode == 0, ended
     return json.loads(ended.stdout)
 
