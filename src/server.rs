@@ -126,10 +126,9 @@ impl Server {
             TransportKind::Grpc(_) => port(listener),
             TransportKind::Http => None,
         });
-        let mut transports: Vec<Box<dyn Transport>> = listeners
-            .into_iter()
-            .map(|(config, listener, tls)| transport(config, listener, tls, &context, grpc_port))
-            .collect();
+        let certificates: Vec<_> = listeners.iter().filter_map(|(.., tls)| tls.clone()).collect();
+        let mut transports: Vec<Box<dyn Transport>> =
+            listeners.into_iter().map(|bound| transport(bound, &context, &certificates, grpc_port)).collect();
         for bind in &self.transports {
             transports.push(bind(&context).map_err(StartError::Transport)?);
         }
@@ -160,10 +159,9 @@ fn port(listener: &Listener) -> Option<u16> {
 }
 
 fn transport(
-    config: &TransportConfig,
-    listener: Listener,
-    tls: Option<Arc<ServerTls>>,
+    (config, listener, tls): BoundListener<'_>,
     context: &TransportContext,
+    certificates: &[Arc<ServerTls>],
     grpc_port: Option<u16>,
 ) -> Box<dyn Transport> {
     let TransportContext { service, metrics, draining } = context.clone();
@@ -173,7 +171,7 @@ fn transport(
             Box::new(Served::new("grpc", Protocol::Http2, listener, tls, service))
         }
         TransportKind::Http => {
-            let router = http::router(service, metrics, grpc_port);
+            let router = http::router(service, metrics, certificates.to_vec(), grpc_port);
             Box::new(Served::new("http", Protocol::Http1, listener, tls, router))
         }
     }

@@ -196,7 +196,12 @@ impl Endpoint {
             let port = self.port.map_or(base_port.to_owned(), |(_, port)| port.to_string());
             let text = format!("{host}:{port}");
             let origin = self.origin().expect("a host or a port is set");
-            let setting = Setting { shown: format!("{text:?}"), raw: Raw::Text(text), origin, allowed: None };
+            // The port was checked on its own, so that what can still be wrong with them is the host.
+            let (shown, allowed) = match &self.host {
+                Some((_, host)) => (format!("{host:?}"), Some(HOST)),
+                None => (format!("{text:?}"), None),
+            };
+            let setting = Setting { shown, raw: Raw::Text(text), origin, allowed };
             settings.push(("listen", setting));
         }
         settings.extend(self.flag.map(|flag| ("listen", flag)));

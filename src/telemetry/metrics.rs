@@ -35,6 +35,17 @@ pub struct Snapshot {
     pub active_requests: u64,
     /// Time since the start.
     pub uptime: Duration,
+    /// What became of certificates that were replaced.
+    pub tls: TlsReloads,
+}
+
+/// How often certificates were read again, over all listeners.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TlsReloads {
+    /// Newer ones were taken into use.
+    pub done: u64,
+    /// Newer ones could not be used.
+    pub failed: u64,
 }
 
 /// How a metric behaves, and its value in a snapshot.
@@ -156,6 +167,18 @@ const METRICS: &[Metric] = &[
         unit: "s",
         description: "Time since the start.",
         source: Measure(|s| s.uptime.as_secs_f64()),
+    },
+    Metric {
+        name: "tiny_cache.tls_reloads",
+        unit: "{reload}",
+        description: "Times that newer TLS certificates were taken into use.",
+        source: Counter(|s| s.tls.done),
+    },
+    Metric {
+        name: "tiny_cache.tls_reload_failures",
+        unit: "{reload}",
+        description: "Times that newer TLS certificates could not be used and the old ones stayed.",
+        source: Counter(|s| s.tls.failed),
     },
 ];
 

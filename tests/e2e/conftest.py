@@ -3,7 +3,6 @@
 import pathlib
 import sys
 
-import grpc
 import pytest
 from grpc_tools import protoc
 
@@ -14,7 +13,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.path.insert(0, str(STUBS))
 assert protoc.main(["protoc", f"-I{ROOT / 'proto'}", f"--python_out={STUBS}", f"--grpc_python_out={STUBS}", "cache.proto"]) == 0
 
-import cache_pb2_grpc  # noqa: E402
+from certificates import Authority  # noqa: E402
+from clients import connect  # noqa: E402
 from server import Server  # noqa: E402
 
 
@@ -26,5 +26,11 @@ def server():
 
 @pytest.fixture
 def stub(server):
-    with grpc.insecure_channel(server.grpc) as channel:
-        yield cache_pb2_grpc.CacheServiceStub(channel)
+    with connect(server.grpc) as stub:
+        yield stub
+
+
+@pytest.fixture(scope="session")
+def authority():
+    """The authority that signs the servers' and the clients' certificates."""
+    return Authority("test authority")

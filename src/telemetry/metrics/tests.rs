@@ -7,7 +7,7 @@ use engine::{Counters, Limits};
 
 use super::*;
 
-const COUNTERS: [&str; 7] = [
+const COUNTERS: [&str; 9] = [
     "tiny_cache_hits_total",
     "tiny_cache_misses_total",
     "tiny_cache_evictions_total",
@@ -15,6 +15,8 @@ const COUNTERS: [&str; 7] = [
     "tiny_cache_expired_removals_total",
     "tiny_cache_rejected_oversize_total",
     "tiny_cache_rejected_capacity_total",
+    "tiny_cache_tls_reloads_total",
+    "tiny_cache_tls_reload_failures_total",
 ];
 
 const GAUGES: [&str; 9] = [
@@ -67,7 +69,12 @@ fn snapshot() -> Snapshot {
     };
     let limits = Limits { max_items: Some(40), max_memory_bytes: 8192, max_value_bytes: 1024 };
     let store = StoreStats { counters, limits, policy: "lru", store: "memory", shards: 1 };
-    Snapshot { store, active_requests: 9, uptime: Duration::from_millis(1500) }
+    Snapshot {
+        store,
+        active_requests: 9,
+        uptime: Duration::from_millis(1500),
+        tls: TlsReloads { done: 11, failed: 12 },
+    }
 }
 
 fn render(metrics: &Metrics, snapshot: Snapshot) -> BTreeMap<String, Family> {

@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::failure;
 use crate::service::{ActiveRequest, CacheService};
 use crate::transports::request_id::{REQUEST_ID, request_id};
 
@@ -97,25 +98,31 @@ impl Call {
         timer.as_mut().poll(cx).map(|()| Status::deadline_exceeded("deadline exceeded").into_http())
     }
 
-    /// A message over the size limit is `OUT_OF_RANGE` in tonic and `RESOURCE_EXHAUSTED` everywhere
-    /// else; nothing of ours answers `OUT_OF_RANGE`.
+    /// What tonic says by itself, in the words of our contract. Nothing of ours answers `OUT_OF_RANGE`,
+    /// and an `INTERNAL` of ours names the request id already.
     fn told_as_ours(&self, response: Response<Body>) -> Response<Body> {
-        let too_large =
-            response.headers().get(Status::GRPC_STATUS).is_some_and(|code| code.as_bytes() == b"11");
-        if !too_large {
+        let code = response.headers().get(Status::GRPC_STATUS).map(HeaderValue::as_bytes);
+        if !matches!(code, Some(b"11" | b"13")) {
             return response;
         }
-        if self.is_write {
-            self.service.count_refused_message();
+        let Some(status) = Status::from_header_map(response.headers()) else { return response };
+        let detail = status.message();
+        match status.code() {
+            // A message over the size limit: `RESOURCE_EXHAUSTED` everywhere but in tonic.
+            Code::OutOfRange => {
+                if self.is_write {
+                    self.service.count_refused_message();
+                }
+                let limit = self.service.limits().max_value_bytes;
+                let text = format!("message too large: {detail}; a value may have {limit} bytes");
+                Status::resource_exhausted(text).into_http()
+            }
+            // A message that ends too early, is missing, or does not unpack.
+            Code::Internal if !detail.contains("request_id=") => {
+                Status::internal(format!("malformed request: {detail}, request_id={}", self.id)).into_http()
+            }
+            _ => response,
         }
-        let status = Status::from_header_map(response.headers());
-        let detail = status.as_ref().map_or("", Status::message);
-        let limit = self.service.limits().max_value_bytes;
-        Status::new(
-            Code::ResourceExhausted,
-            format!("message too large: {detail}; a value may have {limit} bytes"),
-        )
-        .into_http()
     }
 }
 
@@ -126,6 +133,9 @@ impl Future for Call {
         let Poll::Ready(mut response) = self.poll_handler(cx) else {
             return Poll::Pending;
         };
+        if failure::is_trailers_only(&response) {
+            response = failure::with_initial_metadata(response, &self.id.0);
+        }
         response.headers_mut().insert(REQUEST_ID, self.id.0.clone());
         Poll::Ready(Ok(response))
     }

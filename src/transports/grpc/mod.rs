@@ -3,6 +3,7 @@
 mod cache;
 mod call;
 mod codec;
+mod failure;
 mod health;
 
 use std::convert::Infallible;
@@ -63,6 +64,10 @@ impl GrpcService {
                 tonic_reflection::server::Builder::configure()
                     .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
                     .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                    // By itself each version tells of itself only.
+                    .include_reflection_service(false)
+                    .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+                    .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
             };
             let valid = "the embedded descriptor sets are valid";
             others.push(side(descriptors().build_v1().expect(valid)));

@@ -12,7 +12,8 @@ use tokio::time::timeout;
 use tracing::{error, warn};
 
 use crate::service::{CacheService, ServiceError};
-use crate::telemetry::metrics::{CONTENT_TYPE, Metrics, Snapshot};
+use crate::telemetry::metrics::{CONTENT_TYPE, Metrics, Snapshot, TlsReloads};
+use crate::tls::ServerTls;
 use crate::transports::stats::cache_stats;
 
 use super::answers::{Failure, Health, Index, Live, Stats, unix_seconds};
@@ -24,7 +25,17 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Endpoints {
     pub(super) service: Arc<CacheService>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) certificates: Vec<Arc<ServerTls>>,
     pub(super) grpc_port: Option<u16>,
+}
+
+impl Endpoints {
+    fn tls_reloads(&self) -> TlsReloads {
+        TlsReloads {
+            done: self.certificates.iter().map(|tls| tls.reloads_total()).sum(),
+            failed: self.certificates.iter().map(|tls| tls.reload_failures_total()).sum(),
+        }
+    }
 }
 
 type Shared = State<Arc<Endpoints>>;
@@ -65,7 +76,12 @@ pub(super) async fn live(State(shared): Shared) -> Json<Live> {
 pub(super) async fn metrics(State(shared): Shared) -> Result<Response, Failure> {
     let service = &shared.service;
     let store = in_time(service.counters()).await?;
-    let snapshot = Snapshot { store, active_requests: service.active_requests(), uptime: service.uptime() };
+    let snapshot = Snapshot {
+        store,
+        active_requests: service.active_requests(),
+        uptime: service.uptime(),
+        tls: shared.tls_reloads(),
+    };
     match shared.metrics.render(snapshot) {
         Ok(text) => Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()),
         Err(error) => {

@@ -1,0 +1,92 @@
+"""Certificates made for a test: an authority, and what it signs."""
+
+import datetime
+import ipaddress
+import os
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+DAY = datetime.timedelta(days=1)
+
+
+def pem(certificate):
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def key_pem(key):
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+class Authority:
+    """A certificate authority."""
+
+    def __init__(self, name):
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self._certificate = (
+            self._builder(self._name, self._key)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        self.pem = pem(self._certificate)
+
+    def _builder(self, subject, key):
+        now = datetime.datetime.now(datetime.timezone.utc)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - DAY)
+            .not_valid_after(now + DAY)
+        )
+
+    def sign(self, name="localhost"):
+        """Certificate and key of a server at 127.0.0.1 or of a client, both as PEM."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        certificate = (
+            self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        return pem(certificate), key_pem(key)
+
+    def credentials(self, identity=None):
+        """What a grpcio client needs to trust this authority's servers and to show `identity`."""
+        certificate, key = identity or (None, None)
+        return grpc.ssl_channel_credentials(self.pem, key, certificate)
+
+
+class Files:
+    """The files that a server reads, replaced as a whole the way that tools do it."""
+
+    def __init__(self, directory, authority):
+        self.cert, self.key, self.client_ca = (directory / name for name in ("tls.crt", "tls.key", "ca.crt"))
+        self.write(*authority.sign())
+        self.client_ca.write_bytes(authority.pem)
+
+    def write(self, certificate, key):
+        for path, content in ((self.cert, certificate), (self.key, key)):
+            new = path.with_suffix(".new")
+            new.write_bytes(content)
+            os.replace(new, path)
+
+    def environment(self, mutual=False):
+        """The variables that make a server use them."""
+        variables = {
+            "CACHE_TLS_ENABLED": "true",
+            "CACHE_TLS_CERT_PATH": str(self.cert),
+            "CACHE_TLS_KEY_PATH": str(self.key),
+        }
+        if mutual:
+            variables |= {"CACHE_TLS_REQUIRE_CLIENT_AUTH": "true", "CACHE_TLS_CLIENT_CA_PATH": str(self.client_ca)}
+        return variables
