@@ -216,6 +216,7 @@ fn median(values: &mut [f64]) -> f64 {
 #[expect(clippy::print_stdout, reason = "the table is what this program is for")]
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let only: Option<Vec<&str>> = arguments.iter().find_map(|argument| argument.strip_prefix("--only=")).map(|names| names.split(',').collect());
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let rounds = if quick { 1 } else { 5 };
     let names = ["quick_cache", "moka", "foyer", "lru", "tiny-cache lru", "tiny-cache sieve", "tiny-cache s3-fifo"];
@@ -229,7 +230,7 @@ fn main() {
     ];
     let wanted = |text: &str| {
         let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
-        filters.is_empty() || filters.iter().any(|filter| text.contains(filter.as_str()))
+        filters.is_empty() || filters.iter().any(|filter| text == filter.as_str())
     };
     for (title, load) in loads.into_iter().filter(|(title, _)| wanted(title)) {
         let sequences = sequences(load);
@@ -238,6 +239,9 @@ fn main() {
         let mut hits = vec![0.0; names.len()];
         for _ in 0..rounds {
             for (index, name) in names.iter().enumerate() {
+                if only.as_ref().is_some_and(|only| !only.contains(name)) {
+                    continue;
+                }
                 if name.strip_prefix("tiny-cache ").is_some_and(|policy| policies::find(policy).is_none()) {
                     continue;
                 }
@@ -246,7 +250,7 @@ fn main() {
                 hits[index] = ratio;
             }
         }
-        let peer = median(&mut rates[0].clone());
+        let peer = if rates[0].is_empty() { f64::NAN } else { median(&mut rates[0].clone()) };
         for (name, (rates, hits)) in names.iter().zip(rates.iter_mut().zip(hits)).filter(|(_, (rates, _))| !rates.is_empty()) {
             let rate = median(rates);
             println!("| {name} | {:.2} | {:.2} | {hits:.4} |", rate / 1e6, rate / peer);

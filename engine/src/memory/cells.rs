@@ -1,27 +1,36 @@
 //! Cells: where the bytes of records lie.
 //!
 //! A cell has one of some ninety sizes; cells of a size lie side by side in pages of 64 KiB, and
-//! pages in chunks of 512 KiB that are mapped and unmapped as a whole. So the process holds what the
+//! pages in chunks of 2 MiB that are mapped and unmapped as a whole. So the process holds what the
 //! store holds, whatever the allocator does, and gives back what the store no longer needs.
 //!
 //! **No holes.** The cells of a size are kept dense: whoever takes a cell out has the last one of
 //! that size moved into the gap. One gap per size may stay open, for the next cell of that size to
 //! fall into, so a full cache that replaces like by like moves nothing. However sizes shift over
-//! time, what is lost is one partly filled page per size and less than two chunks.
+//! time, what is lost is one partly filled page per size and little more than a chunk.
 //!
 //! A cell's first four bytes are its slot, so that whoever is moved can be told; the rest belongs to
 //! [`records`](super::records).
+
+use std::io;
 
 use memmap2::MmapMut;
 
 /// The largest cell.
 pub(super) const MAX_CELL_BYTES: usize = 4096;
 const PAGE_BYTES: usize = 64 * 1024;
-const PAGES_PER_CHUNK: usize = 8;
+const PAGES_PER_CHUNK: usize = 32;
 const CHUNK_BYTES: usize = PAGES_PER_CHUNK * PAGE_BYTES;
+/// Chunks that a shard has before it asks for huge pages: small caches are not to be rounded up to
+/// them.
+const SMALL_CHUNKS: usize = 4;
+/// Frames that may lie idle before pages are moved to empty a chunk.
+const IDLE_FRAMES: usize = PAGES_PER_CHUNK + 4;
 /// Sizes are multiples of this.
 const GRAIN: usize = 8;
 const CELL_BITS: u32 = 12;
+/// Why a page's chunk is there.
+const MAPPED: &str = "a page lies in a mapped chunk";
 /// The slot of a gap.
 const GAP: u32 = u32::MAX;
 
@@ -116,12 +125,38 @@ struct Class {
     gap: Option<Location>,
 }
 
+/// As large as a huge page of the common processors, and aligned like one: so most look-ups find
+/// their address translation where it is fast.
 struct Chunk {
-    memory: MmapMut,
+    mapping: MmapMut,
+    /// Where in the mapping the chunk begins.
+    start: usize,
     /// A bit for each frame that no page lies in.
-    free: u8,
+    free: u32,
     /// The page in each other frame.
     pages: [u32; PAGES_PER_CHUNK],
+}
+
+impl Chunk {
+    fn map(huge: bool) -> io::Result<Self> {
+        // Twice the size holds the aligned chunk wherever it is; what is not touched costs nothing.
+        let mapping = MmapMut::map_anon(2 * CHUNK_BYTES)?;
+        let start = mapping.as_ptr().align_offset(CHUNK_BYTES);
+        #[cfg(target_os = "linux")]
+        if huge {
+            // A wish: where huge pages are switched off, small ones do.
+            let _ = mapping.advise_range(memmap2::Advice::HugePage, start, CHUNK_BYTES);
+        }
+        Ok(Self { mapping, start, free: u32::MAX, pages: [0; PAGES_PER_CHUNK] })
+    }
+
+    fn bytes(&self, start: usize, len: usize) -> &[u8] {
+        &self.mapping[self.start + start..][..len]
+    }
+
+    fn bytes_mut(&mut self, start: usize, len: usize) -> &mut [u8] {
+        &mut self.mapping[self.start + start..][..len]
+    }
 }
 
 /// All cells of a shard.
@@ -155,16 +190,18 @@ const fn per_page(class: usize) -> u32 {
 impl Cells {
     /// The bytes of a cell, its slot first.
     pub(super) fn bytes(&self, at: Location) -> &[u8] {
-        let page = self.pages[at.page()];
-        let start = at.cell() * usize::from(page.cell_bytes);
-        &self.frame(page.frame)[start..start + usize::from(page.cell_bytes)]
+        let Page { frame, cell_bytes, .. } = self.pages[at.page()];
+        let (chunk, start) = place(frame);
+        let len = usize::from(cell_bytes);
+        self.chunks[chunk].as_ref().expect(MAPPED).bytes(start + at.cell() * len, len)
     }
 
     /// The same to write to. The slot must stay as it is.
     pub(super) fn bytes_mut(&mut self, at: Location) -> &mut [u8] {
-        let page = self.pages[at.page()];
-        let start = at.cell() * usize::from(page.cell_bytes);
-        &mut self.frame_mut(page.frame)[start..start + usize::from(page.cell_bytes)]
+        let Page { frame, cell_bytes, .. } = self.pages[at.page()];
+        let (chunk, start) = place(frame);
+        let len = usize::from(cell_bytes);
+        self.chunks[chunk].as_mut().expect(MAPPED).bytes_mut(start + at.cell() * len, len)
     }
 
     fn slot(&self, at: Location) -> u32 {
@@ -212,18 +249,6 @@ impl Cells {
         moved
     }
 
-    fn frame(&self, frame: u32) -> &[u8] {
-        let (chunk, start) = place(frame);
-        let chunk = self.chunks[chunk].as_ref().expect("a page lies in a mapped chunk");
-        &chunk.memory[start..start + PAGE_BYTES]
-    }
-
-    fn frame_mut(&mut self, frame: u32) -> &mut [u8] {
-        let (chunk, start) = place(frame);
-        let chunk = self.chunks[chunk].as_mut().expect("a page lies in a mapped chunk");
-        &mut chunk.memory[start..start + PAGE_BYTES]
-    }
-
     fn last(&self, class: usize) -> Location {
         let cells = &self.classes[class];
         let page = *cells.pages.last().expect("a class with a cell has a page");
@@ -241,14 +266,15 @@ impl Cells {
     fn copy_bytes(&mut self, (source, from): (u32, usize), (target, to): (u32, usize), len: usize) {
         let ((source, source_start), (target, target_start)) = (place(source), place(target));
         let (from, to) = (source_start + from, target_start + to);
-        let mapped = "a page lies in a mapped chunk";
         if source == target {
-            self.chunks[source].as_mut().expect(mapped).memory.copy_within(from..from + len, to);
+            let chunk = self.chunks[source].as_mut().expect(MAPPED);
+            let (from, to) = (chunk.start + from, chunk.start + to);
+            chunk.mapping.copy_within(from..from + len, to);
         } else {
             let [source, target] =
                 self.chunks.get_disjoint_mut([source, target]).expect("two chunks that exist");
-            let (source, target) = (source.as_ref().expect(mapped), target.as_mut().expect(mapped));
-            target.memory[to..to + len].copy_from_slice(&source.memory[from..from + len]);
+            let (source, target) = (source.as_ref().expect(MAPPED), target.as_mut().expect(MAPPED));
+            target.bytes_mut(to, len).copy_from_slice(source.bytes(from, len));
         }
     }
 
@@ -289,7 +315,7 @@ impl Cells {
     fn free_page(&mut self, page: u32) {
         self.release_frame(self.pages[page as usize].frame);
         self.unused_pages.push(page);
-        if self.free_frames >= 2 * PAGES_PER_CHUNK {
+        if self.free_frames > IDLE_FRAMES {
             self.gather();
         }
     }
@@ -312,9 +338,9 @@ impl Cells {
     }
 
     fn map_chunk(&mut self) {
+        let huge = self.chunks.len() >= SMALL_CHUNKS;
         // As where an allocation fails: there is no way to go on without memory.
-        let memory = MmapMut::map_anon(CHUNK_BYTES).expect("the system has memory to map");
-        let chunk = Some(Chunk { memory, free: u8::MAX, pages: [0; PAGES_PER_CHUNK] });
+        let chunk = Some(Chunk::map(huge).expect("the system has memory to map"));
         match self.chunks.iter_mut().find(|chunk| chunk.is_none()) {
             Some(hole) => *hole = chunk,
             None => self.chunks.push(chunk),
@@ -324,11 +350,11 @@ impl Cells {
 
     fn release_frame(&mut self, frame: u32) {
         let (number, start) = place(frame);
-        let chunk = self.chunks[number].as_mut().expect("a page lies in a mapped chunk");
+        let chunk = self.chunks[number].as_mut().expect(MAPPED);
         chunk.free |= 1 << (start / PAGE_BYTES);
         self.free_frames += 1;
         // One empty chunk is kept, so that a size at the edge of a page does not map and unmap.
-        if chunk.free == u8::MAX && self.free_frames > PAGES_PER_CHUNK {
+        if chunk.free == u32::MAX && self.free_frames > PAGES_PER_CHUNK {
             self.chunks[number] = None;
             self.free_frames -= PAGES_PER_CHUNK;
         }
@@ -341,7 +367,7 @@ impl Cells {
     fn gather(&mut self) {
         let partly = self.chunks.iter().enumerate().filter_map(|(number, chunk)| {
             let free = chunk.as_ref()?.free;
-            (free != 0 && free != u8::MAX).then_some((free.count_ones(), number, free))
+            (free != 0 && free != u32::MAX).then_some((free.count_ones(), number, free))
         });
         let Some((_, emptiest, free)) = partly.max() else { return };
         let from = (!free).trailing_zeros() as usize;
@@ -366,7 +392,7 @@ impl Cells {
                 let Page { frame, cell_bytes, class: of } = self.pages[page as usize];
                 assert_eq!((usize::from(of), cell_bytes), (number, SIZES[number]), "a page knows its class");
                 let (chunk, start) = place(frame);
-                let chunk = self.chunks[chunk].as_ref().expect("a page lies in a mapped chunk");
+                let chunk = self.chunks[chunk].as_ref().expect(MAPPED);
                 assert_eq!(chunk.pages[start / PAGE_BYTES], page, "a frame knows its page");
                 assert_eq!(chunk.free & (1 << (start / PAGE_BYTES)), 0, "a page's frame is not free");
                 frames += 1;
@@ -390,7 +416,7 @@ impl Cells {
         assert_eq!(free as usize, self.free_frames, "free frames are counted");
         let all = self.chunks.iter().flatten().count() * PAGES_PER_CHUNK;
         assert_eq!(frames + self.free_frames, all, "every frame is used or free");
-        assert!(self.free_frames < 3 * PAGES_PER_CHUNK, "{} frames lie idle", self.free_frames);
+        assert!(self.free_frames <= IDLE_FRAMES + 1, "{} frames lie idle", self.free_frames);
     }
 }
 
