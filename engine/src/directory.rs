@@ -1,13 +1,28 @@
 //! The directory: which entries are resident, how much they weigh, and which goes next.
 //!
-//! A [`Directory`] holds everything about a set of entries except the entries: a hash index of
-//! slots (no keys), the slot allocator, the charges, the budget and the policy. A shard of the
-//! memory store is a directory plus records; the simulator is the *same* directory plus numeric
-//! keys. That is what makes a simulated miss count a promise about the server.
+//! A [`Directory`] holds everything about a set of entries except the entries: an index of slots (no
+//! keys), the slot allocator, the budget and the policy. A shard of the memory store is a directory
+//! plus records; the simulator is the *same* directory plus numeric keys. That is what makes a
+//! simulated miss count a promise about the server.
+//!
+//! What an entry costs and how its key hashes can be read off a record, so a directory does not
+//! keep it: it asks its owner, through [`Entries`]. [`TaggedDirectory`] is for owners that have no
+//! records to ask.
 
-use hashbrown::HashTable;
-
+use crate::index::{INDEX_BYTES_PER_ENTRY, SlotIndex};
 use crate::policy::{EvictionPolicy, Item, Slot, Verdict};
+
+/// What a directory asks the owner of the entries, and tells it.
+pub trait Entries {
+    /// The index hash of a resident entry's key: the one it was inserted under.
+    fn hash(&self, slot: Slot) -> u64;
+
+    /// What a resident entry is charged, in bytes. Never 0.
+    fn charge(&self, slot: Slot) -> u32;
+
+    /// The directory has evicted this entry; its slot may be recycled at once.
+    fn evicted(&mut self, slot: Slot);
+}
 
 /// Upper limits of a directory. Both always hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,24 +107,15 @@ pub enum Update {
     TooLarge,
 }
 
-#[derive(Clone, Copy)]
-struct Tag {
-    /// The low half of the index hash: enough to find the slot's place in the index again.
-    hash: u32,
-    /// Bytes; 0 marks a free slot, whose `hash` is then the next free slot.
-    charge: u32,
-}
-
-const NO_SLOT: u32 = u32::MAX;
-
-/// Hash index, slot allocator, charges, budget and policy: a cache without its entries.
+/// Index, slot allocator, budget and policy: a cache without its entries.
 ///
 /// Keys are compared by the caller: every look-up takes a closure that says whether a slot holds
-/// the key in question. A hash alone is never trusted.
+/// the key in question. A hash alone is never trusted. Hashes are 64 well-mixed bits.
 pub struct Directory<P> {
-    index: HashTable<u32>,
-    tags: Vec<Tag>,
-    first_free: u32,
+    index: SlotIndex,
+    /// Slots below `slots` that hold nothing.
+    free: Vec<u32>,
+    slots: u32,
     items: u64,
     bytes: u64,
     budget: Budget,
@@ -118,24 +124,17 @@ pub struct Directory<P> {
     policy: P,
 }
 
-/// Spreads a tag over the bits that the table reads: position from the low, control byte from the top.
-fn spread(tag: u32) -> u64 {
-    u64::from(tag).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the tag is the hash's low half")]
-const fn tag_of(hash: u64) -> u32 {
-    hash as u32
-}
-
 impl<P: EvictionPolicy> Directory<P> {
+    /// Bytes that the directory itself keeps for a resident entry, the policy's not counted.
+    pub const BYTES_PER_ENTRY: usize = INDEX_BYTES_PER_ENTRY;
+
     /// An empty directory. The policy must have been built with `weigh_by.capacity(&budget)`.
     #[must_use]
     pub fn new(policy: P, budget: Budget, weigh_by: WeighBy) -> Self {
         Self {
-            index: HashTable::new(),
-            tags: Vec::new(),
-            first_free: NO_SLOT,
+            index: SlotIndex::default(),
+            free: Vec::new(),
+            slots: 0,
             items: 0,
             bytes: 0,
             budget,
@@ -146,18 +145,16 @@ impl<P: EvictionPolicy> Directory<P> {
     }
 
     /// The slot whose key has this hash and satisfies `is_key`.
-    pub fn find(&self, hash: u64, mut is_key: impl FnMut(Slot) -> bool) -> Option<Slot> {
-        self.index.find(spread(tag_of(hash)), |&slot| is_key(Slot::new(slot))).map(|&slot| Slot::new(slot))
+    pub fn find(&self, hash: u64, is_key: impl FnMut(Slot) -> bool) -> Option<Slot> {
+        self.index.find(hash, is_key)
     }
 
-    /// Tells the policy that a resident entry was read. `on_evict` gets what the policy let go of
-    /// because of that (most never do).
-    pub fn hit(&mut self, slot: Slot, mut on_evict: impl FnMut(Slot)) {
+    /// Tells the policy that a resident entry was read. Some policies let others go because of that.
+    pub fn hit(&mut self, slot: Slot, entries: &mut impl Entries) {
         self.policy.hit(slot);
         if self.sheds_on_hit {
             while let Some(shed) = self.policy.shed() {
-                self.forget(shed);
-                on_evict(shed);
+                self.evicted(shed, entries);
             }
         }
     }
@@ -168,10 +165,9 @@ impl<P: EvictionPolicy> Directory<P> {
         self.fits(1, u64::from(charge))
     }
 
-    /// Makes room for a newcomer and lets it in. The key must not be resident.
-    ///
-    /// `on_evict` gets each victim's slot, which may be recycled as soon as this returns.
-    pub fn insert(&mut self, newcomer: Newcomer, mut on_evict: impl FnMut(Slot)) -> Insertion {
+    /// Makes room for a newcomer and lets it in. The key must not be resident. `entries` is asked
+    /// about the newcomer's slot only after this has returned.
+    pub fn insert(&mut self, newcomer: Newcomer, entries: &mut impl Entries) -> Insertion {
         let item = self.item(newcomer.fingerprint, newcomer.charge);
         let charge = u64::from(newcomer.charge);
         if charge > self.budget.bytes || self.budget.items == 0 {
@@ -182,32 +178,33 @@ impl<P: EvictionPolicy> Directory<P> {
         }
         while !self.fits(1, charge) {
             match self.policy.evict(&item) {
-                Verdict::Evict(victim) => {
-                    self.forget(victim);
-                    on_evict(victim);
-                }
+                Verdict::Evict(victim) => self.evicted(victim, entries),
                 Verdict::Reject => return Insertion::Rejected,
             }
         }
-        let slot = self.allocate(Tag { hash: tag_of(newcomer.hash), charge: newcomer.charge });
+        let slot = self.allocate();
+        self.index.insert(newcomer.hash, slot, |other| entries.hash(other));
+        self.items += 1;
+        self.bytes += charge;
         self.policy.insert(slot, &item);
         Insertion::Inserted(slot)
     }
 
     /// Gives a resident entry a new charge, as its value is replaced. Other entries are evicted only
-    /// where bytes are missing: an update never takes an item's place.
+    /// where bytes are missing: an update never takes an item's place. `entries` still answers with
+    /// the old charge while this runs, and with the new one once it has returned [`Update::Kept`].
     pub fn update(
         &mut self,
         slot: Slot,
         fingerprint: u64,
         charge: u32,
-        mut on_evict: impl FnMut(Slot),
+        entries: &mut impl Entries,
     ) -> Update {
         if u64::from(charge) > self.budget.bytes {
             return Update::TooLarge;
         }
         let item = self.item(fingerprint, charge);
-        let old = std::mem::replace(&mut self.tags[slot.index()].charge, charge);
+        let old = entries.charge(slot);
         self.bytes = self.bytes - u64::from(old) + u64::from(charge);
         self.policy.update(slot, &item);
         let mut known_to_policy = true;
@@ -215,15 +212,12 @@ impl<P: EvictionPolicy> Directory<P> {
             match self.policy.evict(&item) {
                 // Its place in the queue is spent, its new value is not: it comes in again below.
                 Verdict::Evict(victim) if victim == slot => known_to_policy = false,
-                Verdict::Evict(victim) => {
-                    self.forget(victim);
-                    on_evict(victim);
-                }
+                Verdict::Evict(victim) => self.evicted(victim, entries),
                 Verdict::Reject => {
                     if known_to_policy {
                         self.policy.remove(slot);
                     }
-                    self.forget(slot);
+                    self.forget(slot, charge, entries);
                     return Update::Rejected;
                 }
             }
@@ -234,14 +228,14 @@ impl<P: EvictionPolicy> Directory<P> {
         Update::Kept
     }
 
-    /// Forgets a resident entry that was deleted or has expired.
-    pub fn remove(&mut self, slot: Slot) {
+    /// Forgets a resident entry that was deleted or has expired. Its owner still has it.
+    pub fn remove(&mut self, slot: Slot, entries: &impl Entries) {
         self.policy.remove(slot);
-        self.forget(slot);
+        self.forget(slot, entries.charge(slot), entries);
     }
 
-    /// Evicts one entry to hand its room to others, whatever the budget says. `None` when empty.
-    pub fn evict_one(&mut self) -> Option<Slot> {
+    /// Evicts one entry to hand its room to others, whatever the budget says. Whether there was one.
+    pub fn evict_one(&mut self, entries: &mut impl Entries) -> Option<Slot> {
         if self.items == 0 {
             return None;
         }
@@ -250,7 +244,7 @@ impl<P: EvictionPolicy> Directory<P> {
         let Verdict::Evict(victim) = self.policy.evict(&nobody) else {
             return None;
         };
-        self.forget(victim);
+        self.evicted(victim, entries);
         Some(victim)
     }
 
@@ -288,12 +282,6 @@ impl<P: EvictionPolicy> Directory<P> {
         self.budget
     }
 
-    /// A resident entry's charge in bytes.
-    #[must_use]
-    pub fn charge(&self, slot: Slot) -> u32 {
-        self.tags[slot.index()].charge
-    }
-
     /// The policy, for its gauges.
     #[must_use]
     pub const fn policy(&self) -> &P {
@@ -302,20 +290,19 @@ impl<P: EvictionPolicy> Directory<P> {
 
     /// One more than the largest slot ever in use.
     #[must_use]
-    pub fn slots(&self) -> usize {
-        self.tags.len()
+    pub const fn slots(&self) -> usize {
+        self.slots as usize
     }
 
-    /// Whether a slot holds an entry.
-    #[must_use]
-    pub fn is_resident(&self, slot: Slot) -> bool {
-        self.tags.get(slot.index()).is_some_and(|tag| tag.charge != 0)
+    /// Every resident slot, in no order that means anything.
+    pub fn resident(&self) -> impl Iterator<Item = Slot> {
+        self.index.slots()
     }
 
-    /// Bytes of memory held now by the index, the tags and the policy.
+    /// Bytes of memory held now by the index, the free slots and the policy.
     #[must_use]
     pub fn footprint_bytes(&self) -> usize {
-        self.index.allocation_size() + self.tags.capacity() * size_of::<Tag>() + self.policy.footprint_bytes()
+        self.index.footprint_bytes() + self.free.capacity() * size_of::<u32>() + self.policy.footprint_bytes()
     }
 
     /// Checks the whole structure, the policy's included.
@@ -323,33 +310,22 @@ impl<P: EvictionPolicy> Directory<P> {
     /// # Panics
     ///
     /// Where an invariant does not hold.
-    pub fn check_invariants(&self) {
-        let resident = || self.tags.iter().filter(|tag| tag.charge != 0);
-        assert_eq!(self.items, resident().count() as u64, "items = resident tags");
+    pub fn check_invariants(&self, entries: &impl Entries) {
         assert_eq!(self.items, self.index.len() as u64, "items = indexed slots");
         assert_eq!(self.items, self.policy.len() as u64, "items = the policy's");
-        assert_eq!(self.bytes, resident().map(|tag| u64::from(tag.charge)).sum::<u64>(), "bytes = charges");
-        let mut free = 0;
-        let mut next = self.first_free;
-        while next != NO_SLOT {
-            let tag = self.tags[next as usize];
-            assert_eq!(tag.charge, 0, "slot {next} is on the free list and resident");
-            free += 1;
-            assert!(free <= self.tags.len(), "the free list has a cycle");
-            next = tag.hash;
+        let charges: u64 = self.resident().map(|slot| u64::from(entries.charge(slot))).sum();
+        assert_eq!(self.bytes, charges, "bytes = charges");
+        let mut seen = vec![false; self.slots()];
+        for slot in self.resident().map(Slot::index).chain(self.free.iter().map(|&slot| slot as usize)) {
+            assert!(!std::mem::replace(&mut seen[slot], true), "slot {slot} is resident or free, and once");
         }
-        assert_eq!(self.tags.len() as u64, self.items + free as u64, "every slot is resident or free");
-        for &slot in &self.index {
-            let tag = self.tags[slot as usize];
-            assert!(tag.charge != 0, "slot {slot} is indexed and free");
-            let found = self.index.find(spread(tag.hash), |&other| other == slot);
-            assert!(found.is_some(), "slot {slot} is indexed under another hash than its tag's");
-        }
+        assert!(seen.into_iter().all(|seen| seen), "every slot is resident or free");
+        self.index.check_invariants(|slot| entries.hash(slot));
         self.policy.check_invariants();
     }
 
     fn item(&self, fingerprint: u64, charge: u32) -> Item {
-        debug_assert!(charge > 0, "a charge of 0 marks a free slot");
+        debug_assert!(charge > 0, "nothing is free of charge");
         Item { hash: fingerprint, weight: self.weigh_by.weight(charge) }
     }
 
@@ -358,33 +334,24 @@ impl<P: EvictionPolicy> Directory<P> {
             && self.bytes.saturating_add(more_bytes) <= self.budget.bytes
     }
 
-    fn allocate(&mut self, tag: Tag) -> Slot {
-        let slot = if self.first_free == NO_SLOT {
-            let slot = u32::try_from(self.tags.len()).expect("fewer than 2^32 - 1 entries in a shard");
-            self.tags.push(tag);
+    fn allocate(&mut self) -> Slot {
+        Slot::new(self.free.pop().unwrap_or_else(|| {
+            let slot = self.slots;
+            self.slots = slot.checked_add(1).expect("fewer than 2^32 - 1 entries in a shard");
             slot
-        } else {
-            let slot = self.first_free;
-            let free = std::mem::replace(&mut self.tags[slot as usize], tag);
-            self.first_free = free.hash;
-            slot
-        };
-        let tags = &self.tags;
-        self.index.insert_unique(spread(tag.hash), slot, |&slot| spread(tags[slot as usize].hash));
-        self.items += 1;
-        self.bytes += u64::from(tag.charge);
-        Slot::new(slot)
+        }))
+    }
+
+    fn evicted(&mut self, victim: Slot, entries: &mut impl Entries) {
+        self.forget(victim, entries.charge(victim), entries);
+        entries.evicted(victim);
     }
 
     /// Takes an entry that the policy has forgotten out of the index and frees its slot.
-    fn forget(&mut self, slot: Slot) {
-        let tag = self.tags[slot.index()];
-        debug_assert!(tag.charge != 0, "{slot:?} is not resident");
-        let found = self.index.find_entry(spread(tag.hash), |&other| other == slot.get());
-        found.expect("a resident slot is in the index").remove();
-        self.tags[slot.index()] = Tag { hash: self.first_free, charge: 0 };
-        self.first_free = slot.get();
+    fn forget(&mut self, slot: Slot, charge: u32, entries: &impl Entries) {
+        self.index.remove(entries.hash(slot), slot, |other| entries.hash(other));
+        self.free.push(slot.get());
         self.items -= 1;
-        self.bytes -= u64::from(tag.charge);
+        self.bytes -= u64::from(charge);
     }
 }

@@ -18,19 +18,16 @@ const BUCKETS: usize = 64;
 const BUCKET_BITS: u32 = 6;
 const TICK_BITS: u32 = 20;
 
-/// Not on the wheel.
-const NO_BUCKET: u16 = u16::MAX;
-
+/// Links of a slot that waits in a bucket. The first of a bucket has no newer neighbour and says
+/// instead which bucket it leads: [`HEAD`] plus the bucket's number.
 #[derive(Clone, Copy)]
 struct Node {
-    deadline_nanos: u64,
     newer: u32,
     older: u32,
-    /// `level * BUCKETS + bucket`, or [`NO_BUCKET`].
-    bucket: u16,
 }
 
-const OFF_WHEEL: Node = Node { deadline_nanos: u64::MAX, newer: NONE, older: NONE, bucket: NO_BUCKET };
+/// Slots stay below this.
+const HEAD: u32 = u32::MAX - (LEVELS * BUCKETS) as u32;
 
 /// What a step of [`ExpiryWheel::pop_expired`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +40,12 @@ pub enum Expired {
     Nothing,
 }
 
-/// Deadlines of slots. Costs 24 bytes for each slot up to the highest that ever had a deadline, and
-/// nothing where none has.
+/// Slots in the order of their deadlines. The deadlines stay with the entries: whoever calls says what
+/// they are, and must say the same as long as a slot is on the wheel. Costs 8 bytes for each slot
+/// up to the highest that ever had a deadline, and nothing where none has.
 pub struct ExpiryWheel {
     nodes: Vec<Node>,
-    heads: [[u32; BUCKETS]; LEVELS],
+    heads: [u32; LEVELS * BUCKETS],
     occupied: [u64; LEVELS],
     position: u64,
     len: usize,
@@ -57,7 +55,7 @@ impl Default for ExpiryWheel {
     fn default() -> Self {
         Self {
             nodes: Vec::new(),
-            heads: [[NONE; BUCKETS]; LEVELS],
+            heads: [NONE; LEVELS * BUCKETS],
             occupied: [0; LEVELS],
             position: 0,
             len: 0,
@@ -94,37 +92,33 @@ impl ExpiryWheel {
         self.nodes.capacity() * size_of::<Node>() + size_of::<Self>()
     }
 
-    /// Bytes that a deadline costs.
+    /// Bytes that a slot costs on the wheel.
     #[must_use]
     pub const fn bytes_per_deadline() -> usize {
         size_of::<Node>()
     }
 
-    /// A slot's deadline in nanoseconds of the clock.
-    #[must_use]
-    pub fn deadline_nanos(&self, slot: Slot) -> Option<u64> {
-        self.nodes.get(slot.index()).filter(|node| node.bucket != NO_BUCKET).map(|node| node.deadline_nanos)
-    }
-
-    /// Sets or replaces a slot's deadline.
+    /// Puts a slot, which is not on the wheel, where its deadline belongs.
     pub fn insert(&mut self, slot: Slot, deadline_nanos: u64) {
-        self.remove(slot);
+        debug_assert!(slot.get() < HEAD, "slots stay below the marks of heads");
         if slot.index() >= self.nodes.len() {
-            self.nodes.resize(slot.index() + 1, OFF_WHEEL);
+            self.nodes.resize(slot.index() + 1, Node { newer: NONE, older: NONE });
         }
-        self.nodes[slot.index()].deadline_nanos = deadline_nanos;
-        self.link(slot.get());
+        self.link(slot.get(), deadline_nanos);
     }
 
-    /// Forgets a slot's deadline, if it has one.
+    /// Takes a slot, which is on the wheel, off it.
     pub fn remove(&mut self, slot: Slot) {
-        if self.nodes.get(slot.index()).is_some_and(|node| node.bucket != NO_BUCKET) {
-            self.unlink(slot.get());
-        }
+        self.unlink(slot.get());
     }
 
     /// The next slot whose deadline is not after `now_nanos`. Takes each step from `steps`.
-    pub fn pop_expired(&mut self, now_nanos: u64, steps: &mut usize) -> Expired {
+    pub fn pop_expired(
+        &mut self,
+        now_nanos: u64,
+        steps: &mut usize,
+        deadline_nanos: impl Fn(Slot) -> u64,
+    ) -> Expired {
         let now_tick = tick_of(now_nanos).max(self.position);
         loop {
             if *steps == 0 {
@@ -133,11 +127,11 @@ impl ExpiryWheel {
             *steps -= 1;
             if let Some(waiting) = self.cascading() {
                 self.unlink(waiting);
-                self.link(waiting);
+                self.link(waiting, deadline_nanos(Slot::new(waiting)));
                 continue;
             }
-            let mut due = self.heads[0][bucket_at(self.position, 0)];
-            while due != NONE && self.nodes[due as usize].deadline_nanos > now_nanos {
+            let mut due = self.heads[bucket_at(self.position, 0)];
+            while due != NONE && deadline_nanos(Slot::new(due)) > now_nanos {
                 // Only within the current tick, so a millisecond's worth at the most.
                 due = self.nodes[due as usize].older;
             }
@@ -160,7 +154,7 @@ impl ExpiryWheel {
     fn cascading(&self) -> Option<u32> {
         (1..LEVELS).rev().find_map(|level| {
             let bucket = bucket_at(self.position, level);
-            (self.occupied[level] & (1 << bucket) != 0).then(|| self.heads[level][bucket])
+            (self.occupied[level] & (1 << bucket) != 0).then(|| self.heads[level * BUCKETS + bucket])
         })
     }
 
@@ -180,38 +174,35 @@ impl ExpiryWheel {
             .min()
     }
 
-    fn link(&mut self, slot: u32) {
-        let tick = tick_of(self.nodes[slot as usize].deadline_nanos).max(self.position);
+    fn link(&mut self, slot: u32, deadline_nanos: u64) {
+        let tick = tick_of(deadline_nanos).max(self.position);
         let differing = (tick ^ self.position) | (BUCKETS as u64 - 1);
         let level = (differing.ilog2() / BUCKET_BITS) as usize;
-        let bucket = bucket_at(tick, level);
-        let head = std::mem::replace(&mut self.heads[level][bucket], slot);
-        if head != NONE {
-            self.nodes[head as usize].newer = slot;
+        let bucket = level * BUCKETS + bucket_at(tick, level);
+        let older = std::mem::replace(&mut self.heads[bucket], slot);
+        if older != NONE {
+            self.nodes[older as usize].newer = slot;
         }
-        let node = &mut self.nodes[slot as usize];
-        node.newer = NONE;
-        node.older = head;
-        node.bucket = u16::try_from(level * BUCKETS + bucket).expect("512 buckets");
-        self.occupied[level] |= 1 << bucket;
+        let leads = HEAD + u32::try_from(bucket).expect("512 buckets");
+        self.nodes[slot as usize] = Node { newer: leads, older };
+        self.occupied[level] |= 1 << (bucket % BUCKETS);
         self.len += 1;
     }
 
     fn unlink(&mut self, slot: u32) {
-        let Node { newer, older, bucket, .. } = self.nodes[slot as usize];
-        let (level, bucket) = (usize::from(bucket) / BUCKETS, usize::from(bucket) % BUCKETS);
+        let Node { newer, older } = self.nodes[slot as usize];
         if older != NONE {
             self.nodes[older as usize].newer = newer;
         }
-        if newer == NONE {
-            self.heads[level][bucket] = older;
-            if older == NONE {
-                self.occupied[level] &= !(1 << bucket);
-            }
-        } else {
+        if newer < HEAD {
             self.nodes[newer as usize].older = older;
+        } else {
+            let bucket = (newer - HEAD) as usize;
+            self.heads[bucket] = older;
+            if older == NONE {
+                self.occupied[bucket / BUCKETS] &= !(1 << (bucket % BUCKETS));
+            }
         }
-        self.nodes[slot as usize].bucket = NO_BUCKET;
         self.len -= 1;
     }
 
@@ -220,30 +211,24 @@ impl ExpiryWheel {
     /// # Panics
     ///
     /// Where an invariant does not hold.
-    pub fn check_invariants(&self) {
+    pub fn check_invariants(&self, deadline_nanos: impl Fn(Slot) -> u64) {
         let mut linked = 0;
-        for (level, heads) in self.heads.iter().enumerate() {
-            for (bucket, &head) in heads.iter().enumerate() {
-                let marked = self.occupied[level] & (1 << bucket) != 0;
-                assert_eq!(marked, head != NONE, "level {level} bucket {bucket}: mark and list agree");
-                let mut newer = NONE;
-                let mut next = head;
-                while next != NONE {
-                    let node = self.nodes[next as usize];
-                    assert_eq!(node.newer, newer, "slot {next} links back");
-                    assert_eq!(
-                        usize::from(node.bucket),
-                        level * BUCKETS + bucket,
-                        "slot {next} knows its bucket"
-                    );
-                    let tick = tick_of(node.deadline_nanos).max(self.position);
-                    let cascading = level > 0 && bucket == bucket_at(self.position, level);
-                    assert!(cascading || bucket_at(tick, level) == bucket, "slot {next} is in its bucket");
-                    linked += 1;
-                    assert!(linked <= self.len, "more slots are linked than counted, or a list is a ring");
-                    newer = next;
-                    next = node.older;
-                }
+        for (number, &head) in self.heads.iter().enumerate() {
+            let (level, bucket) = (number / BUCKETS, number % BUCKETS);
+            let marked = self.occupied[level] & (1 << bucket) != 0;
+            assert_eq!(marked, head != NONE, "level {level} bucket {bucket}: mark and list agree");
+            let mut newer = HEAD + u32::try_from(number).expect("512 buckets");
+            let mut next = head;
+            while next != NONE {
+                let node = self.nodes[next as usize];
+                assert_eq!(node.newer, newer, "slot {next} links back, and the first knows its bucket");
+                let tick = tick_of(deadline_nanos(Slot::new(next))).max(self.position);
+                let cascading = level > 0 && bucket == bucket_at(self.position, level);
+                assert!(cascading || bucket_at(tick, level) == bucket, "slot {next} is in its bucket");
+                linked += 1;
+                assert!(linked <= self.len, "more slots are linked than counted, or a list is a ring");
+                newer = next;
+                next = node.older;
             }
         }
         assert_eq!(linked, self.len, "every deadline is linked once");
@@ -258,11 +243,11 @@ mod tests {
 
     use super::*;
 
-    fn drain(wheel: &mut ExpiryWheel, now: u64) -> Vec<u32> {
+    fn drain(wheel: &mut ExpiryWheel, now: u64, deadline: impl Fn(Slot) -> u64) -> Vec<u32> {
         let mut expired = Vec::new();
         loop {
             let mut steps = 3;
-            match wheel.pop_expired(now, &mut steps) {
+            match wheel.pop_expired(now, &mut steps, &deadline) {
                 Expired::Slot(slot) => expired.push(slot.get()),
                 Expired::OutOfSteps => {}
                 Expired::Nothing => return expired,
@@ -296,28 +281,34 @@ mod tests {
         fn expires_exactly_what_a_sorted_map_would(steps in prop::collection::vec(step(), 1..200)) {
             let mut wheel = ExpiryWheel::default();
             let mut model = BTreeMap::new();
+            let mut deadlines = [0; 24];
             let mut now = 0_u64;
             for step in steps {
                 match step {
                     Step::Insert { slot, in_nanos } => {
                         let deadline = now.saturating_add(in_nanos);
+                        if model.contains_key(&slot) {
+                            wheel.remove(Slot::new(slot));
+                        }
+                        deadlines[slot as usize] = deadline;
                         wheel.insert(Slot::new(slot), deadline);
                         model.insert(slot, deadline);
                     }
                     Step::Remove { slot } => {
-                        wheel.remove(Slot::new(slot));
-                        model.remove(&slot);
+                        if model.remove(&slot).is_some() {
+                            wheel.remove(Slot::new(slot));
+                        }
                     }
                     Step::Advance { nanos, stop_after } => {
                         now = now.saturating_add(nanos);
                         // Stopping early must lose nothing.
                         let mut budget = stop_after;
-                        while let Expired::Slot(slot) = wheel.pop_expired(now, &mut budget) {
+                        while let Expired::Slot(slot) = wheel.pop_expired(now, &mut budget, |slot| deadlines[slot.index()]) {
                             let deadline = model.remove(&slot.get());
                             prop_assert!(deadline.is_some_and(|deadline| deadline <= now));
                         }
-                        wheel.check_invariants();
-                        let mut expired = drain(&mut wheel, now);
+                        wheel.check_invariants(|slot| deadlines[slot.index()]);
+                        let mut expired = drain(&mut wheel, now, |slot| deadlines[slot.index()]);
                         expired.sort_unstable();
                         let expected: Vec<u32> =
                             model.iter().filter(|(_, deadline)| **deadline <= now).map(|(slot, _)| *slot).collect();
@@ -325,11 +316,8 @@ mod tests {
                         model.retain(|_, deadline| *deadline > now);
                     }
                 }
-                wheel.check_invariants();
+                wheel.check_invariants(|slot| deadlines[slot.index()]);
                 prop_assert_eq!(wheel.len(), model.len());
-                for slot in 0..24 {
-                    prop_assert_eq!(wheel.deadline_nanos(Slot::new(slot)), model.get(&slot).copied());
-                }
             }
         }
     }
@@ -338,22 +326,23 @@ mod tests {
     fn a_deadline_is_due_at_its_very_nanosecond() {
         let mut wheel = ExpiryWheel::default();
         wheel.insert(Slot::new(0), 1_000_000_000);
-        assert_eq!(drain(&mut wheel, 999_999_999), Vec::<u32>::new());
-        assert_eq!(drain(&mut wheel, 1_000_000_000), [0]);
+        assert_eq!(drain(&mut wheel, 999_999_999, |_| 1_000_000_000), Vec::<u32>::new());
+        assert_eq!(drain(&mut wheel, 1_000_000_000, |_| 1_000_000_000), [0]);
     }
 
     #[test]
     fn a_crowded_bucket_is_taken_apart_within_the_steps_given() {
         let mut wheel = ExpiryWheel::default();
-        for slot in 0..10_000 {
-            wheel.insert(Slot::new(slot), 3_600_000_000_000 + u64::from(slot));
+        let deadline = |slot: Slot| 3_600_000_000_000 + u64::from(slot.get());
+        for slot in (0..10_000).map(Slot::new) {
+            wheel.insert(slot, deadline(slot));
         }
         let mut expired = 0;
         let mut calls = 0;
         loop {
             let mut steps = 16;
             calls += 1;
-            match wheel.pop_expired(u64::MAX, &mut steps) {
+            match wheel.pop_expired(u64::MAX, &mut steps, deadline) {
                 Expired::Slot(_) => expired += 1,
                 Expired::OutOfSteps => {}
                 Expired::Nothing => break,

@@ -16,7 +16,7 @@ pub struct Key<'a> {
 pub const MAX_NAMESPACE_BYTES: usize = u8::MAX as usize;
 
 /// The longest name in bytes.
-pub const MAX_NAME_BYTES: usize = u16::MAX as usize;
+pub const MAX_NAME_BYTES: usize = 2048;
 
 impl<'a> Key<'a> {
     /// A key in the shared keyspace. `None` where the name is longer than [`MAX_NAME_BYTES`].

@@ -10,14 +10,16 @@
 mod clock;
 mod directory;
 mod expiry;
+mod index;
 mod key;
 mod memory;
 mod policy;
 mod store;
+mod tagged;
 mod value;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use directory::{Budget, Directory, Insertion, Newcomer, Update, WeighBy};
+pub use directory::{Budget, Directory, Entries, Insertion, Newcomer, Update, WeighBy};
 pub use expiry::{Expired, ExpiryWheel};
 pub use key::{HashSeed, Key, MAX_NAME_BYTES, MAX_NAMESPACE_BYTES};
 pub use memory::{BuildPolicy, MemoryStore, MemoryStoreOptions};
@@ -25,4 +27,5 @@ pub use policy::{EvictionPolicy, Item, Slot, Verdict};
 pub use store::{
     Batch, CompareAndSet, Counters, Entry, Limits, SetIfAbsent, Store, StoreError, StoreFuture, StoreStats,
 };
+pub use tagged::TaggedDirectory;
 pub use value::Value;

@@ -1,6 +1,6 @@
 //! Unit tests of policies as data: a line of requests in, the victims in order out.
 
-use engine::{Budget, Directory, Insertion, Newcomer, Slot, WeighBy};
+use engine::{Budget, Insertion, Newcomer, Slot, TaggedDirectory, WeighBy};
 
 use crate::policy::Policy;
 
@@ -25,7 +25,7 @@ fn replay<P: Policy>(
     script: &[(&str, u32)],
 ) -> String {
     let policy = P::new(weigh_by.capacity(&budget), 1, options);
-    let mut directory = Directory::new(policy, budget, weigh_by);
+    let mut directory = TaggedDirectory::new(policy, budget, weigh_by);
     let mut keys: Vec<Option<char>> = vec![];
     let mut left = String::new();
     for &(word, charge) in script {

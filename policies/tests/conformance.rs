@@ -1,21 +1,23 @@
 //! What every policy must do, checked over the whole registry: no test to write for a new one.
 //!
 //! Each policy runs with its defaults and once more for each value in quotes that one of its options
-//! documents (`variant = "libcachesim"` for instance), inside a [`Directory`] and bare. Random
+//! documents (`variant = "libcachesim"` for instance), inside a [`TaggedDirectory`] and bare. Random
 //! operations go to the policy and to a model that knows nothing but who is resident. A failure
 //! prints the seed; `POLICY_TEST_SEED=<seed>` repeats it.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
-use engine::{Budget, Directory, EvictionPolicy, Insertion, Item, Newcomer, Slot, Update, Verdict, WeighBy};
+use engine::{
+    Budget, EvictionPolicy, Insertion, Item, Newcomer, Slot, TaggedDirectory, Update, Verdict, WeighBy,
+};
 use policies::{PolicyEntry, PolicyFactory, REGISTRY};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 use serde::de::value::{Error as ValueError, MapDeserializer};
 
-type BoxedDirectory = Directory<Box<dyn EvictionPolicy>>;
+type BoxedDirectory = TaggedDirectory<Box<dyn EvictionPolicy>>;
 
 #[derive(Clone, Debug)]
 enum Operation {
@@ -112,7 +114,7 @@ struct Checked {
 impl Checked {
     fn new(factory: &dyn PolicyFactory, budget: Budget, weigh_by: WeighBy, seed: u64) -> Self {
         let policy = factory.build(weigh_by.capacity(&budget), seed);
-        let directory = Directory::new(policy, budget, weigh_by);
+        let directory = TaggedDirectory::new(policy, budget, weigh_by);
         Self { directory, weigh_by, by_slot: vec![], by_key: HashMap::new(), victims: vec![] }
     }
 

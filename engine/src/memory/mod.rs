@@ -21,7 +21,9 @@
 //! A policy is a plug-in. If it panics, the shard's contents can no longer be trusted: the next
 //! operation finds the lock poisoned, empties that shard, gives it a fresh policy and goes on.
 
+mod cells;
 mod pool;
+mod records;
 mod shard;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,16 +32,18 @@ use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
 use crate::directory::{Budget, WeighBy};
-use crate::expiry::ExpiryWheel;
 use crate::key::{HashSeed, Key};
 use crate::policy::EvictionPolicy;
 use crate::store::{
     Batch, CompareAndSet, Counters, Entry, Limits, SetIfAbsent, Store, StoreError, StoreFuture, StoreStats,
 };
-use crate::value::{Record, Value};
+use crate::value::Value;
 
 use pool::Pool;
-use shard::{HashedKey, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Write};
+use records::NewRecord;
+use shard::{
+    HashedKey, Removed, SHARD_BYTES_PER_ENTRY, SMALLEST_ENTRY_BYTES, Shard, Shortage, Unstored, Write,
+};
 
 /// Makes an empty policy for a capacity in units of its weights and a seed.
 pub type BuildPolicy = dyn Fn(u64, u64) -> Box<dyn EvictionPolicy> + Send + Sync;
@@ -133,7 +137,7 @@ impl MemoryStore {
     pub fn new(options: MemoryStoreOptions) -> Self {
         let bytes_per_entry = SHARD_BYTES_PER_ENTRY + options.policy_bytes_per_entry;
         let mut limits = options.limits;
-        let smallest_entry = (bytes_per_entry + Record::footprint_bytes(0)) as u64;
+        let smallest_entry = (SMALLEST_ENTRY_BYTES + options.policy_bytes_per_entry) as u64;
         let largest_value = limits.max_memory_bytes.saturating_sub(smallest_entry).min(MAX_ENTRY_BYTES);
         limits.max_value_bytes = limits.max_value_bytes.min(limits.max_memory_bytes).min(MAX_ENTRY_BYTES);
         debug_assert!(largest_value <= limits.max_memory_bytes, "room for the bookkeeping");
@@ -146,7 +150,13 @@ impl MemoryStore {
             .map(|index| {
                 let policy = build_policy(&options, &limits, shards, index);
                 let budget = if shards == 1 { pool.take_all() } else { Budget { items: 0, bytes: 0 } };
-                Padded(Mutex::new(Shard::new(policy, budget, options.weigh_by)))
+                Padded(Mutex::new(Shard::new(
+                    policy,
+                    budget,
+                    options.weigh_by,
+                    options.hash_seed.clone(),
+                    bytes_per_entry,
+                )))
             })
             .collect();
         Self {
@@ -217,7 +227,7 @@ impl MemoryStore {
     ) -> MutexGuard<'a, Shard> {
         let mut shard = poisoned.into_inner();
         let policy = build_policy(&self.options, &self.limits, self.shards.len(), index);
-        shard.reset(policy, self.options.weigh_by);
+        drop(shard.reset(policy, self.options.weigh_by, self.options.hash_seed.clone()));
         self.shards[index].0.clear_poison();
         self.recoveries.fetch_add(1, Ordering::Relaxed);
         shard
@@ -230,15 +240,13 @@ impl MemoryStore {
             self.rejected_oversize.fetch_add(1, Ordering::Relaxed);
             return Err(StoreError::ValueTooLarge { size, limit: self.limits.max_value_bytes });
         }
-        let deadline_bytes = if entry.ttl.is_some() { ExpiryWheel::bytes_per_deadline() } else { 0 };
-        let charge = Record::footprint_bytes(entry.key.len() + entry.value.len())
-            + self.bytes_per_entry
-            + deadline_bytes;
+        let deadline_nanos = entry.ttl.map(|ttl| self.now_nanos().saturating_add(nanos(ttl)));
+        let record = NewRecord::new(&entry.key, entry.value, deadline_nanos);
+        let charge = self.bytes_per_entry + record.charge();
         Ok(Write {
             key: self.hashed(entry.key),
-            record: Record::new(entry.key, entry.value),
+            record,
             charge: u32::try_from(charge).expect("max_value_bytes keeps entries below 4 GiB"),
-            deadline_nanos: entry.ttl.map(|ttl| self.now_nanos().saturating_add(nanos(ttl))),
         })
     }
 
@@ -246,11 +254,10 @@ impl MemoryStore {
     fn run_write<'a, T>(
         &self,
         mut write: Write<'a>,
-        mut operation: impl FnMut(&mut Shard, Write<'a>, &mut Removed) -> Result<T, (Shortage, Record)>,
+        mut operation: impl FnMut(&mut Shard, Write<'a>, &mut Removed) -> Result<T, Unstored<'a>>,
     ) -> Result<T, StoreError> {
         let index = self.shard_of(write.key.hash);
-        let HashedKey { key, hash } = write.key;
-        let (charge, deadline_nanos) = (write.charge, write.deadline_nanos);
+        let (key, charge) = (write.key, write.charge);
         if u64::from(charge) > self.limits.max_memory_bytes {
             return Err(self.exhausted(charge));
         }
@@ -280,7 +287,7 @@ impl MemoryStore {
                 reclaiming = Some(self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner));
             }
             credit = self.reclaim(index, shortage);
-            write = Write { key: HashedKey { key, hash }, record, charge, deadline_nanos };
+            write = Write { key, record, charge };
         }
     }
 
@@ -454,10 +461,10 @@ impl Store for MemoryStore {
             let policy = build_policy(&self.options, &self.limits, self.shards.len(), index);
             let mut shard = self.lock(index);
             cleared += shard.directory().items();
-            let records = shard.reset(policy, self.options.weigh_by);
+            let old = shard.reset(policy, self.options.weigh_by, self.options.hash_seed.clone());
             self.settle(&mut shard);
             drop(shard);
-            drop(records);
+            drop(old);
         }
         StoreFuture::ready(Ok(cleared))
     }

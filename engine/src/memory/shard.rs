@@ -1,11 +1,15 @@
 //! One shard: a directory plus records and deadlines, used under its lock.
 
-use crate::directory::{Budget, Directory, Insertion, Newcomer, Update, WeighBy};
+use bytes::Bytes;
+
+use crate::directory::{Budget, Directory, Entries, Insertion, Newcomer, Update, WeighBy};
 use crate::expiry::{Expired, ExpiryWheel};
-use crate::key::Key;
+use crate::key::{HashSeed, Key};
 use crate::policy::{EvictionPolicy, Slot};
 use crate::store::{CompareAndSet, Counters, SetIfAbsent};
-use crate::value::{Record, Value};
+use crate::value::Value;
+
+use super::records::{self, NewRecord, Records};
 
 /// A key with its hash, computed once before the lock is taken.
 #[derive(Clone, Copy)]
@@ -14,28 +18,27 @@ pub(super) struct HashedKey<'a> {
     pub(super) hash: u64,
 }
 
-/// A record ready to be stored: copied, measured and dated before the lock is taken.
+/// A record ready to be stored: measured, dated, and copied if it is large, before the lock is taken.
 pub(super) struct Write<'a> {
     pub(super) key: HashedKey<'a>,
-    pub(super) record: Record,
+    pub(super) record: NewRecord<'a>,
     pub(super) charge: u32,
-    pub(super) deadline_nanos: Option<u64>,
 }
 
-/// Records that were removed under the lock, to be freed after it is released. The first costs no
-/// allocation, and most operations remove one at the most.
+/// Values that were removed under the lock, to be freed after it is released: only large ones have
+/// anything to free. The first costs no allocation, and most operations remove one at the most.
 #[derive(Default)]
 pub(super) struct Removed {
-    first: Option<Record>,
-    more: Vec<Record>,
+    first: Option<Bytes>,
+    more: Vec<Bytes>,
 }
 
 impl Removed {
-    pub(super) fn push(&mut self, record: Record) {
+    pub(super) fn push(&mut self, value: Option<Bytes>) {
         if self.first.is_none() {
-            self.first = Some(record);
+            self.first = value;
         } else {
-            self.more.push(record);
+            self.more.extend(value);
         }
     }
 }
@@ -47,23 +50,101 @@ pub(super) struct Shortage {
     pub(super) bytes: u64,
 }
 
+/// A write that found no room, and how much it lacks. Nothing has changed.
+pub(super) type Unstored<'a> = (Shortage, NewRecord<'a>);
+
 pub(super) struct Shard {
     directory: Directory<Box<dyn EvictionPolicy>>,
-    records: Vec<Option<Record>>,
-    expiry: ExpiryWheel,
+    entries: Residents,
     pub(super) counters: Counters,
 }
 
-/// Bytes that a resident entry costs in a shard beside its record and the policy's metadata: the
-/// slab's cell, the directory's tag, and the index at its average load.
-pub(super) const SHARD_BYTES_PER_ENTRY: usize = size_of::<Option<Record>>() + 8 + 8;
+/// Bytes that a resident entry costs in a shard beside its record and the policy's metadata.
+pub(super) const SHARD_BYTES_PER_ENTRY: usize = Directory::<Box<dyn EvictionPolicy>>::BYTES_PER_ENTRY;
+
+/// The least that an entry is charged beside the policy's metadata.
+pub(super) const SMALLEST_ENTRY_BYTES: usize = SHARD_BYTES_PER_ENTRY + records::smallest_charge();
+
+/// The entries of a shard: what its directory knows only as slots.
+struct Residents {
+    records: Records,
+    expiry: ExpiryWheel,
+    /// Bytes that every entry is charged beside its record.
+    bytes_per_entry: usize,
+}
+
+/// The entries during an operation that may evict some.
+struct Evicting<'a> {
+    residents: &'a mut Residents,
+    evictions: &'a mut u64,
+    removed: &'a mut Removed,
+}
+
+impl Residents {
+    fn charge(&self, slot: Slot) -> u32 {
+        let charge = self.bytes_per_entry + self.records.charge(slot);
+        u32::try_from(charge).expect("it was a u32 when the entry was stored")
+    }
+
+    fn insert<'a>(&mut self, slot: Slot, key: &Key<'_>, record: NewRecord<'_>) {
+        if let Some(deadline) = record.deadline_nanos() {
+            self.expiry.insert(slot, deadline);
+        }
+        self.records.insert(slot, key, record);
+    }
+
+    fn remove(&mut self, slot: Slot) -> Option<Bytes> {
+        if self.records.deadline_nanos(slot).is_some() {
+            self.expiry.remove(slot);
+        }
+        self.records.remove(slot)
+    }
+}
+
+impl Entries for Evicting<'_> {
+    fn hash(&self, slot: Slot) -> u64 {
+        self.residents.records.hash(slot)
+    }
+
+    fn charge(&self, slot: Slot) -> u32 {
+        self.residents.charge(slot)
+    }
+
+    fn evicted(&mut self, slot: Slot) {
+        *self.evictions += 1;
+        self.removed.push(self.residents.remove(slot));
+    }
+}
+
+impl Entries for &Residents {
+    fn hash(&self, slot: Slot) -> u64 {
+        self.records.hash(slot)
+    }
+
+    fn charge(&self, slot: Slot) -> u32 {
+        Residents::charge(self, slot)
+    }
+
+    fn evicted(&mut self, slot: Slot) {
+        unreachable!("{slot:?} was evicted by an operation that evicts nothing");
+    }
+}
 
 impl Shard {
-    pub(super) fn new(policy: Box<dyn EvictionPolicy>, budget: Budget, weigh_by: WeighBy) -> Self {
+    pub(super) fn new(
+        policy: Box<dyn EvictionPolicy>,
+        budget: Budget,
+        weigh_by: WeighBy,
+        hash_seed: HashSeed,
+        bytes_per_entry: usize,
+    ) -> Self {
         Self {
             directory: Directory::new(policy, budget, weigh_by),
-            records: Vec::new(),
-            expiry: ExpiryWheel::default(),
+            entries: Residents {
+                records: Records::new(hash_seed),
+                expiry: ExpiryWheel::default(),
+                bytes_per_entry,
+            },
             counters: Counters::default(),
         }
     }
@@ -87,53 +168,53 @@ impl Shard {
             return None;
         };
         self.counters.hits += 1;
-        let value = self.record(slot).value();
-        let Self { directory, records, expiry, counters } = self;
-        directory.hit(slot, |victim| take(victim, records, expiry, &mut counters.evictions, removed));
+        let value = self.entries.records.value(slot);
+        let (directory, mut entries) = self.evicting(removed);
+        directory.hit(slot, &mut entries);
         Some(value)
     }
 
     /// Stores the record whatever is there. What a shortage leaves undone has changed nothing.
-    pub(super) fn set(
+    pub(super) fn set<'a>(
         &mut self,
-        write: Write<'_>,
+        write: Write<'a>,
         now: impl FnOnce() -> u64,
         removed: &mut Removed,
-    ) -> Result<(), (Shortage, Record)> {
+    ) -> Result<(), Unstored<'a>> {
         match self.find_live(write.key, now, removed) {
             Some(slot) => self.replace(slot, write, removed),
             None => self.insert(write, removed),
         }
     }
 
-    pub(super) fn set_if_absent(
+    pub(super) fn set_if_absent<'a>(
         &mut self,
-        write: Write<'_>,
+        write: Write<'a>,
         now: impl FnOnce() -> u64,
         removed: &mut Removed,
-    ) -> Result<SetIfAbsent, (Shortage, Record)> {
+    ) -> Result<SetIfAbsent, Unstored<'a>> {
         match self.find_live(write.key, now, removed) {
             Some(_) => {
-                removed.push(write.record);
+                removed.push(write.record.into_outside());
                 Ok(SetIfAbsent::Exists)
             }
             None => self.insert(write, removed).map(|()| SetIfAbsent::Stored),
         }
     }
 
-    pub(super) fn compare_and_set(
+    pub(super) fn compare_and_set<'a>(
         &mut self,
         expected: &[u8],
-        write: Write<'_>,
+        write: Write<'a>,
         now: impl FnOnce() -> u64,
         removed: &mut Removed,
-    ) -> Result<CompareAndSet, (Shortage, Record)> {
+    ) -> Result<CompareAndSet, Unstored<'a>> {
         let Some(slot) = self.find_live(write.key, now, removed) else {
-            removed.push(write.record);
+            removed.push(write.record.into_outside());
             return Ok(CompareAndSet::NotFound);
         };
-        if self.record(slot).value_bytes() != expected {
-            removed.push(write.record);
+        if !self.entries.records.value_is(slot, expected) {
+            removed.push(write.record.into_outside());
             return Ok(CompareAndSet::Mismatch);
         }
         self.replace(slot, write, removed).map(|()| CompareAndSet::Stored)
@@ -148,7 +229,6 @@ impl Shard {
         let Some(slot) = self.find_live(key, now, removed) else {
             return false;
         };
-        self.directory.remove(slot);
         self.discard(slot, removed);
         true
     }
@@ -156,10 +236,13 @@ impl Shard {
     /// Removes expired entries, within the given number of steps. Whether there may be more.
     pub(super) fn sweep(&mut self, now_nanos: u64, steps: &mut usize, removed: &mut Removed) -> bool {
         loop {
-            match self.expiry.pop_expired(now_nanos, steps) {
+            let Residents { records, expiry, .. } = &mut self.entries;
+            let deadline = |slot| records.deadline_nanos(slot).expect("what is on the wheel has a deadline");
+            match expiry.pop_expired(now_nanos, steps, deadline) {
                 Expired::Slot(slot) => {
-                    self.directory.remove(slot);
-                    self.discard(slot, removed);
+                    self.directory.remove(slot, &&self.entries);
+                    // It is off the wheel already.
+                    removed.push(self.entries.records.remove(slot));
                     self.counters.expired += 1;
                 }
                 Expired::OutOfSteps => return true,
@@ -170,38 +253,36 @@ impl Shard {
 
     /// Evicts one entry for the benefit of another shard. Whether there was one.
     pub(super) fn evict_one(&mut self, removed: &mut Removed) -> bool {
-        let Some(victim) = self.directory.evict_one() else {
-            return false;
-        };
-        self.discard(victim, removed);
-        self.counters.evictions += 1;
-        true
+        let (directory, mut entries) = self.evicting(removed);
+        directory.evict_one(&mut entries).is_some()
     }
 
-    /// Puts a new, empty directory in place of this one. The old records are the caller's to free.
+    /// An empty shard in place of this one, with the same budget and counters. The old one is the caller's to free.
     pub(super) fn reset(
         &mut self,
         policy: Box<dyn EvictionPolicy>,
         weigh_by: WeighBy,
-    ) -> Vec<Option<Record>> {
-        self.directory = Directory::new(policy, self.directory.budget(), weigh_by);
-        self.expiry = ExpiryWheel::default();
-        std::mem::take(&mut self.records)
+        hash_seed: HashSeed,
+    ) -> Self {
+        let fresh =
+            Self::new(policy, self.directory.budget(), weigh_by, hash_seed, self.entries.bytes_per_entry);
+        let old = std::mem::replace(self, fresh);
+        self.counters = old.counters;
+        old
     }
 
     pub(super) fn check_invariants(&self) {
-        self.directory.check_invariants();
-        self.expiry.check_invariants();
-        for index in 0..self.directory.slots() {
-            let slot = Slot::new(u32::try_from(index).expect("slots are u32"));
-            let resident = self.directory.is_resident(slot);
-            let record = self.records.get(index).is_some_and(Option::is_some);
-            assert_eq!(resident, record, "{slot:?}: resident entries have a record, others none");
-            assert!(
-                resident || self.expiry.deadline_nanos(slot).is_none(),
-                "{slot:?}: only residents expire"
-            );
-        }
+        self.directory.check_invariants(&&self.entries);
+        let Residents { records, expiry, .. } = &self.entries;
+        records.check_invariants();
+        expiry.check_invariants(|slot| records.deadline_nanos(slot).expect("on the wheel"));
+        let stored =
+            (0..).take(self.directory.slots()).map(Slot::new).filter(|&slot| records.is_stored(slot));
+        assert_eq!(stored.count() as u64, self.directory.items(), "residents have a record, others none");
+        let resident: Vec<Slot> = self.directory.resident().collect();
+        assert!(resident.iter().all(|&slot| records.is_stored(slot)), "residents have a record");
+        let mortal = resident.iter().filter(|&&slot| records.deadline_nanos(slot).is_some()).count();
+        assert_eq!(mortal, expiry.len(), "who has a deadline is on the wheel");
     }
 
     /// The slot of a live entry. An expired one is removed on the way, which is the only case in
@@ -212,67 +293,52 @@ impl Shard {
         now: impl FnOnce() -> u64,
         removed: &mut Removed,
     ) -> Option<Slot> {
-        let slot = self.directory.find(key.hash, |slot| self.record(slot).holds(&key.key))?;
-        let expired = self.expiry.deadline_nanos(slot).is_some_and(|deadline| deadline <= now());
+        let records = &self.entries.records;
+        let slot = self.directory.find(key.hash, |slot| records.holds(slot, &key.key))?;
+        let expired = records.deadline_nanos(slot).is_some_and(|deadline| deadline <= now());
         if !expired {
             return Some(slot);
         }
-        self.directory.remove(slot);
         self.discard(slot, removed);
         self.counters.expired += 1;
         None
     }
 
-    fn insert(&mut self, write: Write<'_>, removed: &mut Removed) -> Result<(), (Shortage, Record)> {
-        let Self { directory, records, expiry, counters } = self;
+    fn insert<'a>(&mut self, write: Write<'a>, removed: &mut Removed) -> Result<(), Unstored<'a>> {
         let newcomer =
             Newcomer { hash: write.key.hash, fingerprint: write.key.key.fingerprint(), charge: write.charge };
-        let insertion = directory
-            .insert(newcomer, |victim| take(victim, records, expiry, &mut counters.evictions, removed));
-        match insertion {
-            Insertion::Inserted(slot) => {
-                if slot.index() >= records.len() {
-                    records.resize_with(slot.index() + 1, || None);
-                }
-                records[slot.index()] = Some(write.record);
-                self.set_deadline(slot, write.deadline_nanos);
-                Ok(())
-            }
+        let (directory, mut entries) = self.evicting(removed);
+        match directory.insert(newcomer, &mut entries) {
+            Insertion::Inserted(slot) => self.entries.insert(slot, &write.key.key, write.record),
             Insertion::Rejected => {
-                counters.rejected_admission += 1;
-                removed.push(write.record);
-                Ok(())
+                self.counters.rejected_admission += 1;
+                removed.push(write.record.into_outside());
             }
-            Insertion::TooLarge => Err((self.shortage(1, write.charge), write.record)),
+            Insertion::TooLarge => return Err((self.shortage(1, write.charge), write.record)),
         }
+        Ok(())
     }
 
-    fn replace(
+    fn replace<'a>(
         &mut self,
         slot: Slot,
-        write: Write<'_>,
+        write: Write<'a>,
         removed: &mut Removed,
-    ) -> Result<(), (Shortage, Record)> {
-        let Self { directory, records, expiry, counters } = self;
-        let update = directory.update(slot, write.key.key.fingerprint(), write.charge, |victim| {
-            take(victim, records, expiry, &mut counters.evictions, removed);
-        });
-        match update {
+    ) -> Result<(), Unstored<'a>> {
+        let (directory, mut entries) = self.evicting(removed);
+        match directory.update(slot, write.key.key.fingerprint(), write.charge, &mut entries) {
             Update::Kept => {
-                if let Some(old) = records[slot.index()].replace(write.record) {
-                    removed.push(old);
-                }
-                self.set_deadline(slot, write.deadline_nanos);
-                Ok(())
+                removed.push(self.entries.remove(slot));
+                self.entries.insert(slot, &write.key.key, write.record);
             }
             Update::Rejected => {
-                counters.rejected_admission += 1;
-                self.discard(slot, removed);
-                removed.push(write.record);
-                Ok(())
+                self.counters.rejected_admission += 1;
+                removed.push(self.entries.remove(slot));
+                removed.push(write.record.into_outside());
             }
-            Update::TooLarge => Err((self.shortage(0, write.charge), write.record)),
+            Update::TooLarge => return Err((self.shortage(0, write.charge), write.record)),
         }
+        Ok(())
     }
 
     /// What the budget lacks for an entry of this charge even if everything else goes.
@@ -284,36 +350,18 @@ impl Shard {
         }
     }
 
-    fn set_deadline(&mut self, slot: Slot, deadline_nanos: Option<u64>) {
-        match deadline_nanos {
-            Some(deadline) => self.expiry.insert(slot, deadline),
-            None => self.expiry.remove(slot),
-        }
-    }
-
-    fn record(&self, slot: Slot) -> &Record {
-        self.records[slot.index()].as_ref().expect("a resident slot has a record")
-    }
-
+    /// Removes a resident entry that was not evicted.
     fn discard(&mut self, slot: Slot, removed: &mut Removed) {
-        self.expiry.remove(slot);
-        if let Some(record) = self.records[slot.index()].take() {
-            removed.push(record);
-        }
+        self.directory.remove(slot, &&self.entries);
+        removed.push(self.entries.remove(slot));
     }
-}
 
-/// Takes out the record of a slot that the directory has evicted.
-fn take(
-    victim: Slot,
-    records: &mut [Option<Record>],
-    expiry: &mut ExpiryWheel,
-    evictions: &mut u64,
-    removed: &mut Removed,
-) {
-    *evictions += 1;
-    expiry.remove(victim);
-    if let Some(record) = records[victim.index()].take() {
-        removed.push(record);
+    fn evicting<'a>(
+        &'a mut self,
+        removed: &'a mut Removed,
+    ) -> (&'a mut Directory<Box<dyn EvictionPolicy>>, Evicting<'a>) {
+        let entries =
+            Evicting { residents: &mut self.entries, evictions: &mut self.counters.evictions, removed };
+        (&mut self.directory, entries)
     }
 }

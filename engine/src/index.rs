@@ -1,0 +1,298 @@
+//! The index: from a hash to the slots that may hold its key.
+//!
+//! Buckets are a cache line each: twelve slots, twelve one-byte tags of their hashes, and a count of
+//! the entries that found this bucket full and went on to the next. A look-up reads one line in most
+//! cases and never follows a pointer. No key and no hash is kept: where buckets have to be filled
+//! anew, the owner is asked for the hashes.
+//!
+//! The buckets are divided into segments that grow on their own and by a fifth at a time, so that
+//! growing stalls nobody for long and little of the memory is empty: 5.9 to 7.2 bytes an entry.
+
+use crate::policy::Slot;
+
+const LANES: usize = 12;
+const SEGMENTS: usize = 64;
+/// Entries per bucket above which a segment grows: 12 lanes at a load of 0.9.
+const FULL: usize = 43; // quarters of an entry per bucket: 10.75
+/// Entries per bucket below which a segment shrinks.
+const SPARSE: usize = 12; // quarters: 3
+
+/// Mean bytes of an entry in the index.
+pub(crate) const INDEX_BYTES_PER_ENTRY: usize = 7;
+
+#[derive(Clone)]
+#[repr(align(64))]
+struct Bucket {
+    /// 0: the lane is empty.
+    tags: [u8; LANES],
+    /// Entries whose search starts at or before this bucket and that live beyond it.
+    passed: u32,
+    slots: [u32; LANES],
+}
+
+const EMPTY: Bucket = Bucket { tags: [0; LANES], passed: 0, slots: [0; LANES] };
+
+#[derive(Default)]
+struct Segment {
+    buckets: Vec<Bucket>,
+    len: usize,
+}
+
+/// Which slots may hold a key, by its hash.
+pub(crate) struct SlotIndex {
+    segments: Box<[Segment]>,
+}
+
+// The store takes the highest bits of a hash to choose a shard; what is left is divided among the
+// three uses here, so that they are independent of each other.
+#[expect(clippy::cast_possible_truncation, reason = "masked to the number of segments")]
+const fn segment_of(hash: u64) -> usize {
+    (hash >> 48) as usize % SEGMENTS
+}
+
+/// A number below `buckets`, by the hash's bits 16 to 47 (Lemire's multiplication).
+#[expect(clippy::cast_possible_truncation, reason = "less than the number of buckets")]
+const fn home_of(hash: u64, buckets: usize) -> usize {
+    ((((hash >> 16) & 0xFFFF_FFFF) * buckets as u64) >> 32) as usize
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the tag is one byte")]
+const fn tag_of(hash: u64) -> u8 {
+    let tag = hash as u8;
+    if tag == 0 { 1 } else { tag }
+}
+
+/// The lanes whose tag is this one.
+fn lanes_with(tags: &[u8; LANES], tag: u8) -> impl Iterator<Item = usize> + use<> {
+    const LOW_BITS: u128 = 0x7F7F_7F7F_7F7F_7F7F_7F7F_7F7F;
+    const ONES: u128 = 0x0101_0101_0101_0101_0101_0101;
+    let mut wide = [0; 16];
+    wide[..LANES].copy_from_slice(tags);
+    let differing = u128::from_le_bytes(wide) ^ (u128::from(tag) * ONES);
+    // The high bit of each byte that is zero, exactly.
+    let mut equal = !(((differing & LOW_BITS) + LOW_BITS) | differing | LOW_BITS) & (ONES << 7);
+    std::iter::from_fn(move || {
+        (equal != 0).then(|| {
+            let lane = equal.trailing_zeros() / 8;
+            equal &= equal - 1;
+            lane as usize
+        })
+    })
+}
+
+impl Segment {
+    fn after(&self, bucket: usize) -> usize {
+        if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
+    }
+
+    fn find(&self, hash: u64, mut is_key: impl FnMut(Slot) -> bool) -> Option<Slot> {
+        let tag = tag_of(hash);
+        let mut at = home_of(hash, self.buckets.len());
+        for _ in 0..self.buckets.len() {
+            let bucket = &self.buckets[at];
+            for lane in lanes_with(&bucket.tags, tag) {
+                let slot = Slot::new(bucket.slots[lane]);
+                if is_key(slot) {
+                    return Some(slot);
+                }
+            }
+            if bucket.passed == 0 {
+                return None;
+            }
+            at = self.after(at);
+        }
+        None
+    }
+
+    /// There must be an empty lane.
+    fn put(&mut self, hash: u64, slot: Slot) {
+        let mut at = home_of(hash, self.buckets.len());
+        loop {
+            let bucket = &mut self.buckets[at];
+            if let Some(lane) = lanes_with(&bucket.tags, 0).next() {
+                bucket.tags[lane] = tag_of(hash);
+                bucket.slots[lane] = slot.get();
+                return;
+            }
+            bucket.passed += 1;
+            at = self.after(at);
+        }
+    }
+
+    fn take(&mut self, hash: u64, slot: Slot) {
+        let tag = tag_of(hash);
+        let mut at = home_of(hash, self.buckets.len());
+        for _ in 0..self.buckets.len() {
+            let bucket = &mut self.buckets[at];
+            if let Some(lane) = lanes_with(&bucket.tags, tag).find(|&lane| bucket.slots[lane] == slot.get()) {
+                bucket.tags[lane] = 0;
+                return;
+            }
+            // Whoever lives beyond was counted on the way.
+            bucket.passed = bucket.passed.checked_sub(1).expect("an indexed slot is found on its way");
+            at = self.after(at);
+        }
+        unreachable!("slot {slot:?} is not in the index");
+    }
+
+    fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.buckets.iter().flat_map(|bucket| {
+            (0..LANES).filter(|&lane| bucket.tags[lane] != 0).map(|lane| Slot::new(bucket.slots[lane]))
+        })
+    }
+
+    #[cold]
+    fn rebuild(&mut self, buckets: usize, hash_of: impl Fn(Slot) -> u64) {
+        let mut fresh = Self { buckets: vec![EMPTY; buckets], len: self.len };
+        for slot in self.slots() {
+            fresh.put(hash_of(slot), slot);
+        }
+        *self = fresh;
+    }
+}
+
+impl Default for SlotIndex {
+    fn default() -> Self {
+        Self { segments: (0..SEGMENTS).map(|_| Segment::default()).collect() }
+    }
+}
+
+impl SlotIndex {
+    /// The slot under this hash that satisfies `is_key`.
+    pub(crate) fn find(&self, hash: u64, is_key: impl FnMut(Slot) -> bool) -> Option<Slot> {
+        self.segments[segment_of(hash)].find(hash, is_key)
+    }
+
+    /// Enters a slot that is not in the index. `hash_of` is asked about slots that already are.
+    pub(crate) fn insert(&mut self, hash: u64, slot: Slot, hash_of: impl Fn(Slot) -> u64) {
+        let segment = &mut self.segments[segment_of(hash)];
+        let buckets = segment.buckets.len();
+        if (segment.len + 1) * 4 > buckets * FULL {
+            segment.rebuild((buckets + buckets / 5).max(buckets + 1), hash_of);
+        }
+        segment.put(hash, slot);
+        segment.len += 1;
+    }
+
+    /// Takes a slot out that was entered under this hash. `hash_of` is asked about the others.
+    pub(crate) fn remove(&mut self, hash: u64, slot: Slot, hash_of: impl Fn(Slot) -> u64) {
+        let segment = &mut self.segments[segment_of(hash)];
+        segment.take(hash, slot);
+        segment.len -= 1;
+        let buckets = segment.buckets.len();
+        if buckets > 8 && segment.len * 4 < buckets * SPARSE {
+            segment.rebuild(buckets / 2, hash_of);
+        }
+    }
+
+    /// Number of slots in the index.
+    pub(crate) fn len(&self) -> usize {
+        self.segments.iter().map(|segment| segment.len).sum()
+    }
+
+    /// Every slot in the index, in no order that means anything.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.segments.iter().flat_map(Segment::slots)
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn footprint_bytes(&self) -> usize {
+        let buckets: usize = self.segments.iter().map(|segment| segment.buckets.capacity()).sum();
+        buckets * size_of::<Bucket>() + SEGMENTS * size_of::<Segment>()
+    }
+
+    /// Checks the whole structure.
+    ///
+    /// # Panics
+    ///
+    /// Where an invariant does not hold.
+    pub(crate) fn check_invariants(&self, hash_of: impl Fn(Slot) -> u64) {
+        for (number, segment) in self.segments.iter().enumerate() {
+            assert_eq!(segment.len, segment.slots().count(), "a segment counts its slots");
+            for slot in segment.slots() {
+                let hash = hash_of(slot);
+                assert_eq!(segment_of(hash), number, "{slot:?} is in its segment");
+                assert_eq!(segment.find(hash, |other| other == slot), Some(slot), "{slot:?} is found");
+            }
+            let mut passed = vec![0_u32; segment.buckets.len()];
+            for (place, bucket) in segment.buckets.iter().enumerate() {
+                for lane in (0..LANES).filter(|&lane| bucket.tags[lane] != 0) {
+                    let mut at = home_of(hash_of(Slot::new(bucket.slots[lane])), segment.buckets.len());
+                    while at != place {
+                        passed[at] += 1;
+                        at = segment.after(at);
+                    }
+                }
+            }
+            let counted: Vec<u32> = segment.buckets.iter().map(|bucket| bucket.passed).collect();
+            assert_eq!(counted, passed, "a bucket counts who went on");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn finds_exactly_what_a_map_would(
+            steps in prop::collection::vec((0..400_u32, any::<bool>()), 1..2000),
+            // Few bits, so that hashes collide as a whole and in their parts.
+            mask in prop_oneof![Just(u64::MAX), Just(0x3_0007_0000_0003), Just(0xFF)],
+        ) {
+            let hash_of = |slot: Slot| {
+                (u64::from(slot.get()) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) & mask
+            };
+            let mut index = SlotIndex::default();
+            let mut model = HashMap::new();
+            for (number, insert) in steps {
+                let slot = Slot::new(number);
+                let hash = hash_of(slot);
+                match (insert, model.contains_key(&slot)) {
+                    (true, false) => {
+                        index.insert(hash, slot, hash_of);
+                        model.insert(slot, ());
+                    }
+                    (false, true) => {
+                        index.remove(hash, slot, hash_of);
+                        model.remove(&slot);
+                    }
+                    (_, there) => {
+                        let found = index.find(hash, |other| other == slot);
+                        prop_assert_eq!(found, there.then_some(slot));
+                    }
+                }
+            }
+            index.check_invariants(hash_of);
+            prop_assert_eq!(index.len(), model.len());
+        }
+    }
+
+    #[test]
+    fn an_entry_costs_what_the_budget_says_at_any_size() {
+        let hash_of = |slot: Slot| {
+            let mixed = (u64::from(slot.get()) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            (mixed ^ (mixed >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93)
+        };
+        let mut index = SlotIndex::default();
+        for number in 0..200_000_u32 {
+            let slot = Slot::new(number);
+            index.insert(hash_of(slot), slot, hash_of);
+            if number >= 50_000 && number % 10_000 == 0 {
+                let each = index.footprint_bytes() * 10 / number as usize;
+                assert!((56..=74).contains(&each), "{each} tenths of a byte at {number}");
+            }
+        }
+        for number in 0..199_000_u32 {
+            let slot = Slot::new(number);
+            index.remove(hash_of(slot), slot, hash_of);
+        }
+        assert!(index.footprint_bytes() < 64 * 1024, "memory goes back when entries go");
+        index.check_invariants(hash_of);
+    }
+}

@@ -1,0 +1,427 @@
+//! Cells: where the bytes of records lie.
+//!
+//! A cell has one of some ninety sizes; cells of a size lie side by side in pages of 64 KiB, and
+//! pages in chunks of 2 MiB that are mapped and unmapped as a whole. So the process holds what the
+//! store holds, whatever the allocator does, and gives back what the store no longer needs.
+//!
+//! **No holes.** The cells of a size are kept dense: whoever takes a cell out has the last one of
+//! that size moved into the gap. One gap per size may stay open, for the next cell of that size to
+//! fall into, so a full cache that replaces like by like moves nothing. However sizes shift over
+//! time, what is lost is one partly filled page per size and little more than a chunk.
+//!
+//! A cell's first four bytes are its slot, so that whoever is moved can be told; the rest belongs to
+//! [`records`](super::records).
+
+use std::io;
+
+use memmap2::MmapMut;
+
+/// The largest cell.
+pub(super) const MAX_CELL_BYTES: usize = 4096;
+const PAGE_BYTES: usize = 64 * 1024;
+const PAGES_PER_CHUNK: usize = 32;
+const CHUNK_BYTES: usize = PAGES_PER_CHUNK * PAGE_BYTES;
+/// Chunks that a shard has before it asks for huge pages: small caches are not to be rounded up to
+/// them.
+const SMALL_CHUNKS: usize = 4;
+/// Frames that may lie idle before pages are moved to empty a chunk.
+const IDLE_FRAMES: usize = PAGES_PER_CHUNK + 4;
+/// Sizes are multiples of this.
+const GRAIN: usize = 8;
+const CELL_BITS: u32 = 12;
+/// Why a page's chunk is there.
+const MAPPED: &str = "a page lies in a mapped chunk";
+/// The slot of a gap.
+const GAP: u32 = u32::MAX;
+
+const SIZES: [u16; CLASSES] = sizes();
+const CLASSES: usize = 95;
+/// From a length in grains to its class.
+const CLASS_OF: [u8; MAX_CELL_BYTES / GRAIN + 1] = class_of();
+
+/// Steps of 8 bytes up to 256, 16 to 512, 32 to 1024; then such that a page is filled to the end,
+/// sixteen sizes to an octave.
+#[expect(clippy::cast_possible_truncation, reason = "cells are at most 4096 bytes")]
+const fn sizes() -> [u16; CLASSES] {
+    let mut sizes = [0; CLASSES];
+    let mut count = 0;
+    let mut size = 16;
+    while size <= 1024 {
+        sizes[count] = size as u16;
+        count += 1;
+        size += if size < 256 {
+            8
+        } else if size < 512 {
+            16
+        } else {
+            32
+        };
+    }
+    let mut cells = PAGE_BYTES / 1024 - 2;
+    while cells >= PAGE_BYTES / MAX_CELL_BYTES {
+        sizes[count] = (PAGE_BYTES / cells / GRAIN * GRAIN) as u16;
+        count += 1;
+        cells -= if cells > PAGE_BYTES / 2048 { 2 } else { 1 };
+    }
+    assert!(count == CLASSES && sizes[CLASSES - 1] as usize == MAX_CELL_BYTES);
+    sizes
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "there are fewer than 256 classes")]
+const fn class_of() -> [u8; MAX_CELL_BYTES / GRAIN + 1] {
+    let mut table = [0; MAX_CELL_BYTES / GRAIN + 1];
+    let mut class = 0;
+    let mut grains = 0;
+    while grains < table.len() {
+        if grains * GRAIN > SIZES[class] as usize {
+            class += 1;
+        }
+        table[grains] = class as u8;
+        grains += 1;
+    }
+    table
+}
+
+/// The size of the cell that holds this many bytes, which must be at most [`MAX_CELL_BYTES`].
+pub(super) const fn cell_bytes(len: usize) -> usize {
+    SIZES[CLASS_OF[len.div_ceil(GRAIN)] as usize] as usize
+}
+
+/// Where a cell lies: a page and a place in it. Changes when the cell is moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Location(u32);
+
+impl Location {
+    /// Points nowhere: for slots that hold nothing.
+    pub(super) const NOWHERE: Self = Self(u32::MAX);
+
+    fn new(page: u32, cell: u32) -> Self {
+        Self(page << CELL_BITS | cell)
+    }
+
+    const fn page(self) -> usize {
+        (self.0 >> CELL_BITS) as usize
+    }
+
+    const fn cell(self) -> usize {
+        (self.0 & ((1 << CELL_BITS) - 1)) as usize
+    }
+}
+
+/// A page, by its number in locations. Its frame, the memory it lies in, may change.
+#[derive(Clone, Copy)]
+struct Page {
+    frame: u32,
+    cell_bytes: u16,
+    class: u8,
+}
+
+/// The cells of one size: dense, the pages in order, the last one partly filled.
+#[derive(Default)]
+struct Class {
+    pages: Vec<u32>,
+    /// Cells in use, the gap included.
+    cells: u32,
+    gap: Option<Location>,
+}
+
+/// As large as a huge page of the common processors, and aligned like one: so most look-ups find
+/// their address translation where it is fast.
+struct Chunk {
+    mapping: MmapMut,
+    /// Where in the mapping the chunk begins.
+    start: usize,
+    /// A bit for each frame that no page lies in.
+    free: u32,
+    /// The page in each other frame.
+    pages: [u32; PAGES_PER_CHUNK],
+}
+
+impl Chunk {
+    fn map(huge: bool) -> io::Result<Self> {
+        // Twice the size holds the aligned chunk wherever it is; what is not touched costs nothing.
+        let mapping = MmapMut::map_anon(2 * CHUNK_BYTES)?;
+        let start = mapping.as_ptr().align_offset(CHUNK_BYTES);
+        #[cfg(target_os = "linux")]
+        if huge {
+            // A wish: where huge pages are switched off, small ones do.
+            let _ = mapping.advise_range(memmap2::Advice::HugePage, start, CHUNK_BYTES);
+        }
+        Ok(Self { mapping, start, free: u32::MAX, pages: [0; PAGES_PER_CHUNK] })
+    }
+
+    fn bytes(&self, start: usize, len: usize) -> &[u8] {
+        &self.mapping[self.start + start..][..len]
+    }
+
+    fn bytes_mut(&mut self, start: usize, len: usize) -> &mut [u8] {
+        &mut self.mapping[self.start + start..][..len]
+    }
+}
+
+/// All cells of a shard.
+pub(super) struct Cells {
+    /// `None` where a chunk has been given back.
+    chunks: Vec<Option<Chunk>>,
+    pages: Vec<Page>,
+    unused_pages: Vec<u32>,
+    free_frames: usize,
+    classes: Box<[Class]>,
+}
+
+impl Default for Cells {
+    fn default() -> Self {
+        Self {
+            chunks: Vec::new(),
+            pages: Vec::new(),
+            unused_pages: Vec::new(),
+            free_frames: 0,
+            classes: (0..CLASSES).map(|_| Class::default()).collect(),
+        }
+    }
+}
+
+const fn per_page(class: usize) -> u32 {
+    #[expect(clippy::cast_possible_truncation, reason = "at most 4096 cells")]
+    let cells = (PAGE_BYTES / SIZES[class] as usize) as u32;
+    cells
+}
+
+impl Cells {
+    /// The bytes of a cell, its slot first.
+    pub(super) fn bytes(&self, at: Location) -> &[u8] {
+        let Page { frame, cell_bytes, .. } = self.pages[at.page()];
+        let (chunk, start) = place(frame);
+        let len = usize::from(cell_bytes);
+        self.chunks[chunk].as_ref().expect(MAPPED).bytes(start + at.cell() * len, len)
+    }
+
+    /// The same to write to. The slot must stay as it is.
+    pub(super) fn bytes_mut(&mut self, at: Location) -> &mut [u8] {
+        let Page { frame, cell_bytes, .. } = self.pages[at.page()];
+        let (chunk, start) = place(frame);
+        let len = usize::from(cell_bytes);
+        self.chunks[chunk].as_mut().expect(MAPPED).bytes_mut(start + at.cell() * len, len)
+    }
+
+    fn slot(&self, at: Location) -> u32 {
+        let bytes = self.bytes(at);
+        u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+    }
+
+    fn set_slot(&mut self, at: Location, slot: u32) {
+        self.bytes_mut(at)[..4].copy_from_slice(&slot.to_le_bytes());
+    }
+
+    /// A cell of at least this many bytes, at most [`MAX_CELL_BYTES`]. Its bytes are the caller's to
+    /// write, but for the slot.
+    pub(super) fn insert(&mut self, slot: u32, len: usize) -> Location {
+        let class = usize::from(CLASS_OF[len.div_ceil(GRAIN)]);
+        let at = match self.classes[class].gap.take() {
+            Some(gap) => gap,
+            None => self.append(class),
+        };
+        self.set_slot(at, slot);
+        at
+    }
+
+    /// Takes a cell out. Where another one has been moved into its place: that one's slot and where it
+    /// is now.
+    pub(super) fn remove(&mut self, at: Location) -> Option<(u32, Location)> {
+        let class = usize::from(self.pages[at.page()].class);
+        let mut moved = None;
+        if self.classes[class].gap.is_none() {
+            self.classes[class].gap = Some(at);
+            self.set_slot(at, GAP);
+        } else {
+            let last = self.last(class);
+            if last != at {
+                self.copy(last, at);
+                moved = Some((self.slot(at), at));
+            }
+            self.pop(class);
+        }
+        // A gap at the end is none.
+        if self.classes[class].gap.is_some_and(|gap| gap == self.last(class)) {
+            self.classes[class].gap = None;
+            self.pop(class);
+        }
+        moved
+    }
+
+    fn last(&self, class: usize) -> Location {
+        let cells = &self.classes[class];
+        let page = *cells.pages.last().expect("a class with a cell has a page");
+        Location::new(page, (cells.cells - 1) % per_page(class))
+    }
+
+    /// Copies a cell into another one of its size.
+    fn copy(&mut self, from: Location, to: Location) {
+        let len = usize::from(self.pages[from.page()].cell_bytes);
+        let (source, target) = (self.pages[from.page()].frame, self.pages[to.page()].frame);
+        let (from, to) = (from.cell() * len, to.cell() * len);
+        self.copy_bytes((source, from), (target, to), len);
+    }
+
+    fn copy_bytes(&mut self, (source, from): (u32, usize), (target, to): (u32, usize), len: usize) {
+        let ((source, source_start), (target, target_start)) = (place(source), place(target));
+        let (from, to) = (source_start + from, target_start + to);
+        if source == target {
+            let chunk = self.chunks[source].as_mut().expect(MAPPED);
+            let (from, to) = (chunk.start + from, chunk.start + to);
+            chunk.mapping.copy_within(from..from + len, to);
+        } else {
+            let [source, target] =
+                self.chunks.get_disjoint_mut([source, target]).expect("two chunks that exist");
+            let (source, target) = (source.as_ref().expect(MAPPED), target.as_mut().expect(MAPPED));
+            target.bytes_mut(to, len).copy_from_slice(source.bytes(from, len));
+        }
+    }
+
+    /// One more cell at the end.
+    fn append(&mut self, class: usize) -> Location {
+        if self.classes[class].cells.is_multiple_of(per_page(class)) {
+            let page = self.new_page(class);
+            self.classes[class].pages.push(page);
+        }
+        self.classes[class].cells += 1;
+        self.last(class)
+    }
+
+    /// One cell less at the end.
+    fn pop(&mut self, class: usize) {
+        let cells = &mut self.classes[class];
+        cells.cells -= 1;
+        if cells.cells.is_multiple_of(per_page(class)) {
+            let page = cells.pages.pop().expect("a class with a cell has a page");
+            self.free_page(page);
+        }
+    }
+
+    fn new_page(&mut self, class: usize) -> u32 {
+        let number = self.unused_pages.pop().unwrap_or_else(|| {
+            let number = u32::try_from(self.pages.len()).expect("pages are counted in u32");
+            assert!(number < 1 << (u32::BITS - CELL_BITS), "a shard holds 64 GiB at the most");
+            self.pages.push(Page { frame: 0, cell_bytes: 0, class: 0 });
+            number
+        });
+        let frame = self.take_frame(number, None);
+        #[expect(clippy::cast_possible_truncation, reason = "fewer than 256 classes")]
+        let class = class as u8;
+        self.pages[number as usize] = Page { frame, cell_bytes: SIZES[usize::from(class)], class };
+        number
+    }
+
+    fn free_page(&mut self, page: u32) {
+        self.release_frame(self.pages[page as usize].frame);
+        self.unused_pages.push(page);
+        if self.free_frames > IDLE_FRAMES {
+            self.gather();
+        }
+    }
+
+    /// A frame for a page: in the first chunk that has one, so that the others may empty.
+    #[expect(clippy::cast_possible_truncation, reason = "frames are counted in u32")]
+    fn take_frame(&mut self, page: u32, not_in: Option<usize>) -> u32 {
+        if self.free_frames == 0 {
+            self.map_chunk();
+        }
+        let with_room = self.chunks.iter_mut().enumerate().find_map(|(number, chunk)| {
+            let chunk = chunk.as_mut().filter(|chunk| chunk.free != 0 && Some(number) != not_in)?;
+            let frame = chunk.free.trailing_zeros() as usize;
+            chunk.free &= chunk.free - 1;
+            chunk.pages[frame] = page;
+            Some((number * PAGES_PER_CHUNK + frame) as u32)
+        });
+        self.free_frames -= 1;
+        with_room.expect("a free frame is in a chunk")
+    }
+
+    fn map_chunk(&mut self) {
+        let huge = self.chunks.len() >= SMALL_CHUNKS;
+        // As where an allocation fails: there is no way to go on without memory.
+        let chunk = Some(Chunk::map(huge).expect("the system has memory to map"));
+        match self.chunks.iter_mut().find(|chunk| chunk.is_none()) {
+            Some(hole) => *hole = chunk,
+            None => self.chunks.push(chunk),
+        }
+        self.free_frames += PAGES_PER_CHUNK;
+    }
+
+    fn release_frame(&mut self, frame: u32) {
+        let (number, start) = place(frame);
+        let chunk = self.chunks[number].as_mut().expect(MAPPED);
+        chunk.free |= 1 << (start / PAGE_BYTES);
+        self.free_frames += 1;
+        // One empty chunk is kept, so that a size at the edge of a page does not map and unmap.
+        if chunk.free == u32::MAX && self.free_frames > PAGES_PER_CHUNK {
+            self.chunks[number] = None;
+            self.free_frames -= PAGES_PER_CHUNK;
+        }
+    }
+
+    /// Moves a page out of the emptiest chunk, so that whole chunks can be given back. One at a time,
+    /// so that nobody waits for more than the copying of a page.
+    #[cold]
+    #[expect(clippy::cast_possible_truncation, reason = "frames are counted in u32")]
+    fn gather(&mut self) {
+        let partly = self.chunks.iter().enumerate().filter_map(|(number, chunk)| {
+            let free = chunk.as_ref()?.free;
+            (free != 0 && free != u32::MAX).then_some((free.count_ones(), number, free))
+        });
+        let Some((_, emptiest, free)) = partly.max() else { return };
+        let from = (!free).trailing_zeros() as usize;
+        let page = self.chunks[emptiest].as_ref().expect("just seen").pages[from];
+        let from = (emptiest * PAGES_PER_CHUNK + from) as u32;
+        let to = self.take_frame(page, Some(emptiest));
+        self.copy_bytes((from, 0), (to, 0), PAGE_BYTES);
+        self.pages[page as usize].frame = to;
+        self.release_frame(from);
+    }
+
+    /// Checks the whole structure; `location_of` says where the owner believes a slot's cell to be.
+    ///
+    /// # Panics
+    ///
+    /// Where an invariant does not hold.
+    pub(super) fn check_invariants(&self, location_of: impl Fn(u32) -> Location) {
+        let mut frames = 0;
+        for (number, class) in self.classes.iter().enumerate() {
+            assert_eq!(class.pages.len(), class.cells.div_ceil(per_page(number)) as usize, "pages are full");
+            for (index, &page) in class.pages.iter().enumerate() {
+                let Page { frame, cell_bytes, class: of } = self.pages[page as usize];
+                assert_eq!((usize::from(of), cell_bytes), (number, SIZES[number]), "a page knows its class");
+                let (chunk, start) = place(frame);
+                let chunk = self.chunks[chunk].as_ref().expect(MAPPED);
+                assert_eq!(chunk.pages[start / PAGE_BYTES], page, "a frame knows its page");
+                assert_eq!(chunk.free & (1 << (start / PAGE_BYTES)), 0, "a page's frame is not free");
+                frames += 1;
+                let before = u32::try_from(index).expect("pages are u32") * per_page(number);
+                for cell in 0..per_page(number).min(class.cells - before) {
+                    let at = Location::new(page, cell);
+                    let slot = self.slot(at);
+                    if slot == GAP {
+                        assert_eq!(class.gap, Some(at), "one gap at the most, and it is known");
+                    } else {
+                        assert_eq!(location_of(slot), at, "slot {slot} is where it is believed to be");
+                    }
+                }
+            }
+            if let Some(gap) = class.gap {
+                assert_eq!(self.slot(gap), GAP, "the gap is empty");
+                assert_ne!(gap, self.last(number), "the gap is not at the end");
+            }
+        }
+        let free: u32 = self.chunks.iter().flatten().map(|chunk| chunk.free.count_ones()).sum();
+        assert_eq!(free as usize, self.free_frames, "free frames are counted");
+        let all = self.chunks.iter().flatten().count() * PAGES_PER_CHUNK;
+        assert_eq!(frames + self.free_frames, all, "every frame is used or free");
+        assert!(self.free_frames <= IDLE_FRAMES + 1, "{} frames lie idle", self.free_frames);
+    }
+}
+
+/// The chunk of a frame, and where in it the frame begins.
+const fn place(frame: u32) -> (usize, usize) {
+    let frame = frame as usize;
+    (frame / PAGES_PER_CHUNK, frame % PAGES_PER_CHUNK * PAGE_BYTES)
+}

@@ -1,0 +1,328 @@
+//! Records: the bytes of entries, by slot.
+//!
+//! An entry is one cell: a header of eight bytes, the deadline where there is one, the namespace where
+//! there is one, the name and the value. Only a value too large for a cell lies outside, in an
+//! allocation of its own that readers share; a smaller one is copied out to them, so that nothing
+//! that a reader holds keeps a cell alive.
+//!
+//! ```text
+//! slot: u32 | lengths and flags: u32 | deadline: u64? | length, namespace? | name | value, or its number
+//! ```
+
+use bytes::Bytes;
+
+use crate::expiry::ExpiryWheel;
+use crate::key::{HashSeed, Key};
+use crate::policy::Slot;
+use crate::value::Value;
+
+use super::cells::{Cells, Location, MAX_CELL_BYTES, cell_bytes};
+
+const HEADER_BYTES: usize = 8;
+const DEADLINE_BYTES: usize = 8;
+const OUTSIDE_BYTES: usize = 4;
+
+/// Bits of the header's second half: the value's length, the name's length, two flags.
+const VALUE_BITS: u32 = 13;
+const NAME_BITS: u32 = 12;
+const HAS_DEADLINE: u32 = 1 << 30;
+const HAS_NAMESPACE: u32 = 1 << 31;
+/// In place of a value's length: the value lies outside.
+const OUTSIDE: u32 = (1 << VALUE_BITS) - 1;
+
+const _: () = assert!(MAX_CELL_BYTES < OUTSIDE as usize && crate::key::MAX_NAME_BYTES < 1 << NAME_BITS);
+const _: () = assert!(
+    HEADER_BYTES
+        + DEADLINE_BYTES
+        + 1
+        + crate::key::MAX_NAMESPACE_BYTES
+        + crate::key::MAX_NAME_BYTES
+        + OUTSIDE_BYTES
+        <= MAX_CELL_BYTES
+);
+
+/// Bytes that a resident entry costs beside its cell: where the cell is.
+pub(super) const BYTES_PER_ENTRY: usize = size_of::<Location>();
+
+/// A value on its way in: what goes outside is copied before a lock is taken.
+pub(super) enum NewValue<'a> {
+    Inside(&'a [u8]),
+    Outside(Bytes),
+}
+
+/// What is to be stored under a key.
+pub(super) struct NewRecord<'a> {
+    value: NewValue<'a>,
+    deadline_nanos: Option<u64>,
+    /// Bytes of the cell that are used.
+    len: usize,
+}
+
+impl<'a> NewRecord<'a> {
+    pub(super) fn new(key: &Key<'_>, value: &'a [u8], deadline_nanos: Option<u64>) -> Self {
+        let before_value = before_value(key, deadline_nanos.is_some());
+        let (value, len) = if before_value + value.len() <= MAX_CELL_BYTES {
+            (NewValue::Inside(value), before_value + value.len())
+        } else {
+            (NewValue::Outside(Bytes::copy_from_slice(value)), before_value + OUTSIDE_BYTES)
+        };
+        Self { value, deadline_nanos, len }
+    }
+
+    /// What the record will be charged: see [`charge`].
+    pub(super) fn charge(&self) -> usize {
+        let outside = match &self.value {
+            NewValue::Inside(_) => None,
+            NewValue::Outside(value) => Some(value.len()),
+        };
+        charge(self.len, self.deadline_nanos.is_some(), outside)
+    }
+
+    pub(super) const fn deadline_nanos(&self) -> Option<u64> {
+        self.deadline_nanos
+    }
+
+    /// What is to be freed of a record that is not stored after all.
+    pub(super) fn into_outside(self) -> Option<Bytes> {
+        match self.value {
+            NewValue::Inside(_) => None,
+            NewValue::Outside(value) => Some(value),
+        }
+    }
+}
+
+const fn before_value(key: &Key<'_>, deadline: bool) -> usize {
+    let namespace = if key.namespace().is_empty() { 0 } else { 1 + key.namespace().len() };
+    HEADER_BYTES + if deadline { DEADLINE_BYTES } else { 0 } + namespace + key.name().len()
+}
+
+/// The least that any entry is charged in records.
+pub(super) const fn smallest_charge() -> usize {
+    cell_bytes(HEADER_BYTES) + BYTES_PER_ENTRY
+}
+
+/// Bytes of memory that a record costs: its cell, its location, its place on the wheel, and outside
+/// an allocation as the allocator rounds it.
+fn charge(len: usize, deadline: bool, outside: Option<usize>) -> usize {
+    const PAGE: usize = 4096;
+    const MAPPED_FROM: usize = 128 * 1024;
+    let wheel = if deadline { ExpiryWheel::bytes_per_deadline() } else { 0 };
+    let outside = outside.map_or(0, |len| {
+        let rounded = if len < MAPPED_FROM {
+            (len + 8).next_multiple_of(16)
+        } else {
+            (len + 16).next_multiple_of(PAGE)
+        };
+        rounded + size_of::<Option<Bytes>>()
+    });
+    cell_bytes(len) + BYTES_PER_ENTRY + wheel + outside
+}
+
+/// A record as it lies in its cell.
+struct Record<'a> {
+    deadline_nanos: Option<u64>,
+    namespace: &'a [u8],
+    name: &'a [u8],
+    value: Stored<'a>,
+    len: usize,
+}
+
+enum Stored<'a> {
+    Inside(&'a [u8]),
+    /// A number in [`Records::outside`].
+    Outside(usize),
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+impl<'a> Record<'a> {
+    fn read(cell: &'a [u8]) -> Self {
+        let lengths = u32_at(cell, 4);
+        let name_len = (lengths >> VALUE_BITS & ((1 << NAME_BITS) - 1)) as usize;
+        let value_len = lengths & OUTSIDE;
+        let (deadline_nanos, rest) = deadline(cell, lengths);
+        let (namespace, rest) = if lengths & HAS_NAMESPACE == 0 {
+            rest.split_at(0)
+        } else {
+            rest[1..].split_at(usize::from(rest[0]))
+        };
+        let (name, rest) = rest.split_at(name_len);
+        let (value, value_len) = if value_len == OUTSIDE {
+            (Stored::Outside(u32_at(rest, 0) as usize), OUTSIDE_BYTES)
+        } else {
+            (Stored::Inside(&rest[..value_len as usize]), value_len as usize)
+        };
+        Self { deadline_nanos, namespace, name, value, len: cell.len() - rest.len() + value_len }
+    }
+
+    fn is_under(&self, key: &Key<'_>) -> bool {
+        self.name == key.name() && self.namespace == key.namespace()
+    }
+
+    fn key(&self) -> Key<'a> {
+        Key::new(self.namespace, self.name).expect("a stored key was one")
+    }
+}
+
+fn deadline(cell: &[u8], lengths: u32) -> (Option<u64>, &[u8]) {
+    if lengths & HAS_DEADLINE == 0 {
+        return (None, &cell[HEADER_BYTES..]);
+    }
+    let (deadline, rest) = cell[HEADER_BYTES..].split_first_chunk().expect("a deadline is eight bytes");
+    (Some(u64::from_le_bytes(*deadline)), rest)
+}
+
+/// The records of a shard.
+pub(super) struct Records {
+    cells: Cells,
+    locations: Vec<Location>,
+    outside: Vec<Option<Bytes>>,
+    outside_free: Vec<u32>,
+    hash_seed: HashSeed,
+}
+
+impl Records {
+    pub(super) fn new(hash_seed: HashSeed) -> Self {
+        Self {
+            cells: Cells::default(),
+            locations: Vec::new(),
+            outside: Vec::new(),
+            outside_free: Vec::new(),
+            hash_seed,
+        }
+    }
+
+    fn record(&self, slot: Slot) -> Record<'_> {
+        Record::read(self.cells.bytes(self.locations[slot.index()]))
+    }
+
+    pub(super) fn holds(&self, slot: Slot, key: &Key<'_>) -> bool {
+        self.record(slot).is_under(key)
+    }
+
+    pub(super) fn hash(&self, slot: Slot) -> u64 {
+        self.hash_seed.hash(&self.record(slot).key())
+    }
+
+    pub(super) fn charge(&self, slot: Slot) -> usize {
+        let record = self.record(slot);
+        let outside = match record.value {
+            Stored::Inside(_) => None,
+            Stored::Outside(number) => Some(self.outside(number).len()),
+        };
+        charge(record.len, record.deadline_nanos.is_some(), outside)
+    }
+
+    pub(super) fn deadline_nanos(&self, slot: Slot) -> Option<u64> {
+        let cell = self.cells.bytes(self.locations[slot.index()]);
+        deadline(cell, u32_at(cell, 4)).0
+    }
+
+    pub(super) fn value(&self, slot: Slot) -> Value {
+        match self.record(slot).value {
+            Stored::Inside(value) => Value::from(value),
+            Stored::Outside(number) => Value::shared(self.outside(number).clone()),
+        }
+    }
+
+    pub(super) fn value_is(&self, slot: Slot, expected: &[u8]) -> bool {
+        match self.record(slot).value {
+            Stored::Inside(value) => value == expected,
+            Stored::Outside(number) => self.outside(number) == expected,
+        }
+    }
+
+    fn outside(&self, number: usize) -> &Bytes {
+        self.outside[number].as_ref().expect("a record knows where its value is")
+    }
+
+    /// Stores a record in a slot that has none.
+    pub(super) fn insert(&mut self, slot: Slot, key: &Key<'_>, new: NewRecord<'_>) {
+        let NewRecord { value, deadline_nanos, len } = new;
+        let at = self.cells.insert(slot.get(), len);
+        if slot.index() >= self.locations.len() {
+            self.locations.resize(slot.index() + 1, Location::NOWHERE);
+        }
+        self.locations[slot.index()] = at;
+        let (outside, value_len) = match value {
+            NewValue::Inside(value) => (Ok(value), u32::try_from(value.len()).expect("it fits a cell")),
+            NewValue::Outside(value) => (Err(self.put_outside(value)), OUTSIDE),
+        };
+        let name_len = u32::try_from(key.name().len()).expect("a key bounds its name");
+        let mut lengths = value_len | name_len << VALUE_BITS;
+        if deadline_nanos.is_some() {
+            lengths |= HAS_DEADLINE;
+        }
+        if !key.namespace().is_empty() {
+            lengths |= HAS_NAMESPACE;
+        }
+        let mut rest = &mut self.cells.bytes_mut(at)[4..];
+        let mut put = |bytes: &[u8]| {
+            let (part, after) = std::mem::take(&mut rest).split_at_mut(bytes.len());
+            part.copy_from_slice(bytes);
+            rest = after;
+        };
+        put(&lengths.to_le_bytes());
+        if let Some(deadline) = deadline_nanos {
+            put(&deadline.to_le_bytes());
+        }
+        if !key.namespace().is_empty() {
+            put(&[u8::try_from(key.namespace().len()).expect("a key bounds its namespace")]);
+            put(key.namespace());
+        }
+        put(key.name());
+        match outside {
+            Ok(value) => put(value),
+            Err(number) => put(&number.to_le_bytes()),
+        }
+    }
+
+    /// Removes a slot's record. What it had outside is the caller's to free.
+    pub(super) fn remove(&mut self, slot: Slot) -> Option<Bytes> {
+        let outside = match self.record(slot).value {
+            Stored::Inside(_) => None,
+            Stored::Outside(number) => {
+                self.outside_free.push(u32::try_from(number).expect("numbers are u32"));
+                self.outside[number].take()
+            }
+        };
+        let at = std::mem::replace(&mut self.locations[slot.index()], Location::NOWHERE);
+        if let Some((moved, to)) = self.cells.remove(at) {
+            self.locations[moved as usize] = to;
+        }
+        outside
+    }
+
+    fn put_outside(&mut self, value: Bytes) -> u32 {
+        if let Some(number) = self.outside_free.pop() {
+            self.outside[number as usize] = Some(value);
+            return number;
+        }
+        self.outside.push(Some(value));
+        u32::try_from(self.outside.len() - 1).expect("fewer than 2^32 entries in a shard")
+    }
+
+    /// Checks the whole structure.
+    ///
+    /// # Panics
+    ///
+    /// Where an invariant does not hold.
+    pub(super) fn check_invariants(&self) {
+        self.cells.check_invariants(|slot| self.locations[slot as usize]);
+        let mut outside = 0;
+        for slot in (0..).take(self.locations.len()).map(Slot::new).filter(|&slot| self.is_stored(slot)) {
+            if let Stored::Outside(number) = self.record(slot).value {
+                assert!(self.outside[number].is_some(), "{slot:?} has a value");
+                outside += 1;
+            }
+        }
+        assert_eq!(outside + self.outside_free.len(), self.outside.len(), "every value has a record");
+    }
+
+    /// Whether a slot has a record.
+    pub(super) fn is_stored(&self, slot: Slot) -> bool {
+        self.locations.get(slot.index()).is_some_and(|&at| at != Location::NOWHERE)
+    }
+}
