@@ -51,8 +51,9 @@ fn run(entry: &PolicyEntry, limits: Limits, shards: usize, seed: u64) {
     let mut model: HashMap<u64, Vec<u8>> = HashMap::new();
     for version in 0..1500 {
         let number = random.u64(0..60).min(random.u64(0..60));
-        let name = format!("{number:0width$}", width = 1 + number as usize * 4);
-        let namespace = if number % 3 == 0 { "team" } else { "" };
+        // From a digit to more than 200 bytes.
+        let name = number.to_string().repeat(1 + usize::try_from(number).expect("small") * 2);
+        let namespace = if number.is_multiple_of(3) { "team" } else { "" };
         let key = Key::new(namespace.as_bytes(), name.as_bytes()).expect("short");
         let bytes = value(number, version, &mut random);
         let ttl = (random.u8(0..4) == 0).then(|| Duration::from_secs(random.u64(1..30)));
@@ -66,11 +67,10 @@ fn run(entry: &PolicyEntry, limits: Limits, shards: usize, seed: u64) {
                 ready(store.set(new)).expect("set");
                 model.insert(number, bytes);
             }
-            14 => {
-                if ready(store.set_if_absent(new)).expect("add") == SetIfAbsent::Stored {
-                    model.insert(number, bytes);
-                }
-            }
+            14 => match ready(store.set_if_absent(new)).expect("add") {
+                SetIfAbsent::Stored => drop(model.insert(number, bytes)),
+                SetIfAbsent::Exists => {}
+            },
             15 => {
                 let expected = model.get(&number).cloned().unwrap_or_default();
                 match ready(store.compare_and_set(&expected, new)).expect("cas") {
@@ -105,7 +105,8 @@ fn reads_return_what_was_written_last_and_the_structure_stays_sound() {
     let seed: u64 = std::env::var("STORE_TEST_SEED")
         .map_or_else(|_| RandomState::new().hash_one(0_u8), |seed| seed.parse().expect("a number"));
     println!("STORE_TEST_SEED={seed}");
-    let limits = |max_items, max_memory_bytes| Limits { max_items, max_memory_bytes, max_value_bytes: 1 << 20 };
+    let limits =
+        |max_items, max_memory_bytes| Limits { max_items, max_memory_bytes, max_value_bytes: 1 << 20 };
     for entry in REGISTRY {
         for (limits, shards) in
             [(limits(None, 100_000), 1), (limits(Some(25), 1 << 20), 1), (limits(None, 200_000), 4)]

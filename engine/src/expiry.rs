@@ -27,7 +27,8 @@ struct Node {
 }
 
 /// Slots stay below this.
-const HEAD: u32 = u32::MAX - (LEVELS * BUCKETS) as u32;
+const HEAD: u32 = u32::MAX - 512;
+const _: () = assert!(LEVELS * BUCKETS == 512);
 
 /// What a step of [`ExpiryWheel::pop_expired`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

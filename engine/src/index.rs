@@ -45,13 +45,11 @@ pub(crate) struct SlotIndex {
 
 // The store takes the highest bits of a hash to choose a shard; what is left is divided among the
 // three uses here, so that they are independent of each other.
-#[expect(clippy::cast_possible_truncation, reason = "masked to the number of segments")]
 const fn segment_of(hash: u64) -> usize {
     (hash >> 48) as usize % SEGMENTS
 }
 
 /// A number below `buckets`, by the hash's bits 16 to 47 (Lemire's multiplication).
-#[expect(clippy::cast_possible_truncation, reason = "less than the number of buckets")]
 const fn home_of(hash: u64, buckets: usize) -> usize {
     ((((hash >> 16) & 0xFFFF_FFFF) * buckets as u64) >> 32) as usize
 }

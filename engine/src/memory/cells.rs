@@ -1,6 +1,6 @@
 //! Cells: where the bytes of records lie.
 //!
-//! A cell has one of some ninety sizes; cells of a size lie side by side in pages of 64 KiB, and
+//! A cell has one of 125 sizes; cells of a size lie side by side in pages of 64 KiB, and
 //! pages in chunks of 2 MiB that are mapped and unmapped as a whole. So the process holds what the
 //! store holds, whatever the allocator does, and gives back what the store no longer needs.
 //!
@@ -27,7 +27,7 @@ const SMALL_CHUNKS: usize = 4;
 /// Frames that may lie idle before pages are moved to empty a chunk.
 const IDLE_FRAMES: usize = PAGES_PER_CHUNK + 4;
 /// Sizes are multiples of this.
-const GRAIN: usize = 8;
+const GRAIN: usize = 4;
 const CELL_BITS: u32 = 12;
 /// Why a page's chunk is there.
 const MAPPED: &str = "a page lies in a mapped chunk";
@@ -35,13 +35,17 @@ const MAPPED: &str = "a page lies in a mapped chunk";
 const GAP: u32 = u32::MAX;
 
 const SIZES: [u16; CLASSES] = sizes();
-const CLASSES: usize = 95;
+const CLASSES: usize = 125;
 /// From a length in grains to its class.
 const CLASS_OF: [u8; MAX_CELL_BYTES / GRAIN + 1] = class_of();
 
-/// Steps of 8 bytes up to 256, 16 to 512, 32 to 1024; then such that a page is filled to the end,
+/// Steps of 4 bytes up to 256, 16 to 512, 32 to 1024; then such that a page is filled to the end,
 /// sixteen sizes to an octave.
-#[expect(clippy::cast_possible_truncation, reason = "cells are at most 4096 bytes")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "cells are at most 4096 bytes, and no size is negative"
+)]
 const fn sizes() -> [u16; CLASSES] {
     let mut sizes = [0; CLASSES];
     let mut count = 0;
@@ -50,7 +54,7 @@ const fn sizes() -> [u16; CLASSES] {
         sizes[count] = size as u16;
         count += 1;
         size += if size < 256 {
-            8
+            4
         } else if size < 512 {
             16
         } else {
@@ -59,7 +63,7 @@ const fn sizes() -> [u16; CLASSES] {
     }
     let mut cells = PAGE_BYTES / 1024 - 2;
     while cells >= PAGE_BYTES / MAX_CELL_BYTES {
-        sizes[count] = (PAGE_BYTES / cells / GRAIN * GRAIN) as u16;
+        sizes[count] = (PAGE_BYTES / cells / 8 * 8) as u16;
         count += 1;
         cells -= if cells > PAGE_BYTES / 2048 { 2 } else { 1 };
     }
@@ -424,4 +428,85 @@ impl Cells {
 const fn place(frame: u32) -> (usize, usize) {
     let frame = frame as usize;
     (frame / PAGES_PER_CHUNK, frame % PAGES_PER_CHUNK * PAGE_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cells beside the naive account of who has which bytes.
+    #[derive(Default)]
+    struct Checked {
+        cells: Cells,
+        /// By slot: where the cell is, its length and the byte that fills it.
+        slots: Vec<Option<(Location, usize, u8)>>,
+        random: u64,
+    }
+
+    impl Checked {
+        fn draw(&mut self, below: usize) -> usize {
+            self.random = self.random.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+            usize::try_from(self.random >> 33).expect("31 bits") % below
+        }
+
+        fn insert(&mut self, slot: usize, len: usize) {
+            let at = self.cells.insert(u32::try_from(slot).expect("few"), len);
+            let fill = u8::try_from(self.draw(256)).expect("a byte");
+            self.cells.bytes_mut(at)[4..len].fill(fill);
+            self.slots[slot] = Some((at, len, fill));
+        }
+
+        fn remove(&mut self, slot: usize) {
+            let Some((at, len, fill)) = self.slots[slot].take() else { return };
+            assert!(
+                self.cells.bytes(at)[4..len].iter().all(|&byte| byte == fill),
+                "slot {slot} kept its bytes"
+            );
+            if let Some((moved, to)) = self.cells.remove(at) {
+                self.slots[moved as usize].as_mut().expect("who is moved is there").0 = to;
+            }
+        }
+
+        fn check(&self) {
+            self.cells
+                .check_invariants(|slot| self.slots[slot as usize].map_or(Location::NOWHERE, |(at, ..)| at));
+        }
+
+        fn mapped(&self) -> usize {
+            self.cells.chunks.iter().flatten().count() * CHUNK_BYTES
+        }
+    }
+
+    #[test]
+    fn a_cell_is_as_large_as_asked_and_hardly_larger() {
+        for len in 1..=MAX_CELL_BYTES {
+            let cell = cell_bytes(len);
+            assert!(cell >= len, "{len} fits {cell}");
+            assert!(len < 64 || cell <= len + len / 15, "{cell} bytes for {len}");
+        }
+    }
+
+    #[test]
+    fn bytes_stay_and_memory_goes_back_while_sizes_shift() {
+        let mut checked = Checked { slots: vec![None; 20_000], ..Checked::default() };
+        // The sizes drift through every class and jump back.
+        for round in 0..12_usize {
+            let typical = [40, 700, 3000, 90][round % 4];
+            for step in 0..20_000 {
+                let slot = checked.draw(20_000);
+                checked.remove(slot);
+                let len = 8 + checked.draw(typical + step / 50);
+                checked.insert(slot, len.min(MAX_CELL_BYTES));
+            }
+            checked.check();
+            let used: usize = checked.slots.iter().flatten().map(|&(_, len, _)| cell_bytes(len)).sum();
+            let bound = used + CLASSES * PAGE_BYTES + CHUNK_BYTES + IDLE_FRAMES * PAGE_BYTES;
+            assert!(checked.mapped() <= bound, "round {round}: {} mapped for {used} used", checked.mapped());
+        }
+        for slot in 0..20_000 {
+            checked.remove(slot);
+        }
+        checked.check();
+        assert!(checked.mapped() <= CHUNK_BYTES, "one empty chunk is kept at the most");
+    }
 }

@@ -86,7 +86,7 @@ impl Residents {
         u32::try_from(charge).expect("it was a u32 when the entry was stored")
     }
 
-    fn insert<'a>(&mut self, slot: Slot, key: &Key<'_>, record: NewRecord<'_>) {
+    fn insert(&mut self, slot: Slot, key: &Key<'_>, record: NewRecord<'_>) {
         if let Some(deadline) = record.deadline_nanos() {
             self.expiry.insert(slot, deadline);
         }
