@@ -230,7 +230,7 @@ impl SlotIndex {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::HashSet;
 
     use proptest::prelude::*;
 
@@ -247,14 +247,14 @@ mod tests {
                 (u64::from(slot.get()) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) & mask
             };
             let mut index = SlotIndex::default();
-            let mut model = HashMap::new();
+            let mut model = HashSet::new();
             for (number, insert) in steps {
                 let slot = Slot::new(number);
                 let hash = hash_of(slot);
-                match (insert, model.contains_key(&slot)) {
+                match (insert, model.contains(&slot)) {
                     (true, false) => {
                         index.insert(hash, slot, hash_of);
-                        model.insert(slot, ());
+                        model.insert(slot);
                     }
                     (false, true) => {
                         index.remove(hash, slot, hash_of);

@@ -96,6 +96,8 @@ impl MemoryStoreOptions {
 
 /// Entries that a shard is expected to hold at least, before another shard is worth having.
 const MIN_ENTRIES_PER_SHARD: u64 = 32_768;
+/// Memory of a shard at least, so that what its partly filled pages hold is little against it.
+const MIN_BYTES_PER_SHARD: u64 = 64 << 20;
 const MAX_SHARDS: u64 = 64;
 /// Mean bytes of an entry, assumed where only memory is limited.
 const ASSUMED_ENTRY_BYTES: u64 = 512;
@@ -384,7 +386,8 @@ fn build_policy(
 fn default_shards(limits: &Limits) -> usize {
     let by_memory = limits.max_memory_bytes / ASSUMED_ENTRY_BYTES;
     let entries = limits.max_items.unwrap_or(u64::MAX).min(by_memory);
-    let shards = (entries / MIN_ENTRIES_PER_SHARD).clamp(1, MAX_SHARDS);
+    let by_items = entries / MIN_ENTRIES_PER_SHARD;
+    let shards = by_items.min(limits.max_memory_bytes / MIN_BYTES_PER_SHARD).clamp(1, MAX_SHARDS);
     1 << shards.ilog2()
 }
 
