@@ -14,6 +14,7 @@ pub mod fifo;
 pub mod lru;
 pub mod sieve;
 pub mod slru;
+pub mod two_q;
 pub mod variant;
 
 mod policy;

@@ -3,12 +3,13 @@
 //! segment only, and what was hit often sinks slowly.
 //!
 //! Karedla, Love and Wherry, "Caching Strategies to Improve Disk System Performance", IEEE Computer 27(3),
-//! 1994. Deviations: any number of segments instead of two (four, as in Huang et al., "An Analysis of
-//! Facebook Photo Caching", SOSP 2013, measure better); the lowest has no limit of its own but takes what
-//! the others leave; an entry larger than a segment stays in the lowest one.
+//! 1994. Deviations, all of them measured: four segments instead of two, as in Huang et al., "An Analysis
+//! of Facebook Photo Caching", SOSP 2013; a newcomer enters the lowest segment that has room, so that
+//! the first entries of a cache that fills are protected and a loop larger than the cache keeps them; the
+//! lowest segment may take whatever the others leave; an entry larger than a segment stays in the lowest.
 //!
-//! `variant = "libcachesim"`: equal segments; a newcomer enters the lowest segment that has room for it,
-//! an entry larger than a segment is refused, and a cascade down to a full lowest segment evicts on a hit.
+//! `variant = "libcachesim"`: a newcomer finds the lowest segment limited like the others, an entry larger
+//! than a segment is refused, and a cascade down to an overfull lowest segment evicts on a hit.
 
 use engine::{EvictionPolicy, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,7 @@ pub struct Slru {
     capacity: u64,
     /// What is shared out: the capacity, or what was resident when another limit last bound.
     budget: u64,
-    /// The limit of each segment but the lowest; of that too where the variant is libCacheSim's.
+    /// The limit of each segment but the lowest.
     limit: u64,
     /// Whether the last hit may have left the lowest segment over its limit.
     overflown: bool,
@@ -79,6 +80,11 @@ impl Slru {
         } else {
             share(budget, self.protected) / (self.count - 1) as u64
         }
+    }
+
+    /// How far newcomers fill the lowest segment while a higher one has room.
+    const fn lowest_limit(&self) -> u64 {
+        if self.libcachesim { self.limit } else { self.budget - (self.count as u64 - 1) * self.limit }
     }
 
     /// Lets what is over the limit of a segment sink, from this one downwards.
@@ -138,10 +144,12 @@ impl EvictionPolicy for Slru {
     }
 
     fn insert(&mut self, slot: Slot, item: &Item) {
-        let fits =
-            |&segment: &usize| self.segments.segment_weight(segment) + u64::from(item.weight) <= self.limit;
-        let first_fit = if self.libcachesim { (LOWEST..self.count).find(fits) } else { None };
-        self.segments.push_front(first_fit.unwrap_or(LOWEST), slot, item.weight);
+        let has_room = |&segment: &usize| {
+            let limit = if segment == LOWEST { self.lowest_limit() } else { self.limit };
+            self.segments.segment_weight(segment) + u64::from(item.weight) <= limit
+        };
+        let segment = (LOWEST..self.count).find(has_room).unwrap_or(LOWEST);
+        self.segments.push_front(segment, slot, item.weight);
         self.set_budget(self.budget.max(self.segments.weight()));
     }
 
@@ -234,10 +242,12 @@ mod tests {
             (two, "a b a b c d e f g", "cde"),
             // `c` is the third in a segment of two: `a` sinks to the recent end of the lowest.
             (two, "a b c d a b c e f g", "dae"),
-            (two, "a b a b c d =a -b e f g h", "cde"),
-            // One place in each segment: `b` pushes `a` down, a second hit takes it past `a` for good.
-            (four, "a b c d a b e f g", "cda"),
-            (four, "a b c d a b b a e f g", "cde"),
+            // `e` takes the place that `b` left among the protected.
+            (two, "a b a b c d =a -b e f g h", "cdf"),
+            // One place in each segment: `a` to `d` fill them from the bottom, only the lowest is in the way.
+            (four, "a b c d e f g", "aef"),
+            // Lifted into the second segment, `e` lets `b` sink.
+            (four, "a b c d e e f g h", "abfg"),
         ] {
             assert_eq!(victims::<Slru>(&options, 4, script), expected, "{script}");
         }

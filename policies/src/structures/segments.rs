@@ -82,6 +82,12 @@ impl<const N: usize> Segments<N> {
         self.weights.set(slot, weight);
     }
 
+    /// The most recent slot of a segment.
+    #[must_use]
+    pub fn front(&self, segment: usize) -> Option<Slot> {
+        self.lists[segment].front()
+    }
+
     /// The oldest slot of a segment.
     #[must_use]
     pub fn back(&self, segment: usize) -> Option<Slot> {

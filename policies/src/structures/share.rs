@@ -1,6 +1,6 @@
 //! Between whole numbers and ratios of them.
 
-/// The part of a capacity that a ratio from 0.0 to 1.0 stands for, rounded down.
+/// The part of a capacity that a ratio from 0.0 to 1.0 stands for, rounded down and never more than all.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -8,7 +8,7 @@
 )]
 #[must_use]
 pub fn share(capacity: u64, ratio: f64) -> u64 {
-    (as_float(capacity) * ratio) as u64
+    ((as_float(capacity) * ratio) as u64).min(capacity)
 }
 
 /// A count or a weight as a float: exact up to 2^53.
