@@ -1,5 +1,13 @@
 //! Structures that policies share: compact, indexed by slot, linked by `u32`.
 
+mod frequency;
+mod heap;
 mod list;
+mod random;
+mod sampler;
 
+pub use frequency::FrequencyLists;
+pub use heap::SlotHeap;
 pub use list::{SlotLinks, SlotList};
+pub use random::Random;
+pub use sampler::Sampler;
