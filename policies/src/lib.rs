@@ -11,6 +11,7 @@ pub mod structures;
 
 pub mod clock;
 pub mod fifo;
+pub mod lfu;
 pub mod lru;
 pub mod sieve;
 pub mod slru;

@@ -86,6 +86,7 @@ table![
     crate::clock::Clock,
     crate::lru::Lru,
     crate::slru::Slru,
+    crate::lfu::Lfu,
     crate::two_q::TwoQ,
     crate::sieve::Sieve,
 ];

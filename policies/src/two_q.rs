@@ -210,7 +210,7 @@ mod tests {
             // The queue is within its share when `f` comes back: the main part's least recent leaves.
             ("a b c d e a f b g e f", "abcdefa"),
             ("a b c d e a f b g a e f", "abcdefb"),
-            ("a b c d e a -a f g h", "abc"),
+            ("a b c d e a -a f g h", "abcd"),
         ] {
             assert_eq!(victims::<TwoQ>(&TwoQOptions::default(), 4, script), expected, "{script}");
         }
