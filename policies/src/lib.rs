@@ -9,10 +9,12 @@
 
 pub mod structures;
 
+pub mod arc;
 pub mod clock;
 pub mod fifo;
 pub mod lfu;
 pub mod lru;
+pub mod random;
 pub mod sieve;
 pub mod slru;
 pub mod two_q;

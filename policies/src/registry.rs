@@ -83,11 +83,13 @@ macro_rules! table {
 
 table![
     crate::fifo::Fifo,
+    crate::random::RandomReplacement,
     crate::clock::Clock,
     crate::lru::Lru,
     crate::slru::Slru,
     crate::lfu::Lfu,
     crate::two_q::TwoQ,
+    crate::arc::Arc,
     crate::sieve::Sieve,
 ];
 
