@@ -14,6 +14,7 @@ pub mod clock;
 pub mod fifo;
 pub mod lfu;
 pub mod lru;
+pub mod lru_k;
 pub mod random;
 pub mod sieve;
 pub mod slru;

@@ -87,6 +87,7 @@ table![
     crate::clock::Clock,
     crate::lru::Lru,
     crate::slru::Slru,
+    crate::lru_k::LruK,
     crate::lfu::Lfu,
     crate::two_q::TwoQ,
     crate::arc::Arc,

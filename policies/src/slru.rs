@@ -32,7 +32,7 @@ pub struct Slru {
     budget: u64,
     /// The limit of each segment but the lowest.
     limit: u64,
-    /// Whether the last hit may have left the lowest segment over its limit.
+    /// Whether something sank into the lowest segment in the last hit, where that makes it shed.
     overflown: bool,
 }
 
@@ -93,7 +93,7 @@ impl Slru {
             while self.segments.segment_weight(segment) > self.limit {
                 let oldest = self.segments.back(segment).expect("what weighs something is not empty");
                 self.segments.move_to_front(segment - 1, oldest);
-                self.overflown |= segment - 1 == LOWEST;
+                self.overflown |= self.libcachesim && segment - 1 == LOWEST;
             }
         }
     }

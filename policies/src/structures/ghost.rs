@@ -4,6 +4,7 @@
 //! links and one link of a hash chain per ghost, and one chain head per bucket: 24 bytes, and 4 more only
 //! where weights are not 1. Chains rather than an open table, since ghosts come and go at the same rate:
 //! no tombstones, hence no rehash and no allocation once the queue has reached its size.
+//! A ghost can carry a value, such as the time of its last use.
 
 use engine::{Item, Slot};
 
@@ -11,8 +12,8 @@ use super::{SlotLinks, SlotList, Weights};
 
 const NONE: u32 = u32::MAX;
 
-/// Ghosts in the order in which they were pushed; each fingerprint is in it at most once.
-pub struct GhostQueue {
+/// Ghosts in the order in which they were pushed, each with a value; each fingerprint is in it at most once.
+pub struct GhostQueue<T = ()> {
     capacity: u64,
     weight: u64,
     /// Nodes in the order of age. A node is a slot of this queue, not of the policy.
@@ -20,6 +21,7 @@ pub struct GhostQueue {
     links: SlotLinks,
     hashes: Vec<u64>,
     weights: Weights,
+    values: Vec<T>,
     /// Per node, the next one in its bucket, or in the list of free nodes.
     chain: Vec<u32>,
     first_free: u32,
@@ -28,6 +30,13 @@ pub struct GhostQueue {
 }
 
 impl GhostQueue {
+    /// Remembers an entry; see [`push_with`](Self::push_with).
+    pub fn push(&mut self, item: Item) {
+        self.push_with(item, ());
+    }
+}
+
+impl<T: Copy> GhostQueue<T> {
     /// An empty queue that remembers ghosts of up to `capacity` in units of [`Item::weight`].
     #[must_use]
     pub fn new(capacity: u64) -> Self {
@@ -38,6 +47,7 @@ impl GhostQueue {
             links: SlotLinks::default(),
             hashes: Vec::new(),
             weights: Weights::default(),
+            values: Vec::new(),
             chain: Vec::new(),
             first_free: NONE,
             buckets: Vec::new(),
@@ -46,14 +56,14 @@ impl GhostQueue {
 
     /// Remembers an entry as the most recent ghost. The oldest ones are dropped to make room; an entry
     /// that weighs more than the capacity is not remembered. A ghost of the same fingerprint is replaced.
-    pub fn push(&mut self, item: Item) {
+    pub fn push_with(&mut self, item: Item, value: T) {
         self.remove(item.hash);
         let weight = u64::from(item.weight);
         if weight > self.capacity {
             return;
         }
         self.drop_down_to(self.capacity - weight);
-        let node = self.allocate(item.hash);
+        let node = self.allocate(item.hash, value);
         self.queue.push_front(&mut self.links, node);
         self.weights.set(node, item.weight);
         self.weight += weight;
@@ -67,11 +77,14 @@ impl GhostQueue {
 
     /// Forgets a fingerprint. Returns whether it was remembered.
     pub fn remove(&mut self, hash: u64) -> bool {
-        let found = self.bucket(hash).and_then(|bucket| self.find(bucket, hash));
-        if let Some(node) = found {
-            self.forget(node);
-        }
-        found.is_some()
+        self.take(hash).is_some()
+    }
+
+    /// Forgets a fingerprint and returns its value, if it was remembered.
+    pub fn take(&mut self, hash: u64) -> Option<T> {
+        let node = self.bucket(hash).and_then(|bucket| self.find(bucket, hash))?;
+        self.forget(node);
+        Some(self.values[node.index()])
     }
 
     /// The ghost that was pushed first.
@@ -124,6 +137,7 @@ impl GhostQueue {
         self.links.footprint_bytes()
             + self.hashes.capacity() * size_of::<u64>()
             + self.weights.footprint_bytes()
+            + self.values.capacity() * size_of::<T>()
             + (self.chain.capacity() + self.buckets.capacity()) * size_of::<u32>()
     }
 
@@ -175,18 +189,20 @@ impl GhostQueue {
         next(node)
     }
 
-    fn allocate(&mut self, hash: u64) -> Slot {
+    fn allocate(&mut self, hash: u64, value: T) -> Slot {
         let node = if self.first_free == NONE {
             if self.chain.len() == self.buckets.len() {
                 self.grow();
             }
             self.hashes.push(hash);
+            self.values.push(value);
             self.chain.push(NONE);
             u32::try_from(self.chain.len() - 1).expect("fewer than 2^32 - 1 ghosts")
         } else {
             let node = self.first_free;
             self.first_free = self.chain[node as usize];
             self.hashes[node as usize] = hash;
+            self.values[node as usize] = value;
             node
         };
         self.enchain(node);
@@ -319,6 +335,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_value_comes_back_with_its_ghost() {
+        let mut ghosts = GhostQueue::new(2);
+        for (hash, value) in [(1, "one"), (2, "two"), (3, "three"), (2, "again")] {
+            ghosts.push_with(Item { hash, weight: 1 }, value);
+        }
+        assert_eq!([1, 2, 2, 3].map(|hash| ghosts.take(hash)), [None, Some("again"), None, Some("three")]);
     }
 
     #[test]
