@@ -9,9 +9,17 @@
 
 pub mod structures;
 
+pub mod arc;
+pub mod clock;
 pub mod fifo;
+pub mod lfu;
 pub mod lru;
+pub mod lru_k;
+pub mod random;
 pub mod sieve;
+pub mod slru;
+pub mod two_q;
+pub mod variant;
 
 mod policy;
 mod registry;

@@ -81,7 +81,18 @@ macro_rules! table {
     };
 }
 
-table![crate::fifo::Fifo, crate::lru::Lru, crate::sieve::Sieve];
+table![
+    crate::fifo::Fifo,
+    crate::random::RandomReplacement,
+    crate::clock::Clock,
+    crate::lru::Lru,
+    crate::slru::Slru,
+    crate::lru_k::LruK,
+    crate::lfu::Lfu,
+    crate::two_q::TwoQ,
+    crate::arc::Arc,
+    crate::sieve::Sieve,
+];
 
 /// The entry of this name.
 #[must_use]
