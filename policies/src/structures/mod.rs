@@ -1,13 +1,17 @@
 //! Structures that policies share: compact, indexed by slot, linked by `u32`.
 
 mod frequency;
+mod ghost;
 mod heap;
 mod list;
 mod random;
 mod sampler;
+mod weights;
 
 pub use frequency::FrequencyLists;
+pub use ghost::GhostQueue;
 pub use heap::SlotHeap;
 pub use list::{SlotLinks, SlotList};
 pub use random::Random;
 pub use sampler::Sampler;
+pub use weights::Weights;
