@@ -10,6 +10,7 @@
 pub mod structures;
 
 pub mod fifo;
+pub mod gdsf;
 pub mod lfu;
 pub mod lru;
 pub mod sieve;

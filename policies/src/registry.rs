@@ -81,7 +81,7 @@ macro_rules! table {
     };
 }
 
-table![crate::fifo::Fifo, crate::lru::Lru, crate::lfu::Lfu, crate::sieve::Sieve,];
+table![crate::fifo::Fifo, crate::lru::Lru, crate::sieve::Sieve, crate::lfu::Lfu, crate::gdsf::Gdsf,];
 
 /// The entry of this name.
 #[must_use]
