@@ -11,7 +11,10 @@ pub mod structures;
 
 pub mod fifo;
 pub mod gdsf;
+pub mod hyperbolic;
+pub mod lecar;
 pub mod lfu;
+pub mod lhd;
 pub mod lru;
 pub mod sieve;
 

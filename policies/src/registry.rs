@@ -81,7 +81,16 @@ macro_rules! table {
     };
 }
 
-table![crate::fifo::Fifo, crate::lru::Lru, crate::sieve::Sieve, crate::lfu::Lfu, crate::gdsf::Gdsf,];
+table![
+    crate::fifo::Fifo,
+    crate::lru::Lru,
+    crate::sieve::Sieve,
+    crate::lfu::Lfu,
+    crate::gdsf::Gdsf,
+    crate::hyperbolic::Hyperbolic,
+    crate::lhd::Lhd,
+    crate::lecar::Lecar,
+];
 
 /// The entry of this name.
 #[must_use]

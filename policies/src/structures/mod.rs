@@ -6,6 +6,7 @@ mod heap;
 mod list;
 mod random;
 mod sampler;
+mod turn;
 mod weights;
 
 pub use frequency::FrequencyLists;
@@ -14,4 +15,5 @@ pub use heap::SlotHeap;
 pub use list::{SlotLinks, SlotList};
 pub use random::Random;
 pub use sampler::Sampler;
+pub use turn::Turn;
 pub use weights::Weights;
