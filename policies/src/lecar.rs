@@ -6,10 +6,9 @@
 //! with ML-based `LeCaR`", `HotStorage` 2018.
 //!
 //! Deviations. Both experts share one history of half the capacity, where each has its own: less memory for
-//! the same misses. The time after which regret has faded is counted against the number of resident
-//! entries, so that it means the same whether weights are items or bytes. What both experts name
-//! leaves no ghost, since nobody is to blame. A returning ghost starts at one use, as in libCacheSim;
-//! the authors' own program restores its count.
+//! the same misses. What both experts name leaves no ghost, since nobody is to blame. A returning ghost
+//! starts at one use, as in libCacheSim; the authors' own program restores its count. Where weights
+//! are bytes, regret fades over as many requests as the capacity has bytes, as in libCacheSim: hardly.
 
 use engine::{EvictionPolicy, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
@@ -23,7 +22,7 @@ use crate::structures::{FrequencyLists, GhostQueue, Random, SlotLinks, SlotList,
 pub struct Options {
     /// How fast weights follow regret.
     pub learning_rate: f64,
-    /// What is left of a regret after as many requests as there are entries.
+    /// What is left of a regret after as many requests as the capacity has units of weight.
     pub discount: f64,
 }
 
@@ -95,8 +94,7 @@ impl Lecar {
     /// How much an expert regrets that something returns which it threw out then: 1 at most.
     #[expect(clippy::cast_precision_loss, reason = "a ratio of two numbers")]
     fn regret(&self, left: u64) -> f64 {
-        let entries = self.recency.len().max(1);
-        self.options.discount.powf((self.turn - left) as f64 / entries as f64)
+        self.options.discount.powf((self.turn - left) as f64 / self.capacity.max(1) as f64)
     }
 
     fn forget(&mut self, slot: Slot) {
@@ -152,7 +150,7 @@ const LEARNING_RATE: OptionDoc = OptionDoc {
 const DISCOUNT: OptionDoc = OptionDoc {
     name: "discount",
     allowed: "0.0 to 1.0",
-    meaning: "what is left of a regret after as many requests as there are entries",
+    meaning: "what is left of a regret after as many requests as the capacity has units",
 };
 
 impl EvictionPolicy for Lecar {

@@ -6,8 +6,8 @@
 //! the size of the tables has to follow the cache.
 //!
 //! What has been seen of a class and age is mixed with an assumption, as if [`ASSUMED_EVENTS`] more entries
-//! had been seen, half of which are hit again after as long as they have waited already. So a new
-//! cache behaves much like LRU, rare ages cannot jump to extremes, and nothing is learnt from noise.
+//! had been seen, half of which are hit once more within as long as they have waited already. So a new
+//! cache behaves much like LRU with a bonus for what was hit, and nothing is learnt from noise.
 
 /// Buckets per octave, as a power of two.
 const STEPS_LOG2: u32 = 3;
@@ -79,8 +79,9 @@ impl Densities {
         let events = self.events.chunks_exact_mut(BUCKETS);
         let classes = (0_u8..).zip(events.zip(self.densities.chunks_exact_mut(BUCKETS)));
         for (class, (events, densities)) in classes {
-            // What returned sooner is assumed to be hit more often.
-            let assumed_hits = ASSUMED_HITS * (1.0 + f32::from(class) / 17.0);
+            // What returned once is assumed to do so twice as often, and what did so soon a little more.
+            let likelihood = if class == 0 { 1.0 } else { 2.0 + f32::from(class) / 17.0 };
+            let assumed_hits = ASSUMED_HITS * likelihood;
             let (mut hits, mut all, mut lifetime) = (0.0, 0.0, 0.0);
             for (bucket, (events, density)) in events.iter_mut().zip(densities).enumerate().rev() {
                 let here = events.hits + events.evictions;
