@@ -92,6 +92,10 @@ table![
     crate::two_q::TwoQ,
     crate::arc::Arc,
     crate::sieve::Sieve,
+    crate::gdsf::Gdsf,
+    crate::hyperbolic::Hyperbolic,
+    crate::lhd::Lhd,
+    crate::lecar::Lecar,
 ];
 
 /// The entry of this name.

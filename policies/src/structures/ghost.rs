@@ -75,6 +75,13 @@ impl<T: Copy> GhostQueue<T> {
         self.bucket(hash).is_some_and(|bucket| self.find(bucket, hash).is_some())
     }
 
+    /// The number of a remembered fingerprint, for data that a policy keeps beside its ghosts. Numbers are
+    /// dense, stay as long as the ghost does, and are then given to others.
+    #[must_use]
+    pub fn number(&self, hash: u64) -> Option<usize> {
+        self.bucket(hash).and_then(|bucket| self.find(bucket, hash)).map(Slot::index)
+    }
+
     /// Forgets a fingerprint. Returns whether it was remembered.
     pub fn remove(&mut self, hash: u64) -> bool {
         self.take(hash).is_some()

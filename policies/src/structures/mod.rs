@@ -8,6 +8,7 @@ mod random;
 mod sampler;
 mod segments;
 mod share;
+mod turn;
 mod weights;
 
 pub use frequency::FrequencyLists;
@@ -18,4 +19,5 @@ pub use random::Random;
 pub use sampler::Sampler;
 pub use segments::Segments;
 pub use share::{as_float, share};
+pub use turn::Turn;
 pub use weights::Weights;
