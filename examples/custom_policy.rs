@@ -124,8 +124,8 @@ mod tests {
             "[store]\nmax_items = {CAPACITY}\n[eviction]\npolicy = \"{policy}\"\n\
              [[transport]]\nkind = \"grpc\"\nlisten = \"127.0.0.1:0\"\n"
         );
-        let loaded = loader.load_text("test.toml", text, &Sources::nothing()).unwrap();
-        let bound = server.bind(&loaded.config).unwrap();
+        let configured = loader.load_text("test.toml", text, &Sources::nothing()).unwrap();
+        let bound = server.bind(&configured.config).unwrap();
         let address = bound.addresses("grpc")[0].to_string();
         let stop = CancellationToken::new();
         let running = tokio::spawn(bound.run(stop.clone()));

@@ -1,5 +1,7 @@
 //! `tiny-cache simulate` as its users run it: the real binary on traces made from a seed.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod support;
 
 use std::io::{BufRead, BufReader, Write};
@@ -307,8 +309,8 @@ impl Drop for Server {
 #[test]
 fn a_server_has_the_simulators_hit_count_under_every_policy() {
     let dir = tempfile::tempdir().unwrap();
-    let lines: String = skewed(3, 1500, 2500).iter().map(|key| format!("key-{key}\n")).collect();
-    let path = file(&dir, "t.txt", lines.as_bytes());
+    let lines: Vec<String> = skewed(3, 1500, 2500).iter().map(|key| format!("key-{key}")).collect();
+    let path = file(&dir, "t.txt", lines.join("\n").as_bytes());
     let simulated = simulate(&["--trace", &path, "--capacity", "150", "--seed", "0", "--output", "json"]);
     assert_eq!(simulated.code, 0, "{}", simulated.stderr);
     let simulated = rows(&simulated);

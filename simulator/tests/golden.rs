@@ -3,6 +3,8 @@
 //! `golden.tsv` was computed once with libCacheSim by `scripts/golden-counts`, which makes the same traces. Each
 //! policy runs in the variant that has the reference's behaviour, where it has one.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
