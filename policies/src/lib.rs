@@ -9,14 +9,18 @@
 
 pub mod structures;
 
+pub mod clock2q_plus;
 pub mod fifo;
 pub mod lru;
+pub mod s3_fifo;
 pub mod sieve;
 
+mod options;
 mod policy;
 mod registry;
 #[cfg(test)]
 mod script;
 
+pub use options::Variant;
 pub use policy::{NoOptions, OptionDoc, OptionError, Policy, PolicyFactory};
 pub use registry::{Configure, PolicyEntry, PolicyVisitor, REGISTRY, find, visit};

@@ -81,7 +81,13 @@ macro_rules! table {
     };
 }
 
-table![crate::fifo::Fifo, crate::lru::Lru, crate::sieve::Sieve];
+table![
+    crate::fifo::Fifo,
+    crate::lru::Lru,
+    crate::sieve::Sieve,
+    crate::s3_fifo::S3Fifo,
+    crate::clock2q_plus::Clock2QPlus,
+];
 
 /// The entry of this name.
 #[must_use]
