@@ -11,6 +11,7 @@ pub mod structures;
 
 pub mod clock2q_plus;
 pub mod fifo;
+pub mod lirs;
 pub mod lru;
 pub mod s3_fifo;
 pub mod sieve;

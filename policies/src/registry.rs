@@ -87,6 +87,7 @@ table![
     crate::sieve::Sieve,
     crate::s3_fifo::S3Fifo,
     crate::clock2q_plus::Clock2QPlus,
+    crate::lirs::Lirs,
 ];
 
 /// The entry of this name.

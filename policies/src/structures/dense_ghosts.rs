@@ -52,7 +52,6 @@ struct Tick {
 
 /// The bits of a fingerprint that count, well mixed.
 #[must_use]
-#[expect(clippy::cast_possible_truncation, reason = "shifted down to fewer bits")]
 pub const fn dense_fingerprint(hash: u64) -> u32 {
     (hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - DENSE_BITS)) as u32
 }
