@@ -15,6 +15,7 @@ pub mod lirs;
 pub mod lru;
 pub mod s3_fifo;
 pub mod sieve;
+pub mod w_tinylfu;
 
 mod options;
 mod policy;

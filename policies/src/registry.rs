@@ -88,6 +88,7 @@ table![
     crate::s3_fifo::S3Fifo,
     crate::clock2q_plus::Clock2QPlus,
     crate::lirs::Lirs,
+    crate::w_tinylfu::WTinyLfu,
 ];
 
 /// The entry of this name.
