@@ -7,7 +7,8 @@
 //! As in Caffeine: 80 % of the main part is protected, steps of 6.25 % of the capacity that shrink by 2 % each,
 //! and a frequent candidate that ties is admitted now and then, against attacks on the sketch. Deviations:
 //! - The window holds at least one entry, so that everything can be stored.
-//! - A hit ratio that changes by less than the noise of its sample keeps the direction.
+//! - A newcomer that is larger than the window is a candidate at once, and may be turned away.
+//! - The sketch grows with the number of entries, so that it suits any weights.
 
 use engine::{EvictionPolicy, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
@@ -207,6 +208,8 @@ impl Policy for WTinyLfu {
 
     fn new(capacity: u64, seed: u64, options: &WTinyLfuOptions) -> Self {
         let adaptive = Climber { step: STEP_RATIO, hits: 0, requests: 0, last_hit_ratio: None };
+        let mut sketch = Sketch::default();
+        sketch.ensure_entries(1);
         Self {
             capacity,
             links: SlotLinks::default(),
@@ -215,7 +218,7 @@ impl Policy for WTinyLfu {
             places: Vec::new(),
             tags: Vec::new(),
             weights: Weights::default(),
-            sketch: Sketch::default(),
+            sketch,
             window_ratio: options.window_ratio,
             climber: (options.window == Window::Adaptive).then_some(adaptive),
             bound: capacity,
@@ -341,5 +344,27 @@ impl EvictionPolicy for WTinyLfu {
             assert_eq!(weight, self.held[usize::from(place)], "the weight of a list");
         }
         assert!((0.0..=0.8).contains(&self.window_ratio), "a share");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::victims;
+
+    #[test]
+    fn what_falls_out_of_the_window_stays_only_if_it_is_used_more_than_the_victim() {
+        let options = WTinyLfuOptions { window: Window::Fixed, ..WTinyLfuOptions::default() };
+        for (script, expected) in [
+            // The window has one place; `c`, `d` and `e` fall out of it and are no better than `a`.
+            ("a b c d e f", "cde"),
+            // `c` was used more often than `a`, the oldest of the main part.
+            ("a b c c c d e", "ad"),
+            // A hit in the main part protects `a`: the victim is `b`.
+            ("a b c a c c d e", "bd"),
+            ("a b c -a d e", "d"),
+        ] {
+            assert_eq!(victims::<WTinyLfu>(&options, 3, script), expected, "{script}");
+        }
     }
 }

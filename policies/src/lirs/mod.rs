@@ -226,7 +226,7 @@ impl Policy for Lirs {
             meaning: "whose version of the algorithm",
         },
     ];
-    const BYTES_PER_ENTRY: usize = 64;
+    const BYTES_PER_ENTRY: usize = 80;
     type Options = LirsOptions;
 
     fn validate(options: &LirsOptions) -> Result<(), OptionError> {

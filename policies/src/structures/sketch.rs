@@ -58,7 +58,7 @@ impl Sketch {
             return 0;
         }
         let counts = self.places(tag).map(|(word, shift)| (self.words[word] >> shift & MOST) as u32);
-        counts.into_iter().min().expect("there are four")
+        counts.into_iter().fold(u32::MAX, u32::min)
     }
 
     /// Bytes of memory held.
