@@ -12,9 +12,9 @@
 use engine::{EvictionPolicy, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
 
+use crate::options::{VARIANT, Variant};
 use crate::policy::{OptionDoc, Policy};
 use crate::structures::{GhostQueue, Segments, as_float};
-use crate::variant::{VARIANT, Variant};
 
 /// `T1` of the paper, and index of its ghosts, `B1`.
 const ONCE: usize = 0;

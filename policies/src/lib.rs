@@ -11,24 +11,29 @@ pub mod structures;
 
 pub mod arc;
 pub mod clock;
+pub mod clock2q_plus;
 pub mod fifo;
 pub mod gdsf;
 pub mod hyperbolic;
 pub mod lecar;
 pub mod lfu;
 pub mod lhd;
+pub mod lirs;
 pub mod lru;
 pub mod lru_k;
 pub mod random;
+pub mod s3_fifo;
 pub mod sieve;
 pub mod slru;
 pub mod two_q;
-pub mod variant;
+pub mod w_tinylfu;
 
+mod options;
 mod policy;
 mod registry;
 #[cfg(test)]
 mod script;
 
+pub use options::Variant;
 pub use policy::{NoOptions, OptionDoc, OptionError, Policy, PolicyFactory};
 pub use registry::{Configure, PolicyEntry, PolicyVisitor, REGISTRY, find, visit};

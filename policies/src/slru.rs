@@ -14,9 +14,9 @@
 use engine::{EvictionPolicy, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
 
+use crate::options::{VARIANT, Variant};
 use crate::policy::{OptionDoc, OptionError, Policy};
 use crate::structures::{Segments, as_float, share};
-use crate::variant::{VARIANT, Variant};
 
 const MOST_SEGMENTS: usize = 8;
 const LOWEST: usize = 0;

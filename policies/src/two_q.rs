@@ -13,9 +13,9 @@
 use engine::{EvictionPolicy, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
 
+use crate::options::{VARIANT, Variant};
 use crate::policy::{OptionDoc, OptionError, Policy};
 use crate::structures::{GhostQueue, Segments, as_float, share};
-use crate::variant::{VARIANT, Variant};
 
 /// `A1in` of the paper.
 const QUEUE: usize = 0;

@@ -1,5 +1,6 @@
 //! Structures that policies share: compact, indexed by slot, linked by `u32`.
 
+mod dense_ghosts;
 mod frequency;
 mod ghost;
 mod heap;
@@ -8,9 +9,12 @@ mod random;
 mod sampler;
 mod segments;
 mod share;
+mod sketch;
+mod small_main;
 mod turn;
 mod weights;
 
+pub use dense_ghosts::{DENSE_BITS, DenseGhosts, dense_fingerprint};
 pub use frequency::FrequencyLists;
 pub use ghost::GhostQueue;
 pub use heap::SlotHeap;
@@ -19,5 +23,7 @@ pub use random::Random;
 pub use sampler::Sampler;
 pub use segments::Segments;
 pub use share::{as_float, share};
+pub use sketch::Sketch;
+pub use small_main::{Rules, Shape, SmallMain};
 pub use turn::Turn;
 pub use weights::Weights;

@@ -1,8 +1,10 @@
-//! The option `variant`, alike in every policy whose reference implementation decides otherwise.
+//! Options that several policies have.
+
+use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::OptionDoc;
+use crate::policy::{OptionDoc, OptionError};
 
 /// Whose decisions a policy reproduces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -21,3 +23,13 @@ pub(crate) const VARIANT: OptionDoc = OptionDoc {
     allowed: "\"published\" or \"libcachesim\"",
     meaning: "the published algorithm, or libCacheSim's in every detail that changes a count",
 };
+
+/// An error unless the condition holds.
+pub(crate) fn require(
+    condition: bool,
+    option: &'static str,
+    found: impl Display,
+    allowed: &'static str,
+) -> Result<(), OptionError> {
+    if condition { Ok(()) } else { Err(OptionError { option, found: found.to_string(), allowed }) }
+}

@@ -1,0 +1,331 @@
+//! Ghosts in four bytes each: a bucketed table of short fingerprints and coarse times.
+//!
+//! It answers the one question for which there are ghost queues, "did this leave not long ago?", without links and
+//! without an index. A cell holds what its bucket does not tell about a fingerprint, and the tick in which it was
+//! pushed. A tick is a sixty-fourth of the table's cells in pushes; a ring holds how many ghosts, and of which
+//! weight, are left of each. That makes it a first-in-first-out queue that forgets a tick at a time.
+//! Approximate in three ways, each small: fingerprints of [`DENSE_BITS`] bits may be equal, ages are rounded to
+//! ticks, and where both of a fingerprint's buckets are full, the oldest ghost in them is forgotten early.
+//!
+//! Yang, Zhang, Qiu, Yue and Rashmi keep the ghosts of S3-FIFO in such a table (SOSP 2023). The second bucket is the
+//! one of cuckoo filters (Fan et al., CoNEXT 2014), without moving anything.
+
+/// Bits of a fingerprint that count. A policy may keep so many, and no more, of a resident entry's.
+pub const DENSE_BITS: u32 = 29;
+
+const BUCKET: usize = 8;
+/// Cells per ghost, in percent: buckets fill unevenly.
+const CELLS_PERCENT: usize = 107;
+/// Low bits of a cell, which hold the low bits of its fingerprint. The others hold the time.
+const REST_BITS: u32 = 23;
+const REST: u32 = (1 << REST_BITS) - 1;
+/// Different times that a cell can hold; 0 is not one. More than [`TICKS`] and those of a full sweep.
+const CYCLE: u32 = (1 << (u32::BITS - REST_BITS)) - 1;
+/// Ticks that ghosts can live for, if so few of them are left that the queue never fills up.
+const TICKS: usize = 256;
+/// Ticks in which as many ghosts are pushed as there are cells.
+const TICKS_PER_TABLE: usize = 64;
+/// Cells looked at with each push, so that no ghost that is over is mistaken for one a cycle younger.
+const SWEEP: usize = 2;
+
+/// Fingerprints pushed lately, up to a weight and a number, at about four bytes each.
+#[derive(Default)]
+pub struct DenseGhosts {
+    /// A time above, the rest of a fingerprint below; 0 where there is none.
+    cells: Vec<u32>,
+    /// Ghosts left of each tick, by its number modulo [`TICKS`], and their weight.
+    ring: Vec<Tick>,
+    /// The current tick, and the oldest of which there may be ghosts.
+    now: u64,
+    oldest: u64,
+    pushes_in_tick: usize,
+    sweep: usize,
+    limit: Tick,
+    held: Tick,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+struct Tick {
+    weight: u64,
+    ghosts: u32,
+}
+
+/// The bits of a fingerprint that count, well mixed.
+#[must_use]
+pub const fn dense_fingerprint(hash: u64) -> u32 {
+    (hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - DENSE_BITS)) as u32
+}
+
+impl DenseGhosts {
+    /// Sets how many ghosts, of which weight together, are remembered from now on. A table that is too small
+    /// for the number, or much too large, is replaced by an empty one: it should change rarely.
+    pub fn set_limit(&mut self, weight: u64, ghosts: u32) {
+        self.limit = Tick { weight, ghosts };
+        let ghosts = ghosts as usize;
+        if ghosts > self.cells.len() || self.cells.len() > 2 * (ghosts + BUCKET) {
+            let buckets = (ghosts * CELLS_PERCENT / 100).div_ceil(BUCKET);
+            *self = Self { limit: self.limit, cells: vec![0; buckets * BUCKET], ..Self::default() };
+            self.ring = vec![Tick::default(); if ghosts == 0 { 0 } else { TICKS }];
+        }
+    }
+
+    /// Makes a fingerprint the most recent ghost. One that is heavier than all may be together is not remembered.
+    pub fn push(&mut self, fingerprint: u32, weight: u32) {
+        let weight = u64::from(weight);
+        if self.limit.ghosts == 0 || weight > self.limit.weight {
+            return;
+        }
+        self.sweep_on();
+        if self.pushes_in_tick == self.cells.len().div_ceil(TICKS_PER_TABLE) {
+            self.begin_tick();
+        }
+        self.pushes_in_tick += 1;
+        self.make_room(weight);
+        let (first, second) = self.buckets(fingerprint);
+        let (first, second) = (self.survey(first), self.survey(second));
+        let index = first.max(second).cell;
+        self.forget(index);
+        self.cells[index] = (self.stored_now() + 1) << REST_BITS | fingerprint & REST;
+        let tick = &mut self.ring[ring_place(self.now)];
+        (tick.ghosts, tick.weight) = (tick.ghosts + 1, tick.weight + weight);
+        (self.held.ghosts, self.held.weight) = (self.held.ghosts + 1, self.held.weight + weight);
+    }
+
+    /// Forgets a fingerprint. Returns whether it was remembered.
+    pub fn take(&mut self, fingerprint: u32) -> bool {
+        if self.cells.is_empty() {
+            return false;
+        }
+        let (first, second) = self.buckets(fingerprint);
+        for bucket in [first, second] {
+            for index in bucket * BUCKET..(bucket + 1) * BUCKET {
+                let cell = self.cells[index];
+                if cell & REST == fingerprint & REST && self.is_ghost(cell) {
+                    self.forget(index);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Number of ghosts.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.held.ghosts as usize
+    }
+
+    /// Whether nothing is remembered.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.held.ghosts == 0
+    }
+
+    /// Bytes of memory held.
+    #[must_use]
+    pub const fn footprint_bytes(&self) -> usize {
+        self.cells.capacity() * size_of::<u32>() + self.ring.capacity() * size_of::<Tick>()
+    }
+
+    /// Checks the whole structure.
+    ///
+    /// # Panics
+    ///
+    /// Where an invariant does not hold.
+    pub fn check_invariants(&self) {
+        let mut left = vec![0; self.ring.len()];
+        for &cell in &self.cells {
+            assert!(cell == 0 || cell >> REST_BITS != 0, "a cell in use has a time");
+            if self.is_ghost(cell) {
+                left[ring_place(self.now - u64::from(self.age(cell)))] += 1;
+            }
+        }
+        let told = self.ring.iter().map(|tick| tick.ghosts).collect::<Vec<u32>>();
+        assert_eq!(left, told, "the ring counts the ghosts left of each tick");
+        assert_eq!(told.iter().sum::<u32>(), self.held.ghosts, "ghosts held");
+        assert_eq!(self.ring.iter().map(|tick| tick.weight).sum::<u64>(), self.held.weight, "weight held");
+        assert!(self.now - self.oldest < TICKS as u64, "no two ticks share a place in the ring");
+    }
+
+    /// Both buckets of a fingerprint.
+    fn buckets(&self, fingerprint: u32) -> (usize, usize) {
+        let buckets = self.cells.len() / BUCKET;
+        let first = (fingerprint as usize * buckets) >> DENSE_BITS;
+        // Each bucket is the other's mirror image, whichever of the two one starts from.
+        let mirror = ((fingerprint & REST).wrapping_mul(0x9E37_79B1) as usize * buckets) >> u32::BITS;
+        let second = if mirror >= first { mirror - first } else { mirror + buckets - first };
+        (first, second)
+    }
+
+    /// The cell of a bucket that a push would take.
+    fn survey(&self, bucket: usize) -> Place {
+        let mut place = Place { free: 0, age: 0, cell: bucket * BUCKET };
+        for index in bucket * BUCKET..(bucket + 1) * BUCKET {
+            let cell = self.cells[index];
+            let age = if self.is_ghost(cell) { self.age(cell) } else { u32::MAX };
+            place.free += u32::from(age == u32::MAX);
+            if age > place.age {
+                (place.age, place.cell) = (age, index);
+            }
+        }
+        place
+    }
+
+    fn sweep_on(&mut self) {
+        for _ in 0..SWEEP {
+            if !self.is_ghost(self.cells[self.sweep]) {
+                self.cells[self.sweep] = 0;
+            }
+            self.sweep = if self.sweep + 1 == self.cells.len() { 0 } else { self.sweep + 1 };
+        }
+    }
+
+    fn begin_tick(&mut self) {
+        if self.now - self.oldest + 1 == TICKS as u64 {
+            self.forget_oldest_tick();
+        }
+        self.now += 1;
+        self.pushes_in_tick = 0;
+    }
+
+    /// Forgets ticks until one more ghost fits, if half of the oldest tick is counted as forgotten already.
+    fn make_room(&mut self, weight: u64) {
+        loop {
+            let oldest = self.ring[ring_place(self.oldest)];
+            let ghosts = self.held.ghosts + 1 - oldest.ghosts / 2;
+            let weight = self.held.weight + weight - oldest.weight / 2;
+            if ghosts <= self.limit.ghosts && weight <= self.limit.weight {
+                return;
+            }
+            if self.oldest == self.now {
+                // Few, but heavier than expected. What is forgotten is forgotten by ticks.
+                return;
+            }
+            self.forget_oldest_tick();
+        }
+    }
+
+    fn forget_oldest_tick(&mut self) {
+        let tick = std::mem::take(&mut self.ring[ring_place(self.oldest)]);
+        self.held.ghosts -= tick.ghosts;
+        self.held.weight -= tick.weight;
+        self.oldest += 1;
+    }
+
+    /// Empties a cell. A ghost's weight is taken to be the mean of its tick.
+    fn forget(&mut self, index: usize) {
+        let cell = std::mem::take(&mut self.cells[index]);
+        if self.is_ghost(cell) {
+            let place = ring_place(self.now - u64::from(self.age(cell)));
+            let tick = &mut self.ring[place];
+            let weight = tick.weight / u64::from(tick.ghosts);
+            (tick.ghosts, tick.weight) = (tick.ghosts - 1, tick.weight - weight);
+            (self.held.ghosts, self.held.weight) = (self.held.ghosts - 1, self.held.weight - weight);
+        }
+    }
+
+    fn is_ghost(&self, cell: u32) -> bool {
+        cell != 0 && u64::from(self.age(cell)) <= self.now - self.oldest
+    }
+
+    /// Ticks since a ghost was pushed.
+    fn age(&self, cell: u32) -> u32 {
+        let (now, then) = (self.stored_now(), (cell >> REST_BITS) - 1);
+        if now >= then { now - then } else { now + CYCLE - then }
+    }
+
+    /// The current tick as cells store it.
+    #[expect(clippy::cast_possible_truncation, reason = "less than a cycle")]
+    fn stored_now(&self) -> u32 {
+        (self.now % u64::from(CYCLE)) as u32
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a place in the ring is small")]
+const fn ring_place(tick: u64) -> usize {
+    (tick % TICKS as u64) as usize
+}
+
+/// The best cell of a bucket. The better one is larger: of a bucket with more room, or an older ghost's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    free: u32,
+    age: u32,
+    cell: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// Ghosts come and go as in a cache; an exact queue says which of them must be remembered.
+    fn disagreements(ghosts: usize, pushes: u64) -> (f64, f64) {
+        let mut dense = DenseGhosts::default();
+        dense.set_limit(ghosts as u64, u32::try_from(ghosts).expect("small"));
+        let mut exact: VecDeque<u32> = VecDeque::new();
+        let (mut forgotten, mut asked, mut invented, mut strangers) = (0.0, 0.0, 0.0, 0.0);
+        for turn in 0..pushes {
+            dense.push(dense_fingerprint(turn), 1);
+            exact.push_front(dense_fingerprint(turn));
+            exact.truncate(ghosts);
+            if turn % 16 == 0 {
+                let random = usize::try_from(turn.wrapping_mul(0x9E37_79B9) % ghosts as u64).expect("small");
+                if let Some(ghost) = exact.remove(random) {
+                    asked += 1.0;
+                    forgotten += f64::from(!dense.take(ghost));
+                }
+                strangers += 1.0;
+                invented += f64::from(dense.take(dense_fingerprint(u64::MAX - turn)));
+            }
+            if turn % ghosts as u64 == 0 {
+                dense.check_invariants();
+            }
+        }
+        (forgotten / asked, invented / strangers)
+    }
+
+    #[test]
+    fn it_remembers_almost_exactly_what_a_queue_would() {
+        for (ghosts, pushes, may_forget, may_invent) in [
+            (9, 10_000, 0.001, 1e-9),
+            (100, 10_000, 0.02, 1e-9),
+            (1000, 100_000, 0.02, 1e-3),
+            (30_000, 200_000, 0.02, 1e-3),
+        ] {
+            let (forgotten, invented) = disagreements(ghosts, pushes);
+            assert!(forgotten <= may_forget, "{ghosts} ghosts: {forgotten} of them forgotten");
+            assert!(invented <= may_invent, "{ghosts} ghosts: {invented} of strangers taken for one");
+        }
+    }
+
+    #[test]
+    fn a_ghost_is_over_once_as_many_came_after_it_as_are_remembered() {
+        for ghosts in [1_u64, 8, 50, 5000] {
+            let mut dense = DenseGhosts::default();
+            dense.set_limit(ghosts, u32::try_from(ghosts).expect("small"));
+            for turn in 0..20 * ghosts {
+                dense.push(dense_fingerprint(turn), 1);
+            }
+            // An age is right to a tick, a sixty-fourth of the table.
+            let over = 19 * ghosts - ghosts / 32;
+            let remembered = (0..over).filter(|&turn| dense.take(dense_fingerprint(turn))).count();
+            assert!(remembered == 0, "{remembered} of those over are remembered");
+        }
+    }
+
+    #[test]
+    fn a_ghost_costs_less_than_four_and_a_half_bytes_and_none_cost_nothing() {
+        let mut dense = DenseGhosts::default();
+        assert!(!dense.take(7));
+        dense.push(7, 1);
+        assert_eq!((dense.footprint_bytes(), dense.take(7)), (0, false));
+        for ghosts in [1000, 29_491, 1_000_000] {
+            dense.set_limit(ghosts as u64, u32::try_from(ghosts).expect("small"));
+            assert!(dense.footprint_bytes() * 2 <= ghosts * 9 + 2 * 4096, "{ghosts}");
+        }
+        dense.set_limit(10, 10);
+        assert!(dense.footprint_bytes() < 5000, "a table that is much too large is given back");
+    }
+}

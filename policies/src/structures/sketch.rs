@@ -1,0 +1,129 @@
+//! A count-min sketch of four-bit counters: how often was a fingerprint seen lately?
+//!
+//! Cormode and Muthukrishnan, "An Improved Data Stream Summary: the Count-Min Sketch and its Applications",
+//! Journal of Algorithms 55(1), 2005; ageing by halving from Einziger, Friedman and Manes, "TinyLFU: A Highly
+//! Efficient Cache Admission Policy", ACM Transactions on Storage 13(4), 2017. The four counters of a fingerprint
+//! lie within 64 bytes, so that counting costs one cache line.
+
+const WORDS_PER_BLOCK: usize = 8;
+const LOW_BITS: u64 = 0x1111_1111_1111_1111;
+const WITHOUT_TOP_BITS: u64 = 0x7777_7777_7777_7777;
+const MOST: u64 = 15;
+
+/// Estimates of how often fingerprints were counted, from 0 to 15, in eight bytes per expected entry.
+#[derive(Default)]
+pub struct Sketch {
+    words: Vec<u64>,
+    /// Additions since the counters were halved last, those that the halving has left included.
+    additions: u64,
+    /// Additions after which they are.
+    sample: u64,
+}
+
+impl Sketch {
+    /// Makes room for this number of entries, if there is not. Counts are kept: a block's two successors
+    /// start as what it was.
+    pub fn ensure_entries(&mut self, entries: usize) {
+        if self.words.is_empty() {
+            self.words = vec![0; WORDS_PER_BLOCK];
+        }
+        while entries > self.words.len() {
+            self.words.extend_from_within(..);
+        }
+        self.sample = 10 * entries.max(1) as u64;
+    }
+
+    /// Counts a fingerprint.
+    pub fn add(&mut self, tag: u32) {
+        if self.words.is_empty() {
+            return;
+        }
+        let mut is_added = false;
+        for (word, shift) in self.places(tag) {
+            let word = &mut self.words[word];
+            let is_below = *word >> shift & MOST < MOST;
+            *word += u64::from(is_below) << shift;
+            is_added |= is_below;
+        }
+        self.additions += u64::from(is_added);
+        if self.additions >= self.sample {
+            self.halve();
+        }
+    }
+
+    /// How often a fingerprint was counted lately, or more.
+    #[must_use]
+    pub fn estimate(&self, tag: u32) -> u32 {
+        if self.words.is_empty() {
+            return 0;
+        }
+        let counts = self.places(tag).map(|(word, shift)| (self.words[word] >> shift & MOST) as u32);
+        counts.into_iter().fold(u32::MAX, u32::min)
+    }
+
+    /// Bytes of memory held.
+    #[must_use]
+    pub const fn footprint_bytes(&self) -> usize {
+        self.words.capacity() * size_of::<u64>()
+    }
+
+    /// The words and shifts of a fingerprint's four counters, each in a quarter of one block.
+    fn places(&self, tag: u32) -> [(usize, u32); 4] {
+        let mixed = u64::from(tag).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mixed = mixed ^ mixed >> 29;
+        let blocks = self.words.len() / WORDS_PER_BLOCK;
+        let block = ((mixed >> 32) as usize & (blocks - 1)) * WORDS_PER_BLOCK;
+        let choices = mixed.wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 44;
+        std::array::from_fn(|row| {
+            let choice = choices >> (5 * row);
+            let word = block + 2 * row + (choice & 1) as usize;
+            (word, 4 * (choice >> 1 & 15) as u32)
+        })
+    }
+
+    fn halve(&mut self) {
+        let mut odd = 0;
+        for word in &mut self.words {
+            odd += u64::from((*word & LOW_BITS).count_ones());
+            *word = *word >> 1 & WITHOUT_TOP_BITS;
+        }
+        self.additions = self.additions.saturating_sub(odd / 4) / 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_never_too_low_and_rarely_too_high() {
+        let mut sketch = Sketch::default();
+        sketch.ensure_entries(1024);
+        for tag in 0..1024 {
+            for _ in 0..tag % 4 {
+                sketch.add(tag);
+            }
+        }
+        let excess = (0..1024).map(|tag| sketch.estimate(tag).checked_sub(tag % 4).expect("not below"));
+        assert!(excess.sum::<u32>() < 100);
+    }
+
+    #[test]
+    fn counters_stop_at_15_and_are_halved_after_ten_times_as_many_additions_as_entries() {
+        let mut sketch = Sketch::default();
+        sketch.ensure_entries(64);
+        (0..100).for_each(|_| sketch.add(7));
+        assert_eq!(sketch.estimate(7), 15);
+        (0..625).for_each(|tag| sketch.add(1000 + tag));
+        assert!((7..=8).contains(&sketch.estimate(7)), "{}", sketch.estimate(7));
+    }
+
+    #[test]
+    fn a_sketch_without_room_counts_nothing() {
+        let mut sketch = Sketch::default();
+        sketch.add(1);
+        assert_eq!((sketch.estimate(1), sketch.footprint_bytes()), (0, 0));
+        sketch.ensure_entries(1000);
+        assert_eq!(sketch.footprint_bytes(), 8 * 1024);
+    }
+}

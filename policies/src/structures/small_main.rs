@@ -1,0 +1,362 @@
+//! A small FIFO queue in front of a main one: what is not used again in the first never sees the second.
+//!
+//! S3-FIFO and Clock2Q+ are this structure under different [`Rules`]. Newcomers wait in the small queue. Those
+//! used there move on to the main queue, a clock; the others leave, and a ghost remembers them. A ghost
+//! that comes back goes to the main queue at once. Entries move only when room is needed: a hit counts, no more.
+
+use std::marker::PhantomData;
+
+use engine::{EvictionPolicy, Item, Slot, Verdict};
+
+use super::{DENSE_BITS, DenseGhosts, GhostQueue, SlotLinks, SlotList, Weights, dense_fingerprint};
+
+/// What distinguishes one policy of this kind from another.
+pub trait Rules: Send + 'static {
+    /// Hits that are counted at most, 3 or less.
+    const MOST_HITS: u32;
+    /// Whether hits soon after the insertion are ignored.
+    const WINDOWED: bool;
+}
+
+/// Proportions and thresholds.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// The small queue's share of the capacity.
+    pub small_ratio: f64,
+    /// Ghosts remembered, as a share of the capacity.
+    pub ghost_ratio: f64,
+    /// Hits in the small queue that earn a place in the main one.
+    pub promotion_hits: u32,
+    /// The share of the small queue whose hits are ignored, from its young end; 0 unless [`Rules::WINDOWED`].
+    pub window_ratio: f64,
+    /// Do as libCacheSim does, wherever that changes a count.
+    pub libcachesim: bool,
+}
+
+/// Where weights differ, ghosts may be so many times lighter than residents on the average.
+const GHOSTS_PER_RESIDENT: u64 = 3;
+
+/// An entry's queue, hits and fingerprint in 32 bits.
+#[derive(Clone, Copy, Default)]
+struct Mark(u32);
+
+const HITS: u32 = 0b011;
+const IN_MAIN: u32 = 0b100;
+const FINGERPRINT_SHIFT: u32 = u32::BITS - DENSE_BITS;
+
+/// Who was evicted from the small queue lately.
+enum Ghosts {
+    Dense(DenseGhosts),
+    /// In libCacheSim's order to the last entry, for which residents need their whole fingerprint.
+    Exact {
+        queue: GhostQueue,
+        hashes: Vec<u64>,
+    },
+}
+
+/// The small queue, the main queue and the ghosts.
+pub struct SmallMain<R> {
+    shape: Shape,
+    capacity: u64,
+    links: SlotLinks,
+    small: SlotList,
+    main: SlotList,
+    marks: Vec<Mark>,
+    weights: Weights,
+    small_weight: u64,
+    main_weight: u64,
+    ghosts: Ghosts,
+    /// Per entry, [`Self::insertions`] when it came into the small queue. Only if windowed.
+    inserted_at: Vec<u32>,
+    /// Insertions into the small queue, wrapping.
+    insertions: u32,
+    /// Further insertions that end an entry's window.
+    window: u32,
+    /// The newcomer was found among the ghosts.
+    returns: bool,
+    /// Something has been evicted before.
+    was_full: bool,
+    ghost_hits: u64,
+    rules: PhantomData<R>,
+}
+
+/// A share of a weight, rounded down.
+#[expect(clippy::cast_precision_loss, reason = "capacities beyond 2^53 are never reached")]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "ratios are 0 or more")]
+fn share(ratio: f64, of: u64) -> u64 {
+    (ratio * of as f64) as u64
+}
+
+impl<R: Rules> SmallMain<R> {
+    /// An empty structure.
+    #[must_use]
+    pub fn with_shape(capacity: u64, shape: Shape) -> Self {
+        let ghosts = if shape.libcachesim {
+            let queue = GhostQueue::new(share(shape.ghost_ratio, capacity));
+            Ghosts::Exact { queue, hashes: Vec::new() }
+        } else {
+            Ghosts::Dense(DenseGhosts::default())
+        };
+        let mut new = Self {
+            shape,
+            capacity,
+            links: SlotLinks::default(),
+            small: SlotList::default(),
+            main: SlotList::default(),
+            marks: Vec::new(),
+            weights: Weights::default(),
+            small_weight: 0,
+            main_weight: 0,
+            ghosts,
+            inserted_at: Vec::new(),
+            insertions: 0,
+            window: 0,
+            returns: false,
+            was_full: false,
+            ghost_hits: 0,
+            rules: PhantomData,
+        };
+        new.set_window(capacity);
+        new
+    }
+
+    /// The weight that the small queue may have of a cache of this weight.
+    fn small_limit(&self, capacity: u64) -> u64 {
+        let limit = share(self.shape.small_ratio, capacity);
+        if self.shape.libcachesim { limit } else { limit.max(1) }
+    }
+
+    /// The window in insertions, for a cache of this weight.
+    fn set_window(&mut self, capacity: u64) {
+        if R::WINDOWED {
+            let mut small = self.small_limit(capacity);
+            let (weight, entries) = (self.small_weight + self.main_weight, self.len() as u64);
+            if weight != entries && !self.shape.libcachesim {
+                // Insertions are entries, so the small queue has to be measured in entries too.
+                let entries = u128::from(small) * u128::from(entries) / u128::from(weight);
+                small = u64::try_from(entries).unwrap_or(u64::MAX);
+            }
+            // An entry that is exactly half a window old is out of it: the smallest integer not below.
+            let window = share(self.shape.window_ratio * 1024.0, small).div_ceil(1024);
+            self.window = u32::try_from(window).unwrap_or(u32::MAX);
+        }
+    }
+
+    fn mark(&mut self, slot: Slot) -> &mut Mark {
+        &mut self.marks[slot.index()]
+    }
+
+    fn unlink(&mut self, slot: Slot) {
+        let weight = u64::from(self.weights.get(slot));
+        if self.marks[slot.index()].0 & IN_MAIN == 0 {
+            self.small.remove(&mut self.links, slot);
+            self.small_weight -= weight;
+        } else {
+            self.main.remove(&mut self.links, slot);
+            self.main_weight -= weight;
+        }
+    }
+
+    /// The oldest entry of the small queue that did not earn a place in the main one.
+    fn evict_from_small(&mut self, capacity: u64) -> Option<Slot> {
+        while let Some(slot) = self.small.pop_back(&mut self.links) {
+            let weight = self.weights.get(slot);
+            self.small_weight -= u64::from(weight);
+            let mark = self.mark(slot);
+            if mark.0 & HITS < self.shape.promotion_hits {
+                self.remember(slot, weight, capacity);
+                return Some(slot);
+            }
+            let mark = self.mark(slot);
+            mark.0 = mark.0 & !HITS | IN_MAIN;
+            self.main.push_front(&mut self.links, slot);
+            self.main_weight += u64::from(weight);
+        }
+        None
+    }
+
+    /// The oldest entry of the main queue that has no hit left to pay another round with.
+    fn evict_from_main(&mut self) -> Option<Slot> {
+        while let Some(slot) = self.main.back() {
+            let mark = self.mark(slot);
+            if mark.0 & HITS == 0 {
+                self.unlink(slot);
+                return Some(slot);
+            }
+            mark.0 -= 1;
+            self.main.move_to_front(&mut self.links, slot);
+        }
+        None
+    }
+
+    fn remember(&mut self, slot: Slot, weight: u32, capacity: u64) {
+        let residents = (self.len() + 1) as u64;
+        let resident_weight = self.small_weight + self.main_weight + u64::from(weight);
+        let most = if resident_weight == residents { 1 } else { GHOSTS_PER_RESIDENT };
+        let fingerprint = self.mark(slot).0 >> FINGERPRINT_SHIFT;
+        match &mut self.ghosts {
+            Ghosts::Dense(ghosts) => {
+                let entries = most * share(self.shape.ghost_ratio, residents);
+                let entries = u32::try_from(entries).unwrap_or(u32::MAX);
+                ghosts.set_limit(share(self.shape.ghost_ratio, capacity), entries);
+                ghosts.push(fingerprint, weight);
+            }
+            Ghosts::Exact { queue, hashes } => {
+                queue.set_capacity(share(self.shape.ghost_ratio, capacity));
+                queue.push(Item { hash: hashes[slot.index()], weight });
+            }
+        }
+    }
+}
+
+impl<R: Rules> EvictionPolicy for SmallMain<R> {
+    fn admit(&mut self, incoming: &Item) -> bool {
+        self.returns = match &mut self.ghosts {
+            Ghosts::Dense(ghosts) => ghosts.take(dense_fingerprint(incoming.hash)),
+            Ghosts::Exact { queue, .. } => queue.remove(incoming.hash),
+        };
+        self.ghost_hits += u64::from(self.returns);
+        if !self.shape.libcachesim {
+            return true;
+        }
+        let limit = self.small_limit(self.capacity);
+        let weight = u64::from(incoming.weight);
+        weight < limit || weight == limit && self.returns
+    }
+
+    fn insert(&mut self, slot: Slot, item: &Item) {
+        if slot.index() >= self.marks.len() {
+            self.marks.resize(slot.index() + 1, Mark::default());
+            if R::WINDOWED {
+                self.inserted_at.resize(slot.index() + 1, 0);
+            }
+        }
+        self.weights.set(slot, item.weight);
+        let fingerprint = dense_fingerprint(item.hash) << FINGERPRINT_SHIFT;
+        let is_filling = !self.was_full;
+        if self.returns || is_filling && self.small_weight >= self.small_limit(self.capacity) {
+            *self.mark(slot) = Mark(fingerprint | IN_MAIN);
+            self.main.push_front(&mut self.links, slot);
+            self.main_weight += u64::from(item.weight);
+        } else {
+            *self.mark(slot) = Mark(fingerprint);
+            self.small.push_front(&mut self.links, slot);
+            self.small_weight += u64::from(item.weight);
+            if R::WINDOWED {
+                self.insertions = self.insertions.wrapping_add(1);
+                self.inserted_at[slot.index()] = self.insertions;
+            }
+        }
+        if let Ghosts::Exact { hashes, .. } = &mut self.ghosts {
+            if slot.index() >= hashes.len() {
+                hashes.resize(slot.index() + 1, 0);
+            }
+            hashes[slot.index()] = item.hash;
+        }
+        self.returns = false;
+    }
+
+    fn hit(&mut self, slot: Slot) {
+        let mark = self.marks[slot.index()].0;
+        if mark & HITS == R::MOST_HITS {
+            return;
+        }
+        if R::WINDOWED && mark & IN_MAIN == 0 {
+            let age = self.insertions.wrapping_sub(self.inserted_at[slot.index()]);
+            if age < self.window {
+                return;
+            }
+        }
+        self.marks[slot.index()] = Mark(mark + 1);
+    }
+
+    fn update(&mut self, slot: Slot, item: &Item) {
+        let old = u64::from(self.weights.get(slot));
+        let queue = if self.marks[slot.index()].0 & IN_MAIN == 0 {
+            &mut self.small_weight
+        } else {
+            &mut self.main_weight
+        };
+        *queue = *queue - old + u64::from(item.weight);
+        self.weights.set(slot, item.weight);
+        self.hit(slot);
+    }
+
+    fn remove(&mut self, slot: Slot) {
+        self.unlink(slot);
+    }
+
+    fn evict(&mut self, incoming: &Item) -> Verdict {
+        let resident = self.small_weight + self.main_weight;
+        let capacity = self.capacity.min(resident + u64::from(incoming.weight));
+        let main_limit = capacity - self.small_limit(capacity).min(capacity);
+        self.was_full = true;
+        self.set_window(capacity);
+        loop {
+            let victim = if self.main_weight > main_limit || self.small.is_empty() {
+                self.evict_from_main()
+            } else {
+                self.evict_from_small(capacity)
+            };
+            if let Some(victim) = victim {
+                return Verdict::Evict(victim);
+            }
+            debug_assert!(!self.is_empty(), "evict needs a resident entry");
+        }
+    }
+
+    fn resize(&mut self, capacity: u64) {
+        self.capacity = capacity;
+        self.set_window(capacity);
+        if let Ghosts::Exact { queue, .. } = &mut self.ghosts {
+            queue.set_capacity(share(self.shape.ghost_ratio, capacity));
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.small.len() + self.main.len()
+    }
+
+    fn footprint_bytes(&self) -> usize {
+        let ghosts = match &self.ghosts {
+            Ghosts::Dense(ghosts) => ghosts.footprint_bytes(),
+            Ghosts::Exact { queue, hashes } => queue.footprint_bytes() + hashes.capacity() * size_of::<u64>(),
+        };
+        self.links.footprint_bytes()
+            + self.marks.capacity() * size_of::<Mark>()
+            + self.weights.footprint_bytes()
+            + self.inserted_at.capacity() * size_of::<u32>()
+            + ghosts
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+    fn gauges(&self, visit: &mut dyn FnMut(&'static str, f64)) {
+        visit("small_entries", self.small.len() as f64);
+        visit("small_weight", self.small_weight as f64);
+        visit("main_entries", self.main.len() as f64);
+        visit("main_weight", self.main_weight as f64);
+        visit("ghost_hits_total", self.ghost_hits as f64);
+        if R::WINDOWED {
+            visit("window_insertions", f64::from(self.window));
+        }
+    }
+
+    fn check_invariants(&self) {
+        for (queue, weight, in_main) in
+            [(&self.small, self.small_weight, 0), (&self.main, self.main_weight, IN_MAIN)]
+        {
+            queue.check_invariants(&self.links);
+            let slots = || queue.iter_from_back(&self.links);
+            assert!(
+                slots().all(|slot| self.marks[slot.index()].0 & IN_MAIN == in_main),
+                "marked by its queue"
+            );
+            assert!(slots().all(|slot| self.marks[slot.index()].0 & HITS <= R::MOST_HITS), "hits are capped");
+            assert_eq!(slots().map(|slot| u64::from(self.weights.get(slot))).sum::<u64>(), weight, "the sum");
+        }
+        match &self.ghosts {
+            Ghosts::Dense(ghosts) => ghosts.check_invariants(),
+            Ghosts::Exact { queue, .. } => queue.check_invariants(),
+        }
+    }
+}
