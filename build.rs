@@ -11,6 +11,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(["cache.proto"], ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("cache.descriptor.bin"), descriptors.encode_to_vec())?;
+    // tonic as it comes, for the peer in the benchmarks.
+    let stock = out.join("stock");
+    std::fs::create_dir_all(&stock)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .build_client(false)
+        .out_dir(stock)
+        .compile_fds(descriptors.clone())?;
     tonic_prost_build::configure()
         .bytes(".")
         .codec_path("crate::transports::grpc::CacheCodec")

@@ -31,7 +31,10 @@ fn is_acceptable(id: &[u8]) -> bool {
 fn new_request_id() -> HeaderValue {
     let mut digits = [0; 32];
     data_encoding::HEXLOWER.encode_mut(&fastrand::u128(..).to_be_bytes(), &mut digits);
-    HeaderValue::from_bytes(&digits).expect("hex digits are valid in a header")
+    let mut id = HeaderValue::from_bytes(&digits).expect("hex digits are valid in a header");
+    // No id comes twice: HTTP/2 is to send it without a place in its compression table, which it would only churn.
+    id.set_sensitive(true);
+    id
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::Protocol;
 use super::counters::OpenConnection;
 use super::first_bytes::FirstBytes;
+use super::http2::{Http2, Inbox};
 use super::service::{ConnectInfo, ForConnection, HttpService, Peer};
 use super::socket::Stream;
 use crate::config::ConnectionConfig;
@@ -36,7 +37,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// The most that the headers of one HTTP/2 request may take.
 const MAX_HEADER_BYTES: u32 = 16 << 10;
 
-type Io = TokioIo<FirstBytes<Either<Stream, Box<TlsStream<Stream>>>>>;
+pub(super) type Io = TokioIo<FirstBytes<Either<Stream, Box<TlsStream<Stream>>>>>;
 
 /// What all connections of a listener have in common.
 pub(super) struct Shared {
@@ -65,7 +66,7 @@ impl Shared {
             }
             Protocol::Http2 => {
                 let (io, begun) = self.watch_start(stream, PREFACE_BYTES);
-                self.drive(self.http2().serve_connection(io, service), begun, place).await
+                self.drive(Http2::new(io, service, |builder| self.http2(builder)), begun, place).await
             }
         };
         if let Err(error) = ended {
@@ -148,21 +149,20 @@ impl Shared {
         builder
     }
 
-    fn http2(&self) -> http2::Builder<TokioExecutor> {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+    fn http2(&self, builder: &mut http2::Builder<Inbox>) {
         builder
             .timer(TokioTimer::new())
+            .auto_date_header(false)
             .max_concurrent_streams(self.config.max_concurrent_streams)
             .keep_alive_interval(self.config.keepalive_interval)
             .keep_alive_timeout(self.config.keepalive_timeout)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(MAX_HEADER_BYTES);
-        builder
     }
 }
 
-/// What hyper's connections of both versions can do.
+/// What connections of both versions can do.
 trait Connection: Future<Output = hyper::Result<()>> {
     /// Takes no new requests, finishes those in flight, then ends.
     fn graceful_shutdown(self: Pin<&mut Self>);
@@ -174,9 +174,9 @@ impl<S: HttpService> Connection for http1::Connection<Io, ForConnection<S>> {
     }
 }
 
-impl<S: HttpService> Connection for http2::Connection<Io, ForConnection<S>, TokioExecutor> {
+impl<S: HttpService> Connection for Http2<S> {
     fn graceful_shutdown(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
+        self.get_mut().graceful_shutdown();
     }
 }
 

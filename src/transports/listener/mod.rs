@@ -17,6 +17,7 @@ mod address;
 mod connection;
 mod counters;
 mod first_bytes;
+mod http2;
 mod service;
 mod socket;
 #[cfg(test)]

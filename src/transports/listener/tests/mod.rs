@@ -4,6 +4,7 @@ mod bind;
 mod drain;
 mod limits;
 mod serving;
+mod sharing;
 mod tls;
 
 use std::convert::Infallible;

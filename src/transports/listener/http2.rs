@@ -1,0 +1,138 @@
+//! An HTTP/2 connection that answers its requests itself, as long as they can be answered at once.
+//!
+//! hyper hands every request to an executor, and the usual one makes a task of each: an allocation, a trip through
+//! the scheduler, often another thread to wake, and the way back. For an answer that takes a microsecond to make
+//! that is most of the work. Here requests gather in an [`Inbox`] while the connection reads; then each is polled once,
+//! on the spot, and all their answers leave in one write. A request that has to wait (for the rest of its body, for a
+//! store across a network, for the client's window) becomes a task of its own then.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use futures_util::task::AtomicWaker;
+use hyper::rt::Executor;
+use hyper::server::conn::http2::{Builder, Connection};
+
+use super::connection::Io;
+use super::service::{ForConnection, HttpService};
+
+type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Requests that the connection has read and nobody has looked at yet.
+#[derive(Clone, Default)]
+pub(super) struct Inbox(Arc<Mutex<Vec<Request>>>);
+
+impl Inbox {
+    /// Exchanges what is in here with `requests`.
+    fn swap(&self, requests: &mut Vec<Request>) {
+        std::mem::swap(requests, &mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Inbox {
+    fn execute(&self, request: F) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::pin(request));
+    }
+}
+
+/// Wakes the connection's task, but not for what the task itself does: answers are written in any case once they have
+/// all been made.
+#[derive(Default)]
+struct Alarm {
+    task: AtomicWaker,
+    answering: AtomicBool,
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.answering.load(Ordering::SeqCst) {
+            self.task.wake();
+        }
+    }
+}
+
+/// A connection with its inbox.
+pub(super) struct Http2<S: HttpService> {
+    connection: Connection<Io, ForConnection<S>, Inbox>,
+    inbox: Inbox,
+    /// The requests in hand; empty but for its capacity whenever nobody is answering.
+    requests: Vec<Request>,
+    alarm: Arc<Alarm>,
+    waker: Waker,
+}
+
+impl<S: HttpService> Http2<S> {
+    /// Serves `io`, configured by `configure`.
+    pub(super) fn new(
+        io: Io,
+        service: ForConnection<S>,
+        configure: impl FnOnce(&mut Builder<Inbox>),
+    ) -> Self {
+        let inbox = Inbox::default();
+        let mut builder = Builder::new(inbox.clone());
+        configure(&mut builder);
+        let alarm = Arc::<Alarm>::default();
+        Self {
+            connection: builder.serve_connection(io, service),
+            inbox,
+            requests: Vec::new(),
+            waker: Waker::from(Arc::clone(&alarm)),
+            alarm,
+        }
+    }
+
+    /// Takes no new requests, finishes those in flight, then ends.
+    pub(super) fn graceful_shutdown(&mut self) {
+        Pin::new(&mut self.connection).graceful_shutdown();
+    }
+
+    /// Answers what is in the inbox; whether there was anything.
+    fn answer(&mut self) -> bool {
+        self.inbox.swap(&mut self.requests);
+        if self.requests.is_empty() {
+            return false;
+        }
+        self.alarm.answering.store(true, Ordering::SeqCst);
+        for request in self.requests.drain(..) {
+            answer_or_spawn(request);
+        }
+        self.alarm.answering.store(false, Ordering::SeqCst);
+        true
+    }
+}
+
+/// Polls a request once, and leaves it to the scheduler where it has to wait.
+fn answer_or_spawn(mut request: Request) {
+    // As in a task: a panic ends this one request, whose stream is reset, and is told by the panic hook.
+    let polled =
+        catch_unwind(AssertUnwindSafe(|| request.as_mut().poll(&mut Context::from_waker(Waker::noop()))));
+    if matches!(polled, Ok(Poll::Pending)) {
+        tokio::spawn(request);
+    }
+}
+
+impl<S: HttpService> Future for Http2<S> {
+    type Output = hyper::Result<()>;
+
+    /// Goes on for as long as the client sends; tokio's budget of reads per poll sees to it that others get their turn.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.alarm.task.register(cx.waker());
+        loop {
+            let Self { connection, waker, .. } = &mut *self;
+            let polled = Pin::new(connection).poll(&mut Context::from_waker(waker));
+            // What was read before the connection ended counts.
+            let answered = self.answer();
+            if polled.is_ready() || !answered {
+                return polled;
+            }
+        }
+    }
+}

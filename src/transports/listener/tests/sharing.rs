@@ -1,0 +1,41 @@
+//! Requests that share an HTTP/2 connection.
+
+use super::*;
+
+#[tokio::test]
+async fn a_request_that_waits_holds_up_no_other_on_its_connection() {
+    let running = Running::start(Protocol::Http2, &config());
+    let mut client = running.client(Protocol::Http2).await;
+    let held = client.send("/held");
+    let held = tokio::spawn(held);
+    running.gate.arrival().await;
+    for _ in 0..3 {
+        assert!(client.get("/").await.is_ok());
+    }
+    running.gate.release();
+    assert!(within(held).await.unwrap().is_ok());
+    assert_eq!(running.stop().await, 0);
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_request_and_not_its_connection() {
+    let running = Running::start(Protocol::Http2, &config());
+    let mut client = running.client(Protocol::Http2).await;
+    assert!(client.get("/panic").await.is_err());
+    assert!(client.get("/").await.is_ok());
+    assert_eq!(running.stop().await, 0);
+}
+
+#[tokio::test]
+async fn a_burst_of_requests_is_answered_to_the_last() {
+    let running = Running::start(Protocol::Http2, &config());
+    let mut client = running.client(Protocol::Http2).await;
+    for _ in 0..20 {
+        let burst: Vec<_> = (0..100).map(|_| client.send("/")).collect();
+        for answer in burst {
+            assert!(within(answer).await.is_ok());
+        }
+    }
+    assert_eq!(running.gate.answered.load(Ordering::Relaxed), 2000);
+    assert_eq!(running.stop().await, 0);
+}
