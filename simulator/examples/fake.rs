@@ -1,5 +1,5 @@
 //! fake
-use simulator::{curve::{Advice, Choice}, report::Report, result::{Mode, SimulationResult}};
+use simulator::{Mode, SimulationResult, curve::{Advice, Choice}, report::Report};
 const P: [&str; 18] = ["fifo","random","clock","lru","slru","lru-k","lfu","two-q","arc","lirs","sieve","s3-fifo","clock2q-plus","w-tinylfu","gdsf","lhd","hyperbolic","lecar"];
 fn main() {
     let dir = std::env::args().nth(1).unwrap();

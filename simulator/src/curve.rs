@@ -1,5 +1,5 @@
 //! Miss-ratio curves.
-use crate::result::Mode;
+use crate::Mode;
 
 /// A capacity and what it gives.
 #[derive(Clone, Copy, Debug, PartialEq)]

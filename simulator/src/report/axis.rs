@@ -1,6 +1,6 @@
 //! Axes: from values to places, with ticks at numbers that people like.
 
-use crate::result::Mode;
+use crate::Mode;
 
 /// A tick's value and its label.
 pub(super) type Tick = (f64, String);
@@ -37,7 +37,7 @@ impl Axis {
         let flat = smallest > 0.3 && range < smallest * 0.5;
         let low = if flat { (smallest - range * 0.15).max(0.0) } else { 0.0 };
         let step = nice_step(((largest - low) / 5.0).max(0.0002));
-        let min = (low / step).floor() * step;
+        let min = ((low / step).floor() * step).max(0.0);
         let max = ((largest / step - 1e-9).ceil() * step).max(min + step);
         let decimals = decimals_of(step);
         let ticks = steps(min, max, step).map(|value| (value, format!("{value:.decimals$}"))).collect();

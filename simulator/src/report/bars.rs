@@ -5,7 +5,7 @@ use super::axis::full_capacity;
 use super::palette::{INK, RULE};
 use super::panel::Panel;
 use super::svg::{Anchor, Drawing, Escaped, Font};
-use crate::result::Mode;
+use crate::Mode;
 
 pub(super) const WIDTH: f64 = 300.0;
 const ROW: f64 = 19.0;

@@ -7,7 +7,7 @@ use super::panel::Panel;
 use super::svg::Escaped;
 use super::{BAR_PLOTS, Report, bars, curves, palette};
 use crate::curve::Advice;
-use crate::result::{Mode, SimulationResult};
+use crate::{Mode, SimulationResult};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");

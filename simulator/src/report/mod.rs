@@ -23,7 +23,7 @@ mod svg;
 use self::panel::Panel;
 use self::svg::{Drawing, Font};
 use crate::curve::Advice;
-use crate::result::SimulationResult;
+use crate::SimulationResult;
 
 /// Everything that a report shows.
 #[derive(Clone, Copy, Debug)]

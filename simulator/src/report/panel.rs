@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::palette::Look;
-use crate::result::{Mode, SimulationResult};
+use crate::{Mode, OPTIMUM, SimulationResult};
 
 /// One policy's results over the capacities.
 pub(super) struct Series<'a> {
@@ -68,7 +68,7 @@ impl<'a> Panel<'a> {
         let policy = result.policy.as_str();
         let found = self.series.iter().position(|series| series.policy == policy);
         let at = found.unwrap_or_else(|| {
-            let is_bound = result.is_bound();
+            let is_bound = policy == OPTIMUM;
             // A bound has its own look and takes no colour from the policies.
             let index = match policies.iter().position(|known| *known == policy) {
                 _ if is_bound => 0,
@@ -113,13 +113,22 @@ impl<'a> Panel<'a> {
         (ratios().fold(f64::INFINITY, f64::min), ratios().fold(0.0, f64::max))
     }
 
-    /// Up to `count` capacities spread over all of them, the ends included.
+    /// Up to `count` capacities spread over all of them, without those where policies do not differ.
     pub(super) fn spread_capacities(&self, count: usize) -> Vec<u64> {
-        let last = self.capacities.len() - 1;
-        if last < count {
-            return self.capacities.clone();
+        let differ = |capacity: &u64| {
+            let ranked = self.ranked_at(*capacity);
+            let ratio = |result: Option<&(&Series<'_>, &SimulationResult)>| result.map(|(_, result)| result.miss_ratio);
+            ranked.len() < 2 || ratio(ranked.first()) != ratio(ranked.last())
+        };
+        let mut capacities: Vec<u64> = self.capacities.iter().copied().filter(differ).collect();
+        if capacities.is_empty() {
+            capacities.clone_from(&self.capacities);
         }
-        (0..count).map(|step| self.capacities[(step * last + (count - 1) / 2) / (count - 1)]).collect()
+        let last = capacities.len() - 1;
+        if last < count {
+            return capacities;
+        }
+        (0..count).map(|step| capacities[(step * last + (count - 1) / 2) / (count - 1)]).collect()
     }
 
     pub(super) fn unit(&self) -> &'static str {

@@ -76,7 +76,8 @@ impl Font {
                 _ => 0.62,
             })
             .sum();
-        ems * self.size
+        // The widest of the common fonts.
+        ems * self.size * if self.bold { 1.12 } else { 1.04 }
     }
 }
 

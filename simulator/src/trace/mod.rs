@@ -1,0 +1,178 @@
+//! Reads recorded sequences of requests, one at a time, however long they are.
+//!
+//! | format | what it is |
+//! |---|---|
+//! | `oracle-general` | libCacheSim's packed binary records of 24 bytes: time, object, size, next request |
+//! | `text` | one key a line |
+//! | `csv` | rows with a column for the key and perhaps for size and time |
+//! | `access-log` | JSON lines with key and size, as the server's access log has them |
+//!
+//! Each may be plain or compressed by gzip or zstd.
+
+mod access_log;
+mod csv;
+mod detect;
+mod error;
+mod key;
+mod oracle_general;
+mod source;
+mod text;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+pub use csv::{Column, CsvOptions};
+pub use error::{Position, Problem, TraceError};
+pub use key::TraceKey;
+use source::Input;
+pub use source::is_standard_input;
+
+/// How a trace is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// By the file's name, else by its first bytes.
+    #[default]
+    Auto,
+    /// libCacheSim's binary records.
+    OracleGeneral,
+    /// One key a line.
+    Text,
+    /// Rows with columns.
+    Csv,
+    /// JSON lines.
+    AccessLog,
+}
+
+/// How to read a trace.
+#[derive(Clone, Debug, Default)]
+pub struct TraceOptions {
+    /// How it is written.
+    pub format: Format,
+    /// What its columns are, where it has columns.
+    pub csv: CsvOptions,
+    /// Whether a key that is not a number is an error.
+    pub numeric_keys: bool,
+}
+
+/// One request of a trace. Borrows from the reader until the next one is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawRequest<'a> {
+    /// The object asked for.
+    pub key: TraceKey<'a>,
+    /// Its size, where the trace tells it.
+    pub size_bytes: Option<u32>,
+    /// When, where the trace tells it, in seconds from any origin.
+    pub time_seconds: Option<u32>,
+}
+
+/// One format's reader.
+trait Decode: Send {
+    /// Reads the next request; `false` at the end.
+    fn advance(&mut self) -> Result<bool, Problem>;
+    /// The request read last. There is one after `advance` said `true`.
+    fn current(&self) -> RawRequest<'_>;
+    /// Where the request read last starts, or the one that could not be read.
+    fn position(&self) -> Position;
+    /// Whether requests have sizes.
+    fn has_sizes(&self) -> bool;
+    /// Whether requests have times.
+    fn has_times(&self) -> bool;
+}
+
+/// An open trace. Reading ends after the first error.
+pub struct Trace {
+    name: String,
+    decoder: Box<dyn Decode>,
+    numeric_keys: bool,
+    requests: u64,
+}
+
+impl Trace {
+    /// Opens a file, or standard input for `-`. `consumed` counts the bytes read from it,
+    /// compressed or not.
+    pub fn open(path: &Path, options: &TraceOptions, consumed: Arc<AtomicU64>) -> Result<Self, TraceError> {
+        let name =
+            if is_standard_input(path) { "standard input".to_owned() } else { path.display().to_string() };
+        match decoder(path, options, consumed) {
+            Ok(decoder) => Ok(Self { name, decoder, numeric_keys: options.numeric_keys, requests: 0 }),
+            Err(problem) => Err(TraceError {
+                trace: name,
+                position: Position { record: 1, ..Position::default() },
+                problem,
+            }),
+        }
+    }
+
+    /// The trace as it was named.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The next request; `None` at the end. A trace without any request is an error.
+    pub fn read(&mut self) -> Result<Option<RawRequest<'_>>, TraceError> {
+        match self.decoder.advance() {
+            Ok(true) => {
+                self.requests += 1;
+                let request = self.decoder.current();
+                if self.numeric_keys
+                    && let TraceKey::Text(text) = request.key
+                {
+                    let (found, allowed) = (text.to_owned(), "a whole number below 2^64");
+                    return Err(self.error(Problem::NotANumber { what: "key", found, allowed }));
+                }
+                Ok(Some(request))
+            }
+            Ok(false) if self.requests > 0 => Ok(None),
+            Ok(false) => Err(self.error(Problem::Empty)),
+            Err(problem) => Err(self.error(problem)),
+        }
+    }
+
+    fn error(&self, problem: Problem) -> TraceError {
+        TraceError { trace: self.name.clone(), position: self.position(), problem }
+    }
+
+    /// Where the request read last starts.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.decoder.position()
+    }
+
+    /// Whether requests have sizes.
+    #[must_use]
+    pub fn has_sizes(&self) -> bool {
+        self.decoder.has_sizes()
+    }
+
+    /// Whether requests have times.
+    #[must_use]
+    pub fn has_times(&self) -> bool {
+        self.decoder.has_times()
+    }
+}
+
+fn decoder(
+    path: &Path,
+    options: &TraceOptions,
+    consumed: Arc<AtomicU64>,
+) -> Result<Box<dyn Decode>, Problem> {
+    let mut input = source::open(path, consumed)?;
+    let format = match options.format {
+        Format::Auto => match detect::by_name(path) {
+            Some(format) => format,
+            None => detect::by_content(input.fill_buf()?),
+        },
+        format => format,
+    };
+    Ok(match format {
+        Format::OracleGeneral => Box::new(oracle_general::OracleGeneral::new(input)),
+        Format::Csv => Box::new(csv::Csv::new(input, &options.csv)?),
+        Format::AccessLog => Box::new(access_log::AccessLog::new(input)),
+        Format::Text | Format::Auto => Box::new(text::Text::new(input)),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+//! libCacheSim's oracleGeneral: packed little-endian records of 24 bytes, each a u32 time in seconds,
+//! a u64 object, a u32 size in bytes and an i64 ordinal of the object's next request, or -1.
+
+use std::io::{BufRead, ErrorKind};
+
+use super::{Decode, Input, Position, Problem, RawRequest, TraceKey};
+
+pub(super) const RECORD_BYTES: usize = 24;
+
+/// Ordinals of next requests are below this in any trace that fits on a disk. Text or another
+/// binary format taken for this one has something else in these eight bytes.
+const MAX_ORDINAL: i64 = 1 << 48;
+
+pub(super) struct OracleGeneral {
+    input: Input,
+    records: u64,
+    object: u64,
+    size_bytes: u32,
+    time_seconds: u32,
+}
+
+impl OracleGeneral {
+    pub(super) fn new(input: Input) -> Self {
+        Self { input, records: 0, object: 0, size_bytes: 0, time_seconds: 0 }
+    }
+
+    /// The next record's bytes where it straddles two buffers; `None` at the end.
+    fn straddling(&mut self) -> Result<Option<[u8; RECORD_BYTES]>, Problem> {
+        let mut bytes = [0; RECORD_BYTES];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.input.read(&mut bytes[filled..]) {
+                Ok(0) if filled == 0 => return Ok(None),
+                Ok(0) => return Err(Problem::Truncated(filled)),
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Some(bytes))
+    }
+}
+
+impl Decode for OracleGeneral {
+    fn advance(&mut self) -> Result<bool, Problem> {
+        self.records += 1;
+        let whole = self.input.fill_buf()?.first_chunk::<RECORD_BYTES>().copied();
+        let bytes = if let Some(bytes) = whole {
+            self.input.consume(RECORD_BYTES);
+            bytes
+        } else {
+            let Some(bytes) = self.straddling()? else { return Ok(false) };
+            bytes
+        };
+        let [t0, t1, t2, t3, o0, o1, o2, o3, o4, o5, o6, o7, s0, s1, s2, s3, next @ ..] = bytes;
+        let next = i64::from_le_bytes(next);
+        if !(-1..MAX_ORDINAL).contains(&next) && next != i64::MAX {
+            let reason = format!("its next request would be number {next}");
+            return Err(Problem::Malformed { format: "oracle-general", reason });
+        }
+        self.object = u64::from_le_bytes([o0, o1, o2, o3, o4, o5, o6, o7]);
+        self.size_bytes = u32::from_le_bytes([s0, s1, s2, s3]);
+        self.time_seconds = u32::from_le_bytes([t0, t1, t2, t3]);
+        Ok(true)
+    }
+
+    fn current(&self) -> RawRequest<'_> {
+        RawRequest {
+            key: TraceKey::Number(self.object),
+            size_bytes: Some(self.size_bytes),
+            time_seconds: Some(self.time_seconds),
+        }
+    }
+
+    fn position(&self) -> Position {
+        let record = self.records.max(1);
+        Position { record, line: None, byte: (record - 1) * RECORD_BYTES as u64 }
+    }
+
+    fn has_sizes(&self) -> bool {
+        true
+    }
+
+    fn has_times(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,108 @@
+//! Text: one key a line, taken verbatim; blank lines are no keys.
+
+use std::io::{BufRead, Read};
+
+use engine::MAX_NAME_BYTES;
+
+use super::key::number;
+use super::{Decode, Input, Position, Problem, RawRequest, TraceKey};
+
+/// No server takes a key longer than this: a longer line is a binary file taken for text.
+pub(super) const MAX_LINE_BYTES: usize = MAX_NAME_BYTES;
+
+/// Reads lines and knows where it is.
+pub(super) struct Lines {
+    input: Input,
+    line: Vec<u8>,
+    max_bytes: usize,
+    number: u64,
+    start_byte: u64,
+    end_byte: u64,
+}
+
+impl Lines {
+    pub(super) fn new(input: Input, max_bytes: usize) -> Self {
+        Self { input, line: Vec::new(), max_bytes, number: 0, start_byte: 0, end_byte: 0 }
+    }
+
+    /// Reads the next line that is not blank; `false` at the end.
+    pub(super) fn advance(&mut self) -> Result<bool, Problem> {
+        loop {
+            self.line.clear();
+            self.start_byte = self.end_byte;
+            self.number += 1;
+            let limit = self.max_bytes as u64 + 2;
+            let read = (&mut self.input).take(limit).read_until(b'\n', &mut self.line)?;
+            if read == 0 {
+                return Ok(false);
+            }
+            self.end_byte += read as u64;
+            for end in [b'\n', b'\r'] {
+                if self.line.last() == Some(&end) {
+                    self.line.pop();
+                }
+            }
+            if self.line.len() > self.max_bytes {
+                return Err(Problem::LineTooLong);
+            }
+            if !self.line.is_empty() {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// The line read last, without its end.
+    pub(super) fn current(&self) -> &[u8] {
+        &self.line
+    }
+
+    /// Where the last line read starts; `record` is the caller's count.
+    pub(super) const fn position(&self, record: u64) -> Position {
+        Position { record, line: Some(self.number), byte: self.start_byte }
+    }
+}
+
+pub(super) struct Text {
+    lines: Lines,
+    records: u64,
+    /// The last key, where it is a number.
+    number: Option<u64>,
+}
+
+impl Text {
+    pub(super) fn new(input: Input) -> Self {
+        Self { lines: Lines::new(input, MAX_LINE_BYTES), records: 0, number: None }
+    }
+}
+
+impl Decode for Text {
+    fn advance(&mut self) -> Result<bool, Problem> {
+        self.records += 1;
+        if !self.lines.advance()? {
+            return Ok(false);
+        }
+        self.number = number(self.lines.current());
+        if self.number.is_none() && str::from_utf8(self.lines.current()).is_err() {
+            return Err(Problem::NotUtf8);
+        }
+        Ok(true)
+    }
+
+    fn current(&self) -> RawRequest<'_> {
+        let text = || str::from_utf8(self.lines.current()).unwrap_or_default();
+        let key = self.number.map_or_else(|| TraceKey::Text(text()), TraceKey::Number);
+        RawRequest { key, size_bytes: None, time_seconds: None }
+    }
+
+    fn position(&self) -> Position {
+        self.lines.position(self.records.max(1))
+    }
+
+    fn has_sizes(&self) -> bool {
+        false
+    }
+
+    fn has_times(&self) -> bool {
+        false
+    }
+}
