@@ -9,9 +9,12 @@
 
 pub mod structures;
 
+pub mod clock;
 pub mod fifo;
 pub mod lru;
 pub mod sieve;
+pub mod slru;
+pub mod variant;
 
 mod policy;
 mod registry;

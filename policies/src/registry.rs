@@ -81,7 +81,7 @@ macro_rules! table {
     };
 }
 
-table![crate::fifo::Fifo, crate::lru::Lru, crate::sieve::Sieve];
+table![crate::fifo::Fifo, crate::clock::Clock, crate::lru::Lru, crate::slru::Slru, crate::sieve::Sieve,];
 
 /// The entry of this name.
 #[must_use]

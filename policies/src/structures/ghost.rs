@@ -1,0 +1,338 @@
+//! A ghost queue: fingerprints of entries that have left, oldest first out, bounded in weight.
+//!
+//! It tells a policy that a newcomer was resident not long ago. Memory holds one fingerprint, two list
+//! links and one link of a hash chain per ghost, and one chain head per bucket: 24 bytes, and 4 more only
+//! where weights are not 1. Chains rather than an open table, since ghosts come and go at the same rate:
+//! no tombstones, hence no rehash and no allocation once the queue has reached its size.
+
+use engine::{Item, Slot};
+
+use super::{SlotLinks, SlotList, Weights};
+
+const NONE: u32 = u32::MAX;
+
+/// Ghosts in the order in which they were pushed; each fingerprint is in it at most once.
+pub struct GhostQueue {
+    capacity: u64,
+    weight: u64,
+    /// Nodes in the order of age. A node is a slot of this queue, not of the policy.
+    queue: SlotList,
+    links: SlotLinks,
+    hashes: Vec<u64>,
+    weights: Weights,
+    /// Per node, the next one in its bucket, or in the list of free nodes.
+    chain: Vec<u32>,
+    first_free: u32,
+    /// Per bucket, its first node. A power of two, and never less than there are nodes.
+    buckets: Vec<u32>,
+}
+
+impl GhostQueue {
+    /// An empty queue that remembers ghosts of up to `capacity` in units of [`Item::weight`].
+    #[must_use]
+    pub fn new(capacity: u64) -> Self {
+        Self {
+            capacity,
+            weight: 0,
+            queue: SlotList::default(),
+            links: SlotLinks::default(),
+            hashes: Vec::new(),
+            weights: Weights::default(),
+            chain: Vec::new(),
+            first_free: NONE,
+            buckets: Vec::new(),
+        }
+    }
+
+    /// Remembers an entry as the most recent ghost. The oldest ones are dropped to make room; an entry
+    /// that weighs more than the capacity is not remembered. A ghost of the same fingerprint is replaced.
+    pub fn push(&mut self, item: Item) {
+        self.remove(item.hash);
+        let weight = u64::from(item.weight);
+        if weight > self.capacity {
+            return;
+        }
+        self.drop_down_to(self.capacity - weight);
+        let node = self.allocate(item.hash);
+        self.queue.push_front(&mut self.links, node);
+        self.weights.set(node, item.weight);
+        self.weight += weight;
+    }
+
+    /// Whether a fingerprint is remembered.
+    #[must_use]
+    pub fn contains(&self, hash: u64) -> bool {
+        self.bucket(hash).is_some_and(|bucket| self.find(bucket, hash).is_some())
+    }
+
+    /// Forgets a fingerprint. Returns whether it was remembered.
+    pub fn remove(&mut self, hash: u64) -> bool {
+        let found = self.bucket(hash).and_then(|bucket| self.find(bucket, hash));
+        if let Some(node) = found {
+            self.forget(node);
+        }
+        found.is_some()
+    }
+
+    /// The ghost that was pushed first.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Item> {
+        self.queue.back().map(|node| self.item(node))
+    }
+
+    /// Forgets the ghost that was pushed first and returns it.
+    pub fn pop_oldest(&mut self) -> Option<Item> {
+        let node = self.queue.back()?;
+        let item = self.item(node);
+        self.forget(node);
+        Some(item)
+    }
+
+    /// The largest sum of weights.
+    #[must_use]
+    pub const fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Changes the capacity; the oldest ghosts are dropped where it has become smaller.
+    pub fn set_capacity(&mut self, capacity: u64) {
+        self.capacity = capacity;
+        self.drop_down_to(capacity);
+    }
+
+    /// The sum of the ghosts' weights.
+    #[must_use]
+    pub const fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    /// Number of ghosts.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether nothing is remembered.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Bytes of memory held.
+    #[must_use]
+    pub const fn footprint_bytes(&self) -> usize {
+        self.links.footprint_bytes()
+            + self.hashes.capacity() * size_of::<u64>()
+            + self.weights.footprint_bytes()
+            + (self.chain.capacity() + self.buckets.capacity()) * size_of::<u32>()
+    }
+
+    /// Checks the whole structure.
+    ///
+    /// # Panics
+    ///
+    /// Where an invariant does not hold.
+    pub fn check_invariants(&self) {
+        self.queue.check_invariants(&self.links);
+        let nodes = || self.queue.iter_from_back(&self.links);
+        let weight = nodes().map(|node| u64::from(self.weights.get(node))).sum::<u64>();
+        assert_eq!(self.weight, weight, "the weight is the ghosts' sum");
+        assert!(self.weight <= self.capacity, "the capacity holds");
+        for node in nodes() {
+            let hash = self.hashes[node.index()];
+            let found = self.bucket(hash).and_then(|bucket| self.find(bucket, hash));
+            assert_eq!(found, Some(node), "a ghost is found by its fingerprint, and is there once");
+        }
+        let chained = |head: u32| std::iter::successors(next(head), |&node| next(self.chain[node.index()]));
+        let indexed = self.buckets.iter().map(|&head| chained(head).count()).sum::<usize>();
+        assert_eq!(indexed, self.len(), "nothing but ghosts is indexed");
+        assert_eq!(indexed + chained(self.first_free).count(), self.chain.len(), "other nodes are free");
+    }
+
+    fn item(&self, node: Slot) -> Item {
+        Item { hash: self.hashes[node.index()], weight: self.weights.get(node) }
+    }
+
+    fn drop_down_to(&mut self, weight: u64) {
+        while self.weight > weight {
+            self.pop_oldest().expect("what weighs something is not empty");
+        }
+    }
+
+    /// The bucket of a fingerprint; `None` before the first ghost. All bits count, since the fingerprints
+    /// of a sampled trace may have some of them in common.
+    fn bucket(&self, hash: u64) -> Option<usize> {
+        let bits = self.buckets.len().checked_ilog2()?;
+        let mixed = u128::from(hash.wrapping_mul(0x9E37_79B9_7F4A_7C15)) << bits;
+        usize::try_from(mixed >> u64::BITS).ok()
+    }
+
+    fn find(&self, bucket: usize, hash: u64) -> Option<Slot> {
+        let mut node = self.buckets[bucket];
+        while node != NONE && self.hashes[node as usize] != hash {
+            node = self.chain[node as usize];
+        }
+        next(node)
+    }
+
+    fn allocate(&mut self, hash: u64) -> Slot {
+        let node = if self.first_free == NONE {
+            if self.chain.len() == self.buckets.len() {
+                self.grow();
+            }
+            self.hashes.push(hash);
+            self.chain.push(NONE);
+            u32::try_from(self.chain.len() - 1).expect("fewer than 2^32 - 1 ghosts")
+        } else {
+            let node = self.first_free;
+            self.first_free = self.chain[node as usize];
+            self.hashes[node as usize] = hash;
+            node
+        };
+        self.enchain(node);
+        Slot::new(node)
+    }
+
+    /// Doubles the buckets. All nodes are in use when this is called.
+    fn grow(&mut self) {
+        let buckets = (2 * self.buckets.len()).max(4);
+        self.buckets.clear();
+        self.buckets.resize(buckets, NONE);
+        for node in 0..self.chain.len() {
+            self.enchain(u32::try_from(node).expect("fewer than 2^32 - 1 ghosts"));
+        }
+    }
+
+    fn enchain(&mut self, node: u32) {
+        let bucket = self.bucket(self.hashes[node as usize]).expect("there are buckets");
+        self.chain[node as usize] = std::mem::replace(&mut self.buckets[bucket], node);
+    }
+
+    fn forget(&mut self, node: Slot) {
+        self.queue.remove(&mut self.links, node);
+        self.weight -= u64::from(self.weights.get(node));
+        let bucket = self.bucket(self.hashes[node.index()]).expect("there are buckets");
+        let behind = self.chain[node.index()];
+        if self.buckets[bucket] == node.get() {
+            self.buckets[bucket] = behind;
+        } else {
+            let mut before = self.buckets[bucket] as usize;
+            while self.chain[before] != node.get() {
+                before = self.chain[before] as usize;
+            }
+            self.chain[before] = behind;
+        }
+        self.chain[node.index()] = std::mem::replace(&mut self.first_free, node.get());
+    }
+}
+
+fn next(node: u32) -> Option<Slot> {
+    (node != NONE).then(|| Slot::new(node))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The same queue without an index.
+    #[derive(Default)]
+    struct Model {
+        capacity: u64,
+        ghosts: VecDeque<Item>,
+    }
+
+    impl Model {
+        fn weight(&self) -> u64 {
+            self.ghosts.iter().map(|ghost| u64::from(ghost.weight)).sum()
+        }
+
+        fn trim(&mut self) {
+            while self.weight() > self.capacity {
+                self.ghosts.pop_front();
+            }
+        }
+
+        fn remove(&mut self, hash: u64) -> bool {
+            let before = self.ghosts.len();
+            self.ghosts.retain(|ghost| ghost.hash != hash);
+            self.ghosts.len() < before
+        }
+
+        fn push(&mut self, item: Item) {
+            self.remove(item.hash);
+            if u64::from(item.weight) <= self.capacity {
+                self.ghosts.push_back(item);
+                self.trim();
+            }
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(u64, u32),
+        Remove(u64),
+        PopOldest,
+        SetCapacity(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        // Some fingerprints differ in their highest bits only: they share a bucket at times.
+        let hash = || prop_oneof![0..40_u64, (0..40_u64).prop_map(|hash| hash << 58)];
+        let step = prop_oneof![
+            12 => (hash(), prop_oneof![Just(1), 1..30_u32]).prop_map(|(hash, weight)| Step::Push(hash, weight)),
+            6 => hash().prop_map(Step::Remove),
+            1 => Just(Step::PopOldest),
+            1 => (0..80_u64).prop_map(Step::SetCapacity),
+        ];
+        proptest::collection::vec(step, 1..300)
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_a_plain_queue(steps in steps()) {
+            let mut ghosts = GhostQueue::new(20);
+            let mut model = Model { capacity: 20, ..Model::default() };
+            for step in steps {
+                match step {
+                    Step::Push(hash, weight) => {
+                        ghosts.push(Item { hash, weight });
+                        model.push(Item { hash, weight });
+                    }
+                    Step::Remove(hash) => prop_assert_eq!(ghosts.remove(hash), model.remove(hash)),
+                    Step::PopOldest => prop_assert_eq!(ghosts.pop_oldest(), model.ghosts.pop_front()),
+                    Step::SetCapacity(capacity) => {
+                        ghosts.set_capacity(capacity);
+                        model.capacity = capacity;
+                        model.trim();
+                    }
+                }
+                ghosts.check_invariants();
+                prop_assert_eq!(ghosts.len(), model.ghosts.len());
+                prop_assert_eq!(ghosts.weight(), model.weight());
+                prop_assert_eq!(ghosts.oldest(), model.ghosts.front().copied());
+                for hash in 0..40 {
+                    prop_assert_eq!(ghosts.contains(hash), model.ghosts.iter().any(|g| g.hash == hash));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_queue_of_unit_weights_costs_24_bytes_a_ghost_however_long_it_runs() {
+        let mut ghosts = GhostQueue::new(1024);
+        for hash in 0..100_000_u64 {
+            ghosts.push(Item { hash, weight: 1 });
+            if hash % 3 == 0 {
+                assert!(ghosts.remove(hash / 2 * 2));
+            }
+        }
+        for hash in 200_000..201_024_u64 {
+            ghosts.push(Item { hash, weight: 1 });
+        }
+        assert_eq!((ghosts.len(), ghosts.footprint_bytes()), (1024, 24 * 1024));
+    }
+}

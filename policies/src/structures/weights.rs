@@ -1,0 +1,53 @@
+//! Weights of slots that cost no memory while all of them are 1, as they are where items are counted.
+
+use engine::Slot;
+
+/// The weight of each slot; 1 for those never set to anything else.
+#[derive(Default)]
+pub struct Weights {
+    /// Slots beyond the end weigh 1.
+    weights: Vec<u32>,
+}
+
+impl Weights {
+    /// The weight of a slot.
+    #[must_use]
+    pub fn get(&self, slot: Slot) -> u32 {
+        self.weights.get(slot.index()).copied().unwrap_or(1)
+    }
+
+    /// Sets the weight of a slot.
+    pub fn set(&mut self, slot: Slot, weight: u32) {
+        if let Some(place) = self.weights.get_mut(slot.index()) {
+            *place = weight;
+        } else if weight != 1 {
+            self.weights.resize(slot.index() + 1, 1);
+            self.weights[slot.index()] = weight;
+        }
+    }
+
+    /// Bytes of memory held.
+    #[must_use]
+    pub const fn footprint_bytes(&self) -> usize {
+        self.weights.capacity() * size_of::<u32>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_weights_hold_no_memory_and_others_are_kept_per_slot() {
+        let mut weights = Weights::default();
+        for index in 0..100 {
+            weights.set(Slot::new(index), 1);
+        }
+        assert_eq!((weights.get(Slot::new(7)), weights.footprint_bytes()), (1, 0));
+        weights.set(Slot::new(7), 20);
+        weights.set(Slot::new(3), 5);
+        weights.set(Slot::new(7), 30);
+        let read = |index| weights.get(Slot::new(index));
+        assert_eq!([read(2), read(3), read(7), read(8)], [1, 5, 30, 1]);
+    }
+}
