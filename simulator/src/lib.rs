@@ -10,6 +10,7 @@
 //! **Architecture invariant.** This crate knows `engine` and `policies`: no network, no clock but to
 //! measure itself, no command line.
 
+mod advice;
 pub mod curve;
 mod interner;
 mod optimum;
@@ -20,6 +21,7 @@ mod result;
 mod simulator;
 pub mod trace;
 
+pub use advice::{Advice, Choice, around};
 pub use interner::Interner;
 pub use optimum::{OPTIMUM, optimum};
 pub use replay::{Cache, Mode, Replay, Simulation, Tally};

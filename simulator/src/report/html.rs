@@ -6,7 +6,7 @@ use super::axis::{full_capacity, grouped};
 use super::panel::Panel;
 use super::svg::Escaped;
 use super::{BAR_PLOTS, Report, bars, curves, palette};
-use crate::curve::Advice;
+use crate::advice::Advice;
 use crate::{Mode, SimulationResult};
 
 const STYLE: &str = include_str!("page.css");

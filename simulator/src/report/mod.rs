@@ -22,7 +22,7 @@ mod svg;
 
 use self::panel::Panel;
 use self::svg::{Drawing, Font};
-use crate::curve::Advice;
+use crate::advice::Advice;
 use crate::SimulationResult;
 
 /// Everything that a report shows.
