@@ -19,8 +19,6 @@
 //!
 //! Rate 1 is the exact simulation, in the same code.
 
-use rayon::prelude::*;
-
 use crate::optimum::OPTIMUM;
 use crate::replay::{Cache, Mode, Tally};
 use crate::requests::{Recording, Survey};
@@ -189,6 +187,9 @@ impl Level<'_> {
         if self.rate < 1.0 {
             let expected = float(self.whole.requests) * self.share();
             result.miss_ratio = (float(tally.misses) / expected.max(1.0)).min(1.0);
+            if self.sample.whole().sizes().is_none() {
+                result.byte_miss_ratio = result.miss_ratio;
+            }
             result.requests = self.whole.requests;
             result.misses = rounded(result.miss_ratio * float(self.whole.requests));
         }
@@ -214,4 +215,109 @@ const fn float(count: u64) -> f64 {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it comes from a count, times a rate")]
 fn rounded(value: f64) -> u64 {
     value.round() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::requests::tests::recording;
+
+    /// A seeded trace in which popularity follows Zipf's law, and nothing else is to be known of the next request.
+    fn zipf(objects: u32, requests: u32, sizes: impl Fn(u32) -> u32) -> Recording {
+        let weights: Vec<f64> = (1..=objects).map(|rank| f64::from(rank).powf(-0.9)).collect();
+        let total: f64 = weights.iter().sum();
+        let mut sum = 0.0;
+        let cumulative: Vec<f64> = weights.iter().map(|weight| { sum += weight / total; sum }).collect();
+        let mut state = 1_u64;
+        let mut rows = String::new();
+        for _ in 0..requests {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let drawn = float(state >> 11) / float(1 << 53);
+            let object = cumulative.partition_point(|bound| *bound < drawn);
+            rows.push_str(&format!("{object},{}\n", sizes(u32::try_from(object).unwrap())));
+        }
+        recording(&rows)
+    }
+
+    fn compute(recording: &Recording, mode: Mode, capacities: &[u64], effort: Effort) -> Vec<Point> {
+        let policies = ["lru", "fifo", "sieve"].map(PolicyChoice::named);
+        let cache = Cache { mode, capacity: 0, ttl_seconds: None, seed: 0 };
+        let curves = Curves { trace: "zipf", policies: &policies, with_optimum: true, cache, capacities, effort };
+        let runner = Runner::new(2, Arc::default()).unwrap();
+        curves.compute(&Simulator::default(), &runner, recording).unwrap()
+    }
+
+    #[test]
+    fn samples_are_within_a_hundredth_of_the_whole() {
+        for (mode, recording) in [
+            (Mode::Items, zipf(20_000, 120_000, |_| 1)),
+            (Mode::Bytes, zipf(20_000, 120_000, |object| 100 + object * 7919 % 1000)),
+        ] {
+            let footprint = match mode {
+                Mode::Items => recording.survey().distinct,
+                Mode::Bytes => recording.survey().footprint_bytes,
+            };
+            let capacities = spread(footprint, 6);
+            let effort = Effort::Sampled { min_entries: 500, share: 1.0 };
+            let exact = compute(&recording, mode, &capacities, Effort::Exact);
+            let sampled = compute(&recording, mode, &capacities, effort);
+            assert_eq!(exact.len(), 4 * capacities.len());
+            let mut errors = 0.0;
+            for (exact, sampled) in exact.iter().zip(&sampled) {
+                let (whole, part) = (&exact.result, &sampled.result);
+                assert_eq!((&whole.policy, whole.capacity, whole.requests), (&part.policy, part.capacity, part.requests));
+                assert!((exact.rate - 1.0).abs() < f64::EPSILON);
+                assert_eq!(sampled.rate < 1.0, capacities.iter().position(|c| *c == part.capacity) > Some(1), "{part:?}");
+                errors += (whole.miss_ratio - part.miss_ratio).abs();
+            }
+            let mean = errors / float(exact.len() as u64);
+            assert!(mean < 0.01, "{mode:?}: mean absolute error of {mean}");
+        }
+    }
+
+    #[test]
+    fn a_cache_below_the_minimum_is_simulated_whole_to_the_last_request() {
+        let recording = zipf(1_000, 20_000, |_| 1);
+        let capacities = [10, 100, 1000];
+        let misses = |points: Vec<Point>| points.into_iter().map(|point| point.result.misses).collect::<Vec<_>>();
+        let exact = misses(compute(&recording, Mode::Items, &capacities, Effort::Exact));
+        assert_eq!(misses(compute(&recording, Mode::Items, &capacities, Effort::default())), exact);
+    }
+
+    #[test]
+    fn rates_follow_the_minimum_size_and_long_traces_stay_within_their_share() {
+        let survey = |requests| Survey { requests, distinct: 1 << 20, footprint_bytes: 1 << 30, ..Survey::default() };
+        let capacities = [64, 4096, 8192, 1 << 20];
+        let effort = Effort::Sampled { min_entries: 4096, share: 0.25 };
+        let rates = |mode, requests| effort.rates(&capacities, mode, &survey(requests));
+        assert_eq!(rates(Mode::Items, 1_000_000), [1.0, 1.0, 0.5, 1.0 / 256.0]);
+        // An object has 1 KiB, so even the largest of these capacities has only 1024 entries.
+        assert_eq!(rates(Mode::Bytes, 1_000_000), [1.0; 4]);
+        let long = rates(Mode::Items, 1_000_000_000);
+        assert!(long.is_sorted_by(|a, b| a >= b), "{long:?}");
+        assert!((long[0] - 1.0).abs() < f64::EPSILON, "64 entries are whole whatever they cost");
+        assert!(long[3] * f64::from(1 << 20) >= 128.0, "{long:?}");
+        let effort = Effort::Sampled { min_entries: 4096, share: 0.4 };
+        let sum: f64 = effort.rates(&capacities, Mode::Items, &survey(1_000_000_000)).iter().sum();
+        assert!((1.5..1.6001).contains(&sum), "{sum} of 4 passes");
+    }
+
+    #[test]
+    fn a_sample_of_a_sample_is_the_sample() {
+        let recording = zipf(2_000, 10_000, |object| object % 7 + 1);
+        let direct = recording.sample(0.1);
+        let nested = recording.sample(0.5).sample(0.1);
+        let requests = |recording: &Recording| recording.whole().iter().collect::<Vec<_>>();
+        assert_eq!(requests(&direct), requests(&nested));
+        assert!((0.07..0.13).contains(&(float(direct.survey().distinct) / float(recording.survey().distinct))));
+    }
+
+    #[test]
+    fn capacities_are_spread_by_a_factor() {
+        assert_eq!(spread(10_000, 5), [100, 316, 1000, 3162, 10_000]);
+        assert_eq!(spread(3, 5), [1, 3]);
+        assert_eq!(spread(1, 1), [1]);
+    }
 }

@@ -354,7 +354,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::trace::{Column, CsvOptions, Format, TraceOptions};
 
-    fn trace(rows: &str) -> Trace {
+    pub(crate) fn trace(rows: &str) -> Trace {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(rows.as_bytes()).unwrap();
         let [key, size, time] = [1, 2, 3].map(|index| Some(Column::Index(index)));

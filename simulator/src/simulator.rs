@@ -1,6 +1,6 @@
 //! Makes simulations of policies by their names, one's own policies included.
 
-use policies::{Policy, PolicyEntry, PolicyVisitor, REGISTRY};
+use policies::{Policy, PolicyEntry, PolicyFactory, PolicyVisitor, REGISTRY};
 use serde_json::{Map, Value};
 
 use crate::replay::{Cache, Replay, Simulation};
@@ -19,6 +19,11 @@ impl PolicyChoice {
     #[must_use]
     pub fn named(name: &str) -> Self {
         Self { name: name.to_owned(), options: Map::new() }
+    }
+
+    fn refused(&self, error: &erased_serde::Error) -> ChoiceError {
+        let reason = error.to_string().trim().replace('\n', ", ");
+        ChoiceError::Options { policy: self.name.clone(), reason }
     }
 }
 
@@ -88,6 +93,18 @@ impl Simulator {
         self.policies.iter().find(|entry| entry.name == name)
     }
 
+    /// Whether the choice can be simulated.
+    pub fn check(&self, choice: &PolicyChoice) -> Result<(), ChoiceError> {
+        self.configure(choice).map(drop)
+    }
+
+    fn configure(&self, choice: &PolicyChoice) -> Result<Box<dyn PolicyFactory>, ChoiceError> {
+        let PolicyChoice { name, options } = choice;
+        let entry = self.find(name).ok_or_else(|| ChoiceError::UnknownPolicy { name: name.clone() })?;
+        let mut options = <dyn erased_serde::Deserializer<'_>>::erase(Value::Object(options.clone()));
+        (entry.configure)(&mut options).map_err(|error| choice.refused(&error))
+    }
+
     /// An empty cache under this policy.
     pub fn simulation(
         &self,
@@ -95,18 +112,13 @@ impl Simulator {
         cache: &Cache,
     ) -> Result<Box<dyn Simulation>, ChoiceError> {
         let PolicyChoice { name, options } = choice;
-        let entry = self.find(name).ok_or_else(|| ChoiceError::UnknownPolicy { name: name.clone() })?;
-        let refused = |error: erased_serde::Error| ChoiceError::Options {
-            policy: name.clone(),
-            reason: error.to_string().trim().replace('\n', ", "),
-        };
         let mut options = <dyn erased_serde::Deserializer<'_>>::erase(Value::Object(options.clone()));
-        if is_built_in(entry)
+        if self.find(name).is_some_and(is_built_in)
             && let Some(simulation) = policies::visit(name, &mut options, Build(cache))
         {
-            return simulation.map_err(refused);
+            return simulation.map_err(|error| choice.refused(&error));
         }
-        let factory = (entry.configure)(&mut options).map_err(refused)?;
+        let factory = self.configure(choice)?;
         Ok(Box::new(Replay::new(factory.build(cache.capacity, cache.seed), cache)))
     }
 }

@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use super::*;
 
+type First = (&'static str, Option<u32>, Option<u32>);
+type Expected = &'static [(&'static str, Option<u32>)];
 /// Keys, sizes and times of a file's requests, and the error at its end.
 type Read = (Vec<(String, Option<u32>, Option<u32>)>, Option<String>);
 
@@ -65,7 +67,6 @@ fn text_is_taken_verbatim_line_by_line() {
 #[test]
 fn every_format_is_recognised_plain_and_compressed_by_name_or_by_content() {
     let packed_records = binary(&[(3, 7, 512), (4, u64::MAX, 4096)]);
-    type First = (&'static str, Option<u32>, Option<u32>);
     let cases: [(&str, &[u8], First); 6] = [
         (".oracleGeneral", &packed_records, ("7", Some(512), Some(3))),
         (".txt", b"7\n18446744073709551615\n", ("7", None, None)),
@@ -137,7 +138,6 @@ fn an_access_log_counts_reads_and_writes_but_not_what_fills_after_a_miss() {
     let get =
         |key: &str, result: &str| format!("{{\"op\":\"get\",\"key\":\"{key}\",\"result\":\"{result}\"}}");
     let set = |key: &str, size| format!("{{\"op\":\"set\",\"key_hash\":\"{key}\",\"value_bytes\":{size}}}");
-    type Expected = &'static [(&'static str, Option<u32>)];
     let cases: [(Vec<String>, Expected); 6] = [
         // The write tells the size of the read that missed, across other requests.
         (
