@@ -52,7 +52,8 @@ impl Advice {
             }
         }
         let choice = |policy: &str, at: usize| {
-            let result = results.iter().find(|result| result.policy == policy && result.capacity == simulated[at])?;
+            let result =
+                results.iter().find(|result| result.policy == policy && result.capacity == simulated[at])?;
             Some(Choice { capacity: capacities[at], miss_ratio: result.miss_ratio })
         };
         let advice = |first: &SimulationResult| {
@@ -96,7 +97,12 @@ mod tests {
     fn each_policy_with_complete_results_gets_advice() {
         let mut results = Vec::new();
         for (policy, misses) in [("lru", [80, 50, 20]), (OPTIMUM, [60, 30, 20])] {
-            results.extend([40, 80, 100].into_iter().zip(misses).map(|(capacity, misses)| result(policy, capacity, misses)));
+            results.extend(
+                [40, 80, 100]
+                    .into_iter()
+                    .zip(misses)
+                    .map(|(capacity, misses)| result(policy, capacity, misses)),
+            );
         }
         results.push(result("fifo", 40, 90));
         assert_eq!(around(80, 100), [40, 80, 100]);
@@ -104,7 +110,10 @@ mod tests {
         assert_eq!(advice.iter().map(|advice| advice.policy.as_str()).collect::<Vec<_>>(), ["lru"]);
         let [lru] = advice.as_slice() else { panic!("one") };
         assert_eq!((lru.half.miss_ratio, lru.double.capacity, lru.double.miss_ratio), (0.8, 160, 0.2));
-        assert_eq!((lru.change(lru.half), lru.change(lru.double)), ("+60.0 %".to_owned(), "-60.0 %".to_owned()));
+        assert_eq!(
+            (lru.change(lru.half), lru.change(lru.double)),
+            ("+60.0 %".to_owned(), "-60.0 %".to_owned())
+        );
         assert_eq!(lru.change(lru.same), "+0.0 %");
     }
 }

@@ -69,7 +69,8 @@ impl Effort {
             let rate = |entries: &f64| (scale / entries.sqrt()).clamp(least(*entries), wanted(*entries));
             entries.iter().map(rate).collect()
         };
-        let affordable = (share * float(capacities.len() as u64)).max(FREE_REQUESTS / float(survey.requests.max(1)));
+        let affordable =
+            (share * float(capacities.len() as u64)).max(FREE_REQUESTS / float(survey.requests.max(1)));
         // Beyond this scale every rate is the wanted one.
         let (mut low, mut high) = (0.0, entries.iter().fold(0.0_f64, |a, b| a.max(b.sqrt())));
         if share >= 1.0 || rates(high).iter().sum::<f64>() <= affordable {
@@ -112,7 +113,12 @@ pub struct Curves<'a> {
 impl Curves<'_> {
     /// Computes the curves, policy by policy in rising capacity. Where the runner is stopped, what it has
     /// not finished is missing.
-    pub fn compute(&self, simulator: &Simulator, runner: &Runner, recording: &Recording) -> Result<Vec<Point>, ChoiceError> {
+    pub fn compute(
+        &self,
+        simulator: &Simulator,
+        runner: &Runner,
+        recording: &Recording,
+    ) -> Result<Vec<Point>, ChoiceError> {
         let rates = self.effort.rates(self.capacities, self.cache.mode, recording.survey());
         let mut levels: Vec<(f64, Vec<u64>)> = Vec::new();
         // Rates fall as capacities rise, so that equal ones are neighbours and each sample is cut from the one before.
@@ -128,7 +134,12 @@ impl Curves<'_> {
             if rate < 1.0 {
                 sample = Some(sample.as_ref().unwrap_or(recording).sample(rate));
             }
-            let level = Level { curves: self, rate, whole: recording.survey(), sample: sample.as_ref().unwrap_or(recording) };
+            let level = Level {
+                curves: self,
+                rate,
+                whole: recording.survey(),
+                sample: sample.as_ref().unwrap_or(recording),
+            };
             found.extend(level.compute(simulator, runner, &capacities)?);
         }
         found.sort_by_key(|(policy, point)| (*policy, point.result.capacity));
@@ -145,7 +156,12 @@ struct Level<'a> {
 }
 
 impl Level<'_> {
-    fn compute(&self, simulator: &Simulator, runner: &Runner, capacities: &[u64]) -> Result<Vec<(usize, Point)>, ChoiceError> {
+    fn compute(
+        &self,
+        simulator: &Simulator,
+        runner: &Runner,
+        capacities: &[u64],
+    ) -> Result<Vec<(usize, Point)>, ChoiceError> {
         let policies = self.curves.policies;
         let mut keys = Vec::new();
         let mut jobs = Vec::new();
@@ -201,7 +217,9 @@ impl Level<'_> {
 #[must_use]
 pub fn spread(footprint: u64, points: u32) -> Vec<u64> {
     let last = f64::from(points.max(2) - 1);
-    let capacity = |point: u32| rounded(float(footprint) * 0.01_f64.powf(f64::from(point) / last)).clamp(1, footprint.max(1));
+    let capacity = |point: u32| {
+        rounded(float(footprint) * 0.01_f64.powf(f64::from(point) / last)).clamp(1, footprint.max(1))
+    };
     let mut capacities: Vec<u64> = (0..points.max(1)).rev().map(capacity).collect();
     capacities.dedup();
     capacities
@@ -212,7 +230,11 @@ const fn float(count: u64) -> f64 {
     count as f64
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it comes from a count, times a rate")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it comes from a count, times a rate"
+)]
 fn rounded(value: f64) -> u64 {
     value.round() as u64
 }
@@ -229,7 +251,13 @@ mod tests {
         let weights: Vec<f64> = (1..=objects).map(|rank| f64::from(rank).powf(-0.9)).collect();
         let total: f64 = weights.iter().sum();
         let mut sum = 0.0;
-        let cumulative: Vec<f64> = weights.iter().map(|weight| { sum += weight / total; sum }).collect();
+        let cumulative: Vec<f64> = weights
+            .iter()
+            .map(|weight| {
+                sum += weight / total;
+                sum
+            })
+            .collect();
         let mut state = 1_u64;
         let mut rows = String::new();
         for _ in 0..requests {
@@ -244,7 +272,8 @@ mod tests {
     fn compute(recording: &Recording, mode: Mode, capacities: &[u64], effort: Effort) -> Vec<Point> {
         let policies = ["lru", "fifo", "sieve"].map(PolicyChoice::named);
         let cache = Cache { mode, capacity: 0, ttl_seconds: None, seed: 0 };
-        let curves = Curves { trace: "zipf", policies: &policies, with_optimum: true, cache, capacities, effort };
+        let curves =
+            Curves { trace: "zipf", policies: &policies, with_optimum: true, cache, capacities, effort };
         let runner = Runner::new(2, Arc::default()).unwrap();
         curves.compute(&Simulator::default(), &runner, recording).unwrap()
     }
@@ -267,9 +296,16 @@ mod tests {
             let mut errors = 0.0;
             for (exact, sampled) in exact.iter().zip(&sampled) {
                 let (whole, part) = (&exact.result, &sampled.result);
-                assert_eq!((&whole.policy, whole.capacity, whole.requests), (&part.policy, part.capacity, part.requests));
+                assert_eq!(
+                    (&whole.policy, whole.capacity, whole.requests),
+                    (&part.policy, part.capacity, part.requests)
+                );
                 assert!((exact.rate - 1.0).abs() < f64::EPSILON);
-                assert_eq!(sampled.rate < 1.0, capacities.iter().position(|c| *c == part.capacity) > Some(1), "{part:?}");
+                assert_eq!(
+                    sampled.rate < 1.0,
+                    capacities.iter().position(|c| *c == part.capacity) > Some(1),
+                    "{part:?}"
+                );
                 errors += (whole.miss_ratio - part.miss_ratio).abs();
             }
             let mean = errors / float(exact.len() as u64);
@@ -281,14 +317,16 @@ mod tests {
     fn a_cache_below_the_minimum_is_simulated_whole_to_the_last_request() {
         let recording = zipf(1_000, 20_000, |_| 1);
         let capacities = [10, 100, 1000];
-        let misses = |points: Vec<Point>| points.into_iter().map(|point| point.result.misses).collect::<Vec<_>>();
+        let misses =
+            |points: Vec<Point>| points.into_iter().map(|point| point.result.misses).collect::<Vec<_>>();
         let exact = misses(compute(&recording, Mode::Items, &capacities, Effort::Exact));
         assert_eq!(misses(compute(&recording, Mode::Items, &capacities, Effort::default())), exact);
     }
 
     #[test]
     fn rates_follow_the_minimum_size_and_long_traces_stay_within_their_share() {
-        let survey = |requests| Survey { requests, distinct: 1 << 20, footprint_bytes: 1 << 30, ..Survey::default() };
+        let survey =
+            |requests| Survey { requests, distinct: 1 << 20, footprint_bytes: 1 << 30, ..Survey::default() };
         let capacities = [64, 4096, 8192, 1 << 20];
         let effort = Effort::Sampled { min_entries: 4096, share: 0.25 };
         let rates = |mode, requests| effort.rates(&capacities, mode, &survey(requests));
@@ -311,7 +349,9 @@ mod tests {
         let nested = recording.sample(0.5).sample(0.1);
         let requests = |recording: &Recording| recording.whole().iter().collect::<Vec<_>>();
         assert_eq!(requests(&direct), requests(&nested));
-        assert!((0.07..0.13).contains(&(float(direct.survey().distinct) / float(recording.survey().distinct))));
+        assert!(
+            (0.07..0.13).contains(&(float(direct.survey().distinct) / float(recording.survey().distinct)))
+        );
     }
 
     #[test]

@@ -26,7 +26,8 @@ impl Axis {
             (false, false) => (low - (high - low) * 0.03, high),
             (false, true) => (low * 0.9, high * 1.1),
         };
-        let values = if log { log_ticks(min, max, mode, max_ticks) } else { linear_ticks(min, max, mode, max_ticks) };
+        let values =
+            if log { log_ticks(min, max, mode, max_ticks) } else { linear_ticks(min, max, mode, max_ticks) };
         let ticks = values.into_iter().map(|value| (value, short_capacity(value, mode))).collect();
         Self { min, max, log, ticks }
     }
@@ -64,8 +65,11 @@ pub(super) const fn float(value: u64) -> f64 {
 }
 
 fn steps(min: f64, max: f64, step: f64) -> impl Iterator<Item = f64> {
-    let first = (min / step - 1e-9).ceil();
-    std::iter::successors(Some(first), |n| Some(n + 1.0)).map(move |n| n * step).take_while(move |v| *v <= max + step * 1e-9)
+    // Adding 0 turns a -0, which would be shown, into 0.
+    let first = (min / step - 1e-9).ceil() + 0.0;
+    std::iter::successors(Some(first), |n| Some(n + 1.0))
+        .map(move |n| n * step)
+        .take_while(move |v| *v <= max + step * 1e-9)
 }
 
 fn linear_ticks(min: f64, max: f64, mode: Mode, max_ticks: usize) -> Vec<f64> {
@@ -83,10 +87,15 @@ fn log_ticks(min: f64, max: f64, mode: Mode, max_ticks: usize) -> Vec<f64> {
         Mode::Items => 10.0,
         Mode::Bytes => 2.0,
     };
-    let exponents = || std::iter::successors(Some(min.log(base).floor()), |e| Some(e + 1.0)).take_while(|e| base.powf(*e) <= max);
+    let exponents = || {
+        std::iter::successors(Some(min.log(base).floor()), |e| Some(e + 1.0))
+            .take_while(|e| base.powf(*e) <= max)
+    };
     let candidates: Vec<Vec<f64>> = match mode {
         Mode::Items => [&[1.0, 2.0, 5.0][..], &[1.0, 3.0], &[1.0]]
-            .map(|factors| exponents().flat_map(|e| factors.iter().map(move |f| f * 10_f64.powf(e))).collect())
+            .map(|factors| {
+                exponents().flat_map(|e| factors.iter().map(move |f| f * 10_f64.powf(e))).collect()
+            })
             .into(),
         Mode::Bytes => Vec::new(),
     };
@@ -97,7 +106,13 @@ fn log_ticks(min: f64, max: f64, mode: Mode, max_ticks: usize) -> Vec<f64> {
     // Every exponent, every second one, and so on.
     fitting.unwrap_or_else(|| {
         (1_u32..)
-            .map(|every| exponents().filter(|e| e.rem_euclid(f64::from(every)) < 0.5).map(|e| base.powf(e)).filter(inside).collect::<Vec<_>>())
+            .map(|every| {
+                exponents()
+                    .filter(|e| e.rem_euclid(f64::from(every)) < 0.5)
+                    .map(|e| base.powf(e))
+                    .filter(inside)
+                    .collect::<Vec<_>>()
+            })
             .find(|values| values.len() <= max_ticks)
             .expect("one of all the exponents at most is a multiple of a large number")
     })
@@ -106,14 +121,20 @@ fn log_ticks(min: f64, max: f64, mode: Mode, max_ticks: usize) -> Vec<f64> {
 /// The smallest of 1, 2, 2.5 and 5 times a power of ten that is not below the rough one.
 fn nice_step(rough: f64) -> f64 {
     let power = 10_f64.powf(rough.log10().floor());
-    [1.0, 2.0, 2.5, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| *step >= rough * 0.999).unwrap_or(power * 10.0)
+    [1.0, 2.0, 2.5, 5.0, 10.0]
+        .map(|factor| factor * power)
+        .into_iter()
+        .find(|step| *step >= rough * 0.999)
+        .unwrap_or(power * 10.0)
 }
 
 fn decimals_of(step: f64) -> usize {
-    (0..6).find(|decimals| {
-        let scaled = step * 10_f64.powi(i32::try_from(*decimals).unwrap_or(0));
-        (scaled - scaled.round()).abs() < 1e-6
-    }).unwrap_or(6)
+    (0..6)
+        .find(|decimals| {
+            let scaled = step * 10_f64.powi(i32::try_from(*decimals).unwrap_or(0));
+            (scaled - scaled.round()).abs() < 1e-6
+        })
+        .unwrap_or(6)
 }
 
 /// A capacity for a tick: "20k", "1.5M", "64 KiB".
@@ -165,7 +186,12 @@ mod tests {
             (865, 86_466, Mode::Items, &["1k", "2k", "5k", "10k", "20k", "50k"]),
             (10, 10_000_000, Mode::Items, &["10", "100", "1k", "10k", "100k", "1M", "10M"]),
             (1 << 20, 1 << 24, Mode::Bytes, &["1 MiB", "2 MiB", "4 MiB", "8 MiB", "16 MiB"]),
-            (1 << 10, 1 << 30, Mode::Bytes, &["4 KiB", "64 KiB", "1 MiB", "16 MiB", "256 MiB"]),
+            (
+                1 << 10,
+                1 << 30,
+                Mode::Bytes,
+                &["4 KiB", "32 KiB", "256 KiB", "2 MiB", "16 MiB", "128 MiB", "1 GiB"],
+            ),
             (500, 500, Mode::Items, &["460", "480", "500", "520", "540"]),
         ];
         for (low, high, mode, expected) in cases {

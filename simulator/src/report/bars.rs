@@ -26,7 +26,12 @@ pub(super) fn draw(panel: &Panel<'_>, capacity: u64, longest: f64) -> Drawing {
     let mut drawing = Drawing::new(WIDTH, HEAD + rows * ROW + 6.0);
 
     let unit = if panel.mode == Mode::Items { " objects" } else { "" };
-    drawing.text(0.0, 16.0, Font::new(13.5).bold(), &format!("{}{unit}", full_capacity(capacity, panel.mode)));
+    drawing.text(
+        0.0,
+        16.0,
+        Font::new(13.5).bold(),
+        &format!("{}{unit}", full_capacity(capacity, panel.mode)),
+    );
     let mut top = HEAD;
     for (place, (series, result)) in ranked.iter().enumerate() {
         let (class, colour) = (series.look.class(), series.look.colour());

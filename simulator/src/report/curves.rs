@@ -115,7 +115,8 @@ fn frame(drawing: &mut Drawing, panel: &Panel<'_>, plot: &Plot, size: Size) {
 fn draw_bound(drawing: &mut Drawing, bound: &Series<'_>, plot: &Plot) {
     let path = plot.path(bound);
     let bottom = plot.bottom;
-    let end = |capacity: Option<(u64, f64)>| capacity.map_or(LEFT, |(capacity, ratio)| plot.at(capacity, ratio).0);
+    let end =
+        |capacity: Option<(u64, f64)>| capacity.map_or(LEFT, |(capacity, ratio)| plot.at(capacity, ratio).0);
     let (first, last) = (end(bound.points().next()), end(bound.points().last()));
     drawing.raw(format_args!(
         "<path class=\"beyond\" d=\"{path}L{last:.1} {bottom:.1}L{first:.1} {bottom:.1}Z\" fill=\"{BEYOND}\"/>"

@@ -30,7 +30,11 @@ pub(super) fn page(report: &Report<'_>) -> String {
     put!(page, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">");
     put!(page, "<meta name=\"color-scheme\" content=\"light dark\">\n<link rel=\"icon\" href=\"data:,\">");
     put!(page, "<title>{title}</title>\n<style>\n{STYLE}");
-    put!(page, "@media (prefers-color-scheme: dark){{\n{}}}\n</style>\n</head>\n<body>", palette::dark_style());
+    put!(
+        page,
+        "@media (prefers-color-scheme: dark){{\n{}}}\n</style>\n</head>\n<body>",
+        palette::dark_style()
+    );
     put!(page, "<header>\n<h1>{title}</h1>");
     for note in report.notes {
         put!(page, "<p class=\"note\">{}</p>", Escaped(note));
@@ -89,14 +93,20 @@ fn verdict(panel: &Panel<'_>) -> Option<String> {
     let wins = panel
         .capacities
         .iter()
-        .filter(|capacity| panel.ranked_at(**capacity).first().is_some_and(|(first, _)| first.policy == best.policy))
+        .filter(|capacity| {
+            panel.ranked_at(**capacity).first().is_some_and(|(first, _)| first.policy == best.policy)
+        })
         .count();
     Some(format!(
         "Lowest on average: <strong>{}</strong>, and first at {wins} of {} {}; then {}.",
         Escaped(best.policy),
         panel.capacities.len(),
         if panel.capacities.len() == 1 { "capacity" } else { "capacities" },
-        rest.iter().take(2).map(|series| Escaped(series.policy).to_string()).collect::<Vec<_>>().join(" and "),
+        rest.iter()
+            .take(2)
+            .map(|series| Escaped(series.policy).to_string())
+            .collect::<Vec<_>>()
+            .join(" and "),
     ))
 }
 
@@ -135,7 +145,10 @@ fn memory_table(page: &mut String, panel: &Panel<'_>, advice: &[Advice]) {
 
 /// Policies by capacities, the best of each capacity marked.
 fn overview_table(page: &mut String, panel: &Panel<'_>) {
-    put!(page, "<h3>Miss ratio by policy and capacity</h3>\n<div class=\"scroll\"><table>\n<thead><tr><th>policy</th>");
+    put!(
+        page,
+        "<h3>Miss ratio by policy and capacity</h3>\n<div class=\"scroll\"><table>\n<thead><tr><th>policy</th>"
+    );
     for capacity in &panel.capacities {
         put!(page, "<th class=\"n\">{}</th>", full_capacity(*capacity, panel.mode));
     }

@@ -22,8 +22,8 @@ mod svg;
 
 use self::panel::Panel;
 use self::svg::{Drawing, Font};
-use crate::advice::Advice;
 use crate::SimulationResult;
+use crate::advice::Advice;
 
 /// Everything that a report shows.
 #[derive(Clone, Copy, Debug)]

@@ -83,7 +83,9 @@ impl Look {
     pub(super) fn marker_path(self, x: f64, y: f64, radius: f64) -> String {
         let r = radius;
         match self.marker() {
-            Marker::Circle => format!("M{:.1} {y:.1}a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0 -{d} 0Z", x - r, d = 2.0 * r),
+            Marker::Circle => {
+                format!("M{:.1} {y:.1}a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0 -{d} 0Z", x - r, d = 2.0 * r)
+            }
             Marker::Square => {
                 let r = r * 0.9;
                 format!("M{:.1} {:.1}h{d:.1}v{d:.1}h-{d:.1}Z", x - r, y - r, d = 2.0 * r)
@@ -101,7 +103,13 @@ impl Look {
                 format!("M{x:.1} {:.1}L{:.1} {y:.1}L{x:.1} {:.1}L{:.1} {y:.1}Z", y - r, x + r, y + r, x - r)
             }
             Marker::Cross => {
-                format!("M{0:.1} {2:.1}L{1:.1} {3:.1}M{0:.1} {3:.1}L{1:.1} {2:.1}", x - r, x + r, y - r, y + r)
+                format!(
+                    "M{0:.1} {2:.1}L{1:.1} {3:.1}M{0:.1} {3:.1}L{1:.1} {2:.1}",
+                    x - r,
+                    x + r,
+                    y - r,
+                    y + r
+                )
             }
         }
     }

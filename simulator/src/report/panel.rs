@@ -25,7 +25,8 @@ impl<'a> Series<'a> {
     }
 
     fn mean(&self) -> f64 {
-        let (sum, count) = self.points().fold((0.0, 0.0), |(sum, count), (_, ratio)| (sum + ratio, count + 1.0));
+        let (sum, count) =
+            self.points().fold((0.0, 0.0), |(sum, count), (_, ratio)| (sum + ratio, count + 1.0));
         sum / count
     }
 }
@@ -46,7 +47,8 @@ impl<'a> Panel<'a> {
         let mut panels: Vec<Self> = Vec::new();
         let mut policies: Vec<&str> = Vec::new();
         for result in results {
-            let found = panels.iter().position(|panel| panel.trace == result.trace && panel.mode == result.mode);
+            let found =
+                panels.iter().position(|panel| panel.trace == result.trace && panel.mode == result.mode);
             let panel = found.unwrap_or_else(|| {
                 panels.push(Panel {
                     trace: &result.trace,
@@ -78,7 +80,12 @@ impl<'a> Panel<'a> {
                     policies.len() - 1
                 }
             };
-            self.series.push(Series { policy, is_bound, look: Look::of(index), by_capacity: BTreeMap::new() });
+            self.series.push(Series {
+                policy,
+                is_bound,
+                look: Look::of(index),
+                by_capacity: BTreeMap::new(),
+            });
             self.series.len() - 1
         });
         self.series[at].by_capacity.insert(result.capacity, result);
@@ -117,7 +124,9 @@ impl<'a> Panel<'a> {
     pub(super) fn spread_capacities(&self, count: usize) -> Vec<u64> {
         let differ = |capacity: &u64| {
             let ranked = self.ranked_at(*capacity);
-            let ratio = |result: Option<&(&Series<'_>, &SimulationResult)>| result.map(|(_, result)| result.miss_ratio);
+            let ratio = |result: Option<&(&Series<'_>, &SimulationResult)>| {
+                result.map(|(_, result)| result.miss_ratio)
+            };
             ranked.len() < 2 || ratio(ranked.first()) != ratio(ranked.last())
         };
         let mut capacities: Vec<u64> = self.capacities.iter().copied().filter(differ).collect();
