@@ -38,8 +38,12 @@ impl Axis {
         let flat = smallest > 0.3 && range < smallest * 0.5;
         let low = if flat { (smallest - range * 0.15).max(0.0) } else { 0.0 };
         let step = nice_step(((largest - low) / 5.0).max(0.0002));
-        let min = ((low / step).floor() * step).max(0.0);
-        let max = ((largest / step - 1e-9).ceil() * step).max(min + step);
+        let mut min = ((low / step).floor() * step).max(0.0);
+        let mut max = (largest / step - 1e-9).ceil() * step;
+        if max < min + step / 2.0 {
+            // One value alone: make room where ratios can be.
+            if min >= step { min -= step } else { max = min + step }
+        }
         let decimals = decimals_of(step);
         let ticks = steps(min, max, step).map(|value| (value, format!("{value:.decimals$}"))).collect();
         Self { min, max, log: false, ticks }

@@ -128,7 +128,10 @@ fn memory_table(page: &mut String, panel: &Panel<'_>, advice: &[Advice]) {
     for (what, choice) in [("half", first.half), ("same", first.same), ("double", first.double)] {
         put!(page, "<th class=\"n\">{what}: {}</th>", name(choice.capacity));
     }
-    put!(page, "<th class=\"n\">half gives</th><th class=\"n\">double gives</th></tr></thead>\n<tbody>");
+    put!(
+        page,
+        "<th class=\"n\">misses with half</th><th class=\"n\">misses with double</th></tr></thead>\n<tbody>"
+    );
     rows.sort_by(|a, b| a.same.miss_ratio.total_cmp(&b.same.miss_ratio));
     for row in rows {
         put!(page, "<tr><th>{}</th>", Escaped(&row.policy));

@@ -106,3 +106,6 @@ impl Report<'_> {
         page
     }
 }
+
+#[cfg(test)]
+mod tests;

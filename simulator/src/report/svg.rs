@@ -77,7 +77,7 @@ impl Font {
             })
             .sum();
         // The widest of the common fonts.
-        ems * self.size * if self.bold { 1.12 } else { 1.04 }
+        ems * self.size * if self.bold { 1.2 } else { 1.06 }
     }
 }
 
