@@ -113,7 +113,9 @@ impl Runner {
                 std::mem::swap(&mut current, &mut next);
             }
             if cfg!(debug_assertions) {
-                simulations.iter().for_each(|simulation| simulation.check_invariants());
+                for simulation in simulations {
+                    simulation.check_invariants();
+                }
             }
             outcome
         })

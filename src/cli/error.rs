@@ -5,9 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use simulator::trace::TraceError;
 use tonic::{Code, Status};
-
-use super::replay::TraceError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +38,7 @@ pub(super) enum CliError {
     Runtime(io::Error),
     #[error(transparent)]
     Trace(#[from] TraceError),
-    /// A replay that did not go well or not to its end; the results are printed already.
+    /// A replay or simulation that did not go well or not to its end; the results are printed already.
     #[error("{0}")]
     Incomplete(String),
 }

@@ -24,11 +24,14 @@ mod output;
 mod parse;
 mod ping;
 mod policies;
+mod policy_args;
 mod replay;
 mod set;
 mod set_if_absent;
+mod simulate;
 mod stats;
 mod target;
+mod trace_args;
 mod value;
 
 pub mod config;
@@ -68,6 +71,7 @@ enum Command {
     Policies(policies::PoliciesArgs),
     Config(config::ConfigArgs),
     Replay(replay::ReplayArgs),
+    Simulate(simulate::SimulateArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -98,6 +102,7 @@ pub fn main(server: &Server) -> ExitCode {
         Command::Ping(args) => finish("ping", ping::run(&args)),
         Command::Policies(args) => finish("policies", policies::run(&args, &server.registry().policies)),
         Command::Replay(args) => finish("replay", replay::run(&args)),
+        Command::Simulate(args) => finish("simulate", simulate::run(&args, &server.registry().policies)),
         Command::Completions(args) => finish("completions", completions::run(&args)),
         Command::Man(args) => finish("man", man::run(&args)),
     }

@@ -108,7 +108,7 @@ impl fmt::Display for Problem {
 }
 
 /// The valid name that was most likely meant, if one is near enough.
-pub(super) fn nearest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Option<String> {
+pub(crate) fn nearest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Option<String> {
     // Names are short; a word that is not is compared with nothing, which bounds the work.
     if word.len() > 64 {
         return None;

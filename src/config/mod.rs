@@ -24,6 +24,7 @@ mod size;
 mod transport;
 
 pub use effective::Effective;
+pub(crate) use error::nearest;
 pub use error::{Complaint, ConfigErrors, EX_CONFIG, Problem};
 pub use layers::Override;
 pub use loader::{Loaded, Loader, Sources};

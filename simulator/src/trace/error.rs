@@ -47,6 +47,9 @@ pub enum Problem {
     /// There is no request in it.
     #[error("the trace holds no request")]
     Empty,
+    /// The format, or the columns chosen, have not what is needed.
+    #[error("the trace has no {0}")]
+    Lacks(&'static str),
     /// The last record is cut off.
     #[error("the file ends after {0} of the record's {RECORD_BYTES} bytes")]
     Truncated(usize),

@@ -130,6 +130,15 @@ impl Trace {
         }
     }
 
+    /// An error where requests lack what a simulation needs.
+    pub fn require(&self, times: bool, sizes: bool) -> Result<(), TraceError> {
+        match (times && !self.has_times(), sizes && !self.has_sizes()) {
+            (true, _) => Err(self.error(Problem::Lacks("times, which a ttl needs"))),
+            (_, true) => Err(self.error(Problem::Lacks("sizes, which a capacity in bytes needs"))),
+            _ => Ok(()),
+        }
+    }
+
     fn error(&self, problem: Problem) -> TraceError {
         TraceError { trace: self.name.clone(), position: self.position(), problem }
     }

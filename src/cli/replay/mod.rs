@@ -6,7 +6,6 @@
 
 mod player;
 mod report;
-mod trace;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,19 +19,18 @@ use tokio::task::JoinSet;
 
 use self::player::{Records, Shared, ValueSize, work};
 use self::report::{Report, Tally};
-use self::trace::Format;
-pub(super) use self::trace::TraceError;
 use super::client::{ClientArgs, single_threaded};
 use super::error::CliError;
 use super::output::{self, OutputFormat};
+use super::trace_args::TraceArgs;
 use super::{Outcome, parse};
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Play a trace file against a running server
 ///
-/// Each record is a Get and, where that misses, a Set. A trace is text with one key a line, or libCacheSim's
-/// oracleGeneral, either of them plain or compressed by zstd. With one connection and a concurrency of 1 (the
+/// Each record is a Get and, where that misses, a Set. A trace is text with one key a line, libCacheSim's
+/// oracleGeneral, csv or an access log, plain or compressed by gzip or zstd; `-` is standard input. With one connection and a concurrency of 1 (the
 /// defaults) the requests arrive in exactly the trace's order. Ctrl-C ends the replay and prints what there is.
 #[derive(Args, Debug)]
 #[command(
@@ -46,9 +44,6 @@ pub(super) struct ReplayArgs {
     /// The trace; given more than once, one file is played after the other
     #[arg(long, value_name = "FILE", required = true)]
     trace: Vec<PathBuf>,
-    /// How the trace is written
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
     /// Connections to open
     #[arg(long, value_name = "COUNT", default_value = "1", value_parser = clap::value_parser!(u16).range(1..))]
     connections: u16,
@@ -71,6 +66,8 @@ pub(super) struct ReplayArgs {
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
     #[command(flatten)]
+    format: TraceArgs,
+    #[command(flatten)]
     client: ClientArgs,
 }
 
@@ -92,8 +89,13 @@ pub(super) fn run(args: &ReplayArgs) -> Result<Outcome, CliError> {
         _ => Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?,
     };
     let consumed = Arc::new(AtomicU64::new(0));
-    let records =
-        Records::open(args.trace.clone(), args.format, args.value_size, args.limit, Arc::clone(&consumed))?;
+    let records = Records::open(
+        args.trace.clone(),
+        args.format.options(),
+        args.value_size,
+        args.limit,
+        Arc::clone(&consumed),
+    )?;
     let shared = Arc::new(Shared::new(records, args.ttl, args.max_errors));
     let played = runtime.block_on(play(args, concurrency, &shared, &consumed))?;
 

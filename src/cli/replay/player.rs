@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use simulator::trace::{Trace, TraceOptions};
 
 use super::report::Tally;
-use super::trace::{self, Format, Record, Trace};
 use crate::cli::client::Connection;
 use crate::cli::error::CliError;
 use crate::proto::{CacheItem, CacheKey};
@@ -39,10 +39,16 @@ pub(super) struct Shared {
     records: Mutex<Records>,
 }
 
+/// One request to play.
+struct Record {
+    key: String,
+    size_bytes: Option<u32>,
+}
+
 /// The traces one after the other, up to the limit.
 pub(super) struct Records {
     files: std::vec::IntoIter<PathBuf>,
-    format: Format,
+    options: TraceOptions,
     value_size: ValueSize,
     current: Option<Trace>,
     remaining: u64,
@@ -54,7 +60,7 @@ impl Records {
     /// Opens the first file at once, so that a wrong path is told before anything is played.
     pub(super) fn open(
         files: Vec<PathBuf>,
-        format: Format,
+        options: TraceOptions,
         value_size: ValueSize,
         limit: Option<u64>,
         consumed: Arc<AtomicU64>,
@@ -62,7 +68,7 @@ impl Records {
         let remaining = limit.unwrap_or(u64::MAX);
         let files = files.into_iter();
         let mut records =
-            Self { files, format, value_size, current: None, remaining, consumed, failure: None };
+            Self { files, options, value_size, current: None, remaining, consumed, failure: None };
         records.open_next()?;
         Ok(records)
     }
@@ -70,10 +76,10 @@ impl Records {
     /// Moves to the next file; whether there was one.
     fn open_next(&mut self) -> Result<bool, CliError> {
         let Some(path) = self.files.next() else { return Ok(false) };
-        let trace = trace::open(&path, self.format, Arc::clone(&self.consumed))?;
+        let trace = Trace::open(&path, &self.options, Arc::clone(&self.consumed))?;
         if self.value_size == ValueSize::Trace && !trace.has_sizes() {
-            let path = path.display();
-            return Err(CliError::Usage(format!("{path}: a text trace has no sizes for --value-size trace")));
+            let name = trace.name();
+            return Err(CliError::Usage(format!("{name}: the trace has no sizes for --value-size trace")));
         }
         self.current = Some(trace);
         Ok(true)
@@ -84,13 +90,13 @@ impl Records {
             return None;
         }
         loop {
-            let opened = match self.current.as_mut()?.next() {
-                Some(Ok(record)) => {
+            let opened = match self.current.as_mut()?.read() {
+                Ok(Some(request)) => {
                     self.remaining -= 1;
-                    return Some(record);
+                    return Some(Record { key: request.key.to_string(), size_bytes: request.size_bytes });
                 }
-                Some(Err(error)) => Err(error.into()),
-                None => self.open_next(),
+                Ok(None) => self.open_next(),
+                Err(error) => Err(error.into()),
             };
             match opened {
                 Ok(true) => {}
