@@ -111,6 +111,14 @@ pub struct Curves<'a> {
 }
 
 impl Curves<'_> {
+    /// About how many requests will be simulated, each counted once per simulation.
+    #[must_use]
+    pub fn requests(&self, survey: &Survey) -> u64 {
+        let rates = self.effort.rates(self.capacities, self.cache.mode, survey);
+        let simulations = self.policies.len() + usize::from(self.with_optimum);
+        rounded(float(survey.requests) * rates.iter().sum::<f64>() * float(simulations as u64))
+    }
+
     /// Computes the curves, policy by policy in rising capacity. Where the runner is stopped, what it has
     /// not finished is missing.
     pub fn compute(

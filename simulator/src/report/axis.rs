@@ -158,8 +158,9 @@ fn short_capacity(value: f64, mode: Mode) -> String {
     format!("{text}{}", units[unit])
 }
 
-/// A capacity in full: "8,646 objects", "1.25 MiB".
-pub(super) fn full_capacity(value: u64, mode: Mode) -> String {
+/// A capacity as people read it: "8,646" objects, "1.25 MiB".
+#[must_use]
+pub fn full_capacity(value: u64, mode: Mode) -> String {
     match mode {
         Mode::Items => grouped(value),
         Mode::Bytes => short_capacity(float(value), mode),

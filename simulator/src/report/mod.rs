@@ -20,6 +20,7 @@ mod panel;
 mod png;
 mod svg;
 
+pub use self::axis::full_capacity as capacity_text;
 use self::panel::Panel;
 use self::svg::{Drawing, Font};
 use crate::SimulationResult;
