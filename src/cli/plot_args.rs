@@ -39,8 +39,11 @@ impl PlotArgs {
         Ok(())
     }
 
-    /// Writes the files that were asked for.
+    /// Writes the files that were asked for. Without any result, the files of an earlier run are left as they are.
     pub(super) fn write(&self, report: &Report<'_>) -> Result<(), CliError> {
+        if report.results.is_empty() {
+            return Ok(());
+        }
         let write = |path: &Path, bytes: &[u8]| fs::write(path, bytes).map_err(CliError::write(path));
         if let Some(path) = &self.report {
             write(path, report.html().as_bytes())?;

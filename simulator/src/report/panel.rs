@@ -147,11 +147,12 @@ impl<'a> Panel<'a> {
         }
     }
 
-    /// "web07, 8,646 objects" for headings, or without a capacity.
+    /// The trace's name without its folders, and what is counted. The table of all results has the whole name.
     pub(super) fn heading(&self) -> String {
+        let name = self.trace.rsplit(['/', '\\']).next().unwrap_or(self.trace);
         match self.mode {
-            Mode::Items => format!("{} – by number of objects", self.trace),
-            Mode::Bytes => format!("{} – by bytes", self.trace),
+            Mode::Items => format!("{name} – by number of objects"),
+            Mode::Bytes => format!("{name} – by bytes"),
         }
     }
 }

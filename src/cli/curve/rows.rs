@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use serde::Serialize;
 use simulator::curve::Point;
 use simulator::report::capacity_text;
 use simulator::{Mode, SimulationResult};
@@ -125,14 +126,20 @@ fn points(curves: &[TraceCurves]) -> impl Iterator<Item = (&Point, Option<f64>)>
     curves.iter().flat_map(|trace| trace.points.iter().map(|point| (point, of_current(&point.result, trace))))
 }
 
+#[derive(Serialize)]
+struct Row<'a> {
+    #[serde(flatten)]
+    result: &'a SimulationResult,
+    sampling_rate: f64,
+    of_current: Option<f64>,
+}
+
 /// An array with an object a line: a row of `simulate` with the share of the objects that was simulated, and with what the
 /// capacity is of the current one.
 pub(super) fn json(curves: &[TraceCurves]) -> String {
     let row = |(point, of_current): (&Point, Option<f64>)| {
-        let mut row = serde_json::to_value(&point.result).expect("a row is numbers and text, which JSON has");
-        row["sampling_rate"] = point.rate.into();
-        row["of_current"] = of_current.into();
-        row.to_string()
+        let row = Row { result: &point.result, sampling_rate: point.rate, of_current };
+        serde_json::to_string(&row).expect("a row is numbers and text, which JSON has")
     };
     format!("[{}]\n", points(curves).map(row).collect::<Vec<_>>().join(",\n"))
 }
