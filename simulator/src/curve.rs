@@ -43,7 +43,7 @@ pub enum Effort {
 
 impl Default for Effort {
     fn default() -> Self {
-        Self::Sampled { min_entries: 4096, share: 0.05 }
+        Self::Sampled { min_entries: 4096, share: 0.04 }
     }
 }
 
@@ -249,6 +249,7 @@ fn rounded(value: f64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
     use std::sync::Arc;
 
     use super::*;
@@ -272,7 +273,7 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let drawn = float(state >> 11) / float(1 << 53);
             let object = cumulative.partition_point(|bound| *bound < drawn);
-            rows.push_str(&format!("{object},{}\n", sizes(u32::try_from(object).unwrap())));
+            writeln!(rows, "{object},{}", sizes(u32::try_from(object).unwrap())).unwrap();
         }
         recording(&rows)
     }

@@ -247,9 +247,11 @@ impl Recording {
     pub fn sample(&self, rate: f64) -> Self {
         let mut sample = Self::default();
         let mut numbers = vec![NOT_SAMPLED; self.fingerprints.len()];
+        let mut next = 0;
         for (number, &fingerprint) in numbers.iter_mut().zip(&self.fingerprints) {
             if is_sampled(fingerprint, rate) {
-                *number = u32::try_from(sample.fingerprints.len()).expect("fewer than there are in all");
+                *number = next;
+                next += 1;
                 sample.fingerprints.push(fingerprint);
             }
         }

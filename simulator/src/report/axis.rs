@@ -107,18 +107,13 @@ fn log_ticks(min: f64, max: f64, mode: Mode, max_ticks: usize) -> Vec<f64> {
         .into_iter()
         .map(|values| values.into_iter().filter(inside).collect::<Vec<_>>())
         .find(|values| values.len() <= max_ticks);
-    // Every exponent, every second one, and so on.
+    // Every exponent, every second one, and so on; of all the exponents at most one is a multiple of 4096.
     fitting.unwrap_or_else(|| {
-        (1_u32..)
-            .map(|every| {
-                exponents()
-                    .filter(|e| e.rem_euclid(f64::from(every)) < 0.5)
-                    .map(|e| base.powf(e))
-                    .filter(inside)
-                    .collect::<Vec<_>>()
-            })
-            .find(|values| values.len() <= max_ticks)
-            .expect("one of all the exponents at most is a multiple of a large number")
+        let every_nth = |nth: u32| -> Vec<f64> {
+            let chosen = exponents().filter(|exponent| exponent.rem_euclid(f64::from(nth)) < 0.5);
+            chosen.map(|exponent| base.powf(exponent)).filter(inside).collect()
+        };
+        (1..4096).map(every_nth).find(|values| values.len() <= max_ticks).unwrap_or_default()
     })
 }
 

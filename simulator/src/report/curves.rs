@@ -1,6 +1,8 @@
 //! The miss-ratio curves of a panel: one line per policy, labelled at its end, over the region
 //! that no policy can reach.
 
+use std::fmt::Write as _;
+
 use super::axis::{Axis, float};
 use super::palette::{BEYOND, INK, MUTED, PAPER, RULE};
 use super::panel::{Panel, Series};
@@ -11,14 +13,14 @@ use super::svg::{Anchor, Drawing, Font};
 pub(super) struct Size {
     width: f64,
     height: f64,
-    label_size: f64,
+    text: f64,
     max_ticks: usize,
 }
 
 /// For a screen, a document, a slide.
-pub(super) const WIDE: Size = Size { width: 960.0, height: 470.0, label_size: 12.5, max_ticks: 9 };
+pub(super) const WIDE: Size = Size { width: 960.0, height: 470.0, text: 12.5, max_ticks: 9 };
 /// For a telephone held upright.
-pub(super) const NARROW: Size = Size { width: 400.0, height: 460.0, label_size: 11.5, max_ticks: 5 };
+pub(super) const NARROW: Size = Size { width: 400.0, height: 460.0, text: 11.5, max_ticks: 5 };
 
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 50.0;
@@ -49,7 +51,7 @@ impl Plot {
         for (capacity, ratio) in series.points() {
             let (x, y) = self.at(capacity, ratio);
             let command = if path.is_empty() { 'M' } else { 'L' };
-            path.push_str(&format!("{command}{x:.1} {y:.1}"));
+            write!(path, "{command}{x:.1} {y:.1}").expect("a String takes whatever is written to it");
         }
         path
     }
@@ -57,12 +59,12 @@ impl Plot {
 
 /// Draws the curves. There must be at least two capacities for this to be worth looking at.
 pub(super) fn draw(panel: &Panel<'_>, size: Size) -> Drawing {
-    let font = Font::new(size.label_size);
+    let font = Font::new(size.text);
     let label_width = panel.series.iter().map(|series| font.bold().width(series.policy)).fold(0.0, f64::max);
     let (low, high) = panel.range();
     let (first, last) = (panel.capacities[0], panel.capacities[panel.capacities.len() - 1]);
     // Labels that do not fit beside the plot make it taller.
-    let pitch = size.label_size + 3.5;
+    let pitch = size.text + 3.5;
     let height = size.height.max(TOP + BOTTOM + pitch * float(panel.series.len() as u64));
     let plot = Plot {
         x: Axis::of_capacities(first, last, panel.mode, size.max_ticks),
@@ -84,7 +86,7 @@ pub(super) fn draw(panel: &Panel<'_>, size: Size) -> Drawing {
 }
 
 fn frame(drawing: &mut Drawing, panel: &Panel<'_>, plot: &Plot, size: Size) {
-    let font = Font::new(size.label_size - 0.5).muted();
+    let font = Font::new(size.text - 0.5).muted();
     let Plot { x, y, right, bottom } = plot;
     for (ratio, label) in &y.ticks {
         let row = plot.row(*ratio);
@@ -209,19 +211,19 @@ fn spread(rows: &[f64], pitch: f64, top: f64, bottom: f64) -> Vec<f64> {
     // Groups of rows that touch are centred on the mean of what they want, and merge as they grow.
     struct Group {
         wanted: f64,
-        count: f64,
+        count: u32,
     }
     impl Group {
         fn start(&self, pitch: f64, top: f64, bottom: f64) -> f64 {
-            let height = (self.count - 1.0) * pitch;
-            (self.wanted / self.count - height / 2.0).min(bottom - height).max(top)
+            let height = f64::from(self.count - 1) * pitch;
+            (self.wanted / f64::from(self.count) - height / 2.0).min(bottom - height).max(top)
         }
     }
     let mut groups: Vec<Group> = Vec::new();
     for row in rows {
-        groups.push(Group { wanted: *row, count: 1.0 });
+        groups.push(Group { wanted: *row, count: 1 });
         while let [.., above, below] = groups.as_slice() {
-            let end = above.start(pitch, top, bottom) + above.count * pitch;
+            let end = above.start(pitch, top, bottom) + f64::from(above.count) * pitch;
             if end <= below.start(pitch, top, bottom) {
                 break;
             }
@@ -233,7 +235,7 @@ fn spread(rows: &[f64], pitch: f64, top: f64, bottom: f64) -> Vec<f64> {
     let mut places = Vec::with_capacity(rows.len());
     for group in groups {
         let mut place = group.start(pitch, top, bottom);
-        for _ in 0..(group.count as usize) {
+        for _ in 0..group.count {
             places.push(place);
             place += pitch;
         }

@@ -63,7 +63,7 @@ fn png_files_show_text_and_lines() {
         let report = report(&results, &[]);
         let picture = Pixmap::decode_png(&report.png().unwrap()).unwrap();
         let drawing = report.plots();
-        assert_eq!(f64::from(picture.width()), (drawing.width * 2.0).round());
+        assert!((f64::from(picture.width()) - drawing.width * 2.0).abs() < 1.0);
         if results.is_empty() {
             continue;
         }
