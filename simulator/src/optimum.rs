@@ -240,6 +240,16 @@ mod tests {
     }
 
     #[test]
+    fn the_bound_for_bytes_spends_the_capacity_times_the_trace_on_the_cheapest_hits() {
+        // Each of nine possible hits costs 3 requests of 10 bytes; capacity times requests pays for four.
+        let loops = recording(&"a,10\nb,10\nc,10\n".repeat(4));
+        let cache = Cache { mode: Mode::Bytes, capacity: 10, ttl_seconds: None, seed: 0 };
+        let bound = optimum(&loops, &cache);
+        assert_eq!((bound.misses, bound.missed_bytes), (8, 80));
+        assert_eq!(optimum(&loops, &Cache { capacity: 9, ..cache }).misses, 12, "larger than the cache");
+    }
+
+    #[test]
     fn what_would_have_expired_is_no_hit() {
         let cache = Cache { mode: Mode::Items, capacity: 2, ttl_seconds: Some(3), seed: 0 };
         assert_eq!(optimum(&recording("a,1,0\na,1,2\na,1,5\n"), &cache).misses, 2);

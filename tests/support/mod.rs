@@ -1,3 +1,6 @@
 //! What several test programs share.
 
+#![allow(dead_code, reason = "no test program needs all of it")]
+
 pub(crate) mod linearizability;
+pub(crate) mod traces;

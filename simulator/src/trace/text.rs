@@ -57,8 +57,8 @@ impl Lines {
     }
 
     /// Where the last line read starts; `record` is the caller's count.
-    pub(super) const fn position(&self, record: u64) -> Position {
-        Position { record, line: Some(self.number), byte: self.start_byte }
+    pub(super) fn position(&self, record: u64) -> Position {
+        Position { record, line: Some(self.number.max(1)), byte: self.start_byte }
     }
 }
 
