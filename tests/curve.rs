@@ -1,4 +1,5 @@
 //! `tiny-cache curve` and the reports of `curve` and `simulate`, through the real binary.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fmt::Write as _;
 use std::fs;
