@@ -10,7 +10,7 @@ use crate::Mode;
 pub(super) const WIDTH: f64 = 300.0;
 const ROW: f64 = 19.0;
 const HEAD: f64 = 30.0;
-const VALUE: f64 = 46.0;
+const VALUE: f64 = 58.0;
 const FONT: Font = Font::new(12.0);
 
 /// Draws the bars of one capacity. `longest` is the miss ratio that fills the width, the same for
