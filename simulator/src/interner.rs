@@ -82,7 +82,7 @@ impl Interner {
 }
 
 /// Spreads a number over all 64 bits: one multiplication, folded.
-fn mix(number: u64) -> u64 {
+pub(crate) fn mix(number: u64) -> u64 {
     let product = u128::from(number ^ 0x9E37_79B9_7F4A_7C15) * 0xD6E8_FEB8_6659_FD93;
     let [low, high] = [product, product >> 64].map(|half| u64::try_from(half & u128::from(u64::MAX)));
     low.unwrap_or_default() ^ high.unwrap_or_default()

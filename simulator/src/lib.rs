@@ -5,20 +5,26 @@
 //! - [`Simulator`] makes a [`Simulation`] of a policy by its name; [`Replay`] is the loop.
 //! - [`Runner`] runs many on one trace.
 //! - [`optimum`] is what no policy can beat.
+//! - [`curve`] estimates miss-ratio curves from samples.
+//! - [`report`] shows results to people.
 //!
 //! **Architecture invariant.** This crate knows `engine` and `policies`: no network, no clock but to
 //! measure itself, no command line.
 
+mod advice;
 mod capacity;
+pub mod curve;
 mod interner;
 mod optimum;
 mod replay;
+pub mod report;
 mod requests;
 mod result;
 mod run;
 mod simulator;
 pub mod trace;
 
+pub use advice::{Advice, Choice, around};
 pub use capacity::{Capacity, CapacityError};
 pub use interner::Interner;
 pub use optimum::{OPTIMUM, optimum};

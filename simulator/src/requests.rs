@@ -3,7 +3,7 @@
 //! A [`Recording`] holds a whole trace in 4 to 12 bytes a request; [`Stream`] holds one block at a
 //! time. Simulations cannot tell them apart.
 
-use crate::interner::Interner;
+use crate::interner::{Interner, mix};
 use crate::trace::{Position, Trace, TraceError};
 
 /// Requests per block: enough that a simulation's own data stays cached while it works on one, and few
@@ -182,6 +182,16 @@ impl Iterator for Requests {
     }
 }
 
+const NOT_SAMPLED: u32 = u32::MAX;
+
+/// Whether a sample of this rate holds the key. Policies use the fingerprint's bits as they are, so the sample is chosen
+/// by others: or a sketch of its keys would see a part of its counters only.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is between 0 and 1")]
+fn is_sampled(fingerprint: u64, rate: f64) -> bool {
+    const TWO_TO_53: f64 = 9_007_199_254_740_992.0;
+    mix(mix(fingerprint)) >> 11 < (rate * TWO_TO_53) as u64
+}
+
 /// A whole trace in memory.
 #[derive(Default)]
 pub struct Recording {
@@ -229,6 +239,34 @@ impl Recording {
         if keep_times {
             self.times.push(request.time_seconds);
         }
+    }
+
+    /// The requests to a share of the objects, chosen by a hash of their keys. A sample of a sample, at a lower
+    /// rate, is the sample of the whole at that rate.
+    #[must_use]
+    pub fn sample(&self, rate: f64) -> Self {
+        let mut sample = Self::default();
+        let mut numbers = vec![NOT_SAMPLED; self.fingerprints.len()];
+        let mut next = 0;
+        for (number, &fingerprint) in numbers.iter_mut().zip(&self.fingerprints) {
+            if is_sampled(fingerprint, rate) {
+                *number = next;
+                next += 1;
+                sample.fingerprints.push(fingerprint);
+            }
+        }
+        for (index, &id) in self.ids.iter().enumerate() {
+            let number = numbers[id as usize];
+            if number == NOT_SAMPLED {
+                continue;
+            }
+            sample.ids.push(number);
+            sample.sizes.extend(self.sizes.get(index));
+            sample.times.extend(self.times.get(index));
+        }
+        sample.survey.requests = sample.ids.len() as u64;
+        sample.survey.distinct = sample.fingerprints.len() as u64;
+        sample
     }
 
     /// What is known of the trace.

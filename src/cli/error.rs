@@ -49,6 +49,11 @@ impl CliError {
         |source| Self::Read { path, source }
     }
 
+    pub(super) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        |source| Self::Write { path, source }
+    }
+
     /// Whether the reader of our standard output went away.
     pub(super) fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::StandardOutput(error) if error.kind() == io::ErrorKind::BrokenPipe)

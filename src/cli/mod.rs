@@ -13,9 +13,11 @@ use clap::{Parser, Subcommand};
 use self::error::CliError;
 use crate::server::Server;
 
+mod cache_args;
 mod client;
 mod compare_and_set;
 mod completions;
+mod curve;
 mod delete;
 mod error;
 mod get;
@@ -23,8 +25,10 @@ mod man;
 mod output;
 mod parse;
 mod ping;
+mod plot_args;
 mod policies;
 mod policy_args;
+mod progress;
 mod replay;
 mod set;
 mod set_if_absent;
@@ -72,6 +76,7 @@ enum Command {
     Config(config::ConfigArgs),
     Replay(replay::ReplayArgs),
     Simulate(simulate::SimulateArgs),
+    Curve(curve::CurveArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -102,6 +107,7 @@ pub fn main(server: &Server) -> ExitCode {
         Command::Ping(args) => finish("ping", ping::run(&args)),
         Command::Policies(args) => finish("policies", policies::run(&args, &server.registry().policies)),
         Command::Replay(args) => finish("replay", replay::run(&args)),
+        Command::Curve(args) => finish("curve", curve::run(&args, &server.registry().policies)),
         Command::Simulate(args) => finish("simulate", simulate::run(&args, &server.registry().policies)),
         Command::Completions(args) => finish("completions", completions::run(&args)),
         Command::Man(args) => finish("man", man::run(&args)),

@@ -1,6 +1,6 @@
 //! Text: one key a line, taken verbatim; blank lines are no keys.
 
-use std::io::{BufRead, Read};
+use std::io::{self, BufRead, Read};
 
 use engine::MAX_NAME_BYTES;
 
@@ -9,6 +9,8 @@ use super::{Decode, Input, Position, Problem, RawRequest, TraceKey};
 
 /// No server takes a key longer than this: a longer line is a binary file taken for text.
 pub(super) const MAX_LINE_BYTES: usize = MAX_NAME_BYTES;
+
+const SHORT_LINE_BYTES: usize = 64;
 
 /// Reads lines and knows where it is.
 pub(super) struct Lines {
@@ -31,8 +33,7 @@ impl Lines {
             self.line.clear();
             self.start_byte = self.end_byte;
             self.number += 1;
-            let limit = self.max_bytes as u64 + 2;
-            let read = (&mut self.input).take(limit).read_until(b'\n', &mut self.line)?;
+            let read = self.read_line()?;
             if read == 0 {
                 return Ok(false);
             }
@@ -49,6 +50,25 @@ impl Lines {
                 return Ok(true);
             }
         }
+    }
+
+    /// Appends the next line to `line`, or as much of it as is enough to refuse it; the number of bytes read.
+    fn read_line(&mut self) -> io::Result<usize> {
+        // Keys are short, and mostly in the buffer already: millions of them should cost no more than a copy.
+        match self.input.fill_buf() {
+            Ok(buffer) => {
+                let near = &buffer[..buffer.len().min(SHORT_LINE_BYTES).min(self.max_bytes)];
+                if let Some(end) = near.iter().position(|byte| *byte == b'\n') {
+                    self.line.extend_from_slice(&near[..=end]);
+                    self.input.consume(end + 1);
+                    return Ok(end + 1);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        let limit = self.max_bytes as u64 + 2;
+        (&mut self.input).take(limit).read_until(b'\n', &mut self.line)
     }
 
     /// The line read last, without its end.

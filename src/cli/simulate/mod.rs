@@ -9,44 +9,27 @@
 //! Whatever is wrong with one trace or row is told, and the others go on: results that could be
 //! computed are printed, and the exit code is 2.
 
-mod rows;
+pub(super) mod rows;
 mod session;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use policies::PolicyEntry;
-use simulator::{Capacity, Mode, Progress, Runner, Simulator};
-use tokio::runtime::Builder;
+use simulator::report::Report;
+use simulator::{Capacity, Progress, Simulator};
 
+use self::rows::RowsFormat;
 use self::session::{Plan, Session};
 use super::Outcome;
+use super::cache_args::CacheArgs;
 use super::error::CliError;
 use super::output;
+use super::plot_args::PlotArgs;
 use super::policy_args::PolicyArgs;
+use super::progress::{conclude, stop_on_interrupt};
 use super::trace_args::TraceArgs;
-
-/// How to print the results.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum RowsFormat {
-    /// For people
-    #[default]
-    Table,
-    /// An array of objects, one a line
-    Json,
-    /// With a header
-    Csv,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ModeName {
-    /// Every object takes one place
-    Items,
-    /// An object takes its size
-    Bytes,
-}
 
 /// Simulate eviction policies on recorded requests
 ///
@@ -69,27 +52,16 @@ pub(super) struct SimulateArgs {
     /// Capacities: objects (1000), bytes (64MiB) or parts of the footprint (0.1%)
     #[arg(long, value_name = "CAPACITY,…", value_delimiter = ',', default_value = "1%,10%")]
     capacity: Vec<Capacity>,
-    /// What the capacity counts [default: bytes where a capacity has a unit, else items]
-    #[arg(long, value_enum)]
-    mode: Option<ModeName>,
-    /// Seconds of the trace's time after its insertion at which an object expires
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
-    ttl: Option<u32>,
-    /// The seed of randomised policies; a server's is 0 unless configured
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Threads [default: one per core]
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
-    jobs: Option<u16>,
     /// Leave out the optimum, and so the need to remember every request
     #[arg(long)]
     no_optimum: bool,
-    /// Do not complain about objects that are larger than the cache
-    #[arg(long)]
-    allow_oversized: bool,
     /// How to print the results
     #[arg(long, value_enum, default_value_t)]
     output: RowsFormat,
+    #[command(flatten)]
+    plots: PlotArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
     #[command(flatten)]
     policies: PolicyArgs,
     #[command(flatten)]
@@ -101,18 +73,17 @@ pub(super) fn run(args: &SimulateArgs, registry: &[PolicyEntry]) -> Result<Outco
     let plan = Plan {
         choices: args.policies.choices(&simulator)?,
         capacities: args.capacity.clone(),
-        mode: mode(args)?,
-        ttl_seconds: args.ttl,
-        seed: args.seed,
+        mode: args.cache.mode(&args.capacity)?,
+        ttl_seconds: args.cache.ttl,
+        seed: args.cache.seed,
         optimum: !args.no_optimum,
-        allow_oversized: args.allow_oversized,
+        allow_oversized: args.cache.allow_oversized,
         options: args.format.options(),
     };
+    args.plots.check()?;
     let progress = Arc::new(Progress::default());
     stop_on_interrupt(Arc::clone(&progress));
-    let threads = args.jobs.unwrap_or(0).into();
-    let runner = Runner::new(threads, Arc::clone(&progress))
-        .map_err(|error| CliError::Usage(format!("--jobs: {error}")))?;
+    let runner = args.cache.runner(&progress)?;
     let mut session = Session::new(&simulator, &runner, &progress, &plan);
     for path in &args.trace {
         if progress.is_stopped() {
@@ -120,7 +91,7 @@ pub(super) fn run(args: &SimulateArgs, registry: &[PolicyEntry]) -> Result<Outco
         }
         session.simulate(path);
     }
-    let Session { results, mut problems, .. } = session;
+    let Session { results, problems, .. } = session;
     output::write(
         match args.output {
             RowsFormat::Table => rows::table(&results),
@@ -129,44 +100,7 @@ pub(super) fn run(args: &SimulateArgs, registry: &[PolicyEntry]) -> Result<Outco
         }
         .as_bytes(),
     )?;
-    if progress.is_stopped() {
-        problems.push("interrupted: only what was finished is printed".to_owned());
-    }
-    let Some(last) = problems.pop() else { return Ok(Outcome::Done) };
-    for problem in problems {
-        output::complain(&format!("simulate: {problem}"));
-    }
-    Err(CliError::Incomplete(last))
-}
-
-/// What the capacities count: as it is said, or as their units imply.
-fn mode(args: &SimulateArgs) -> Result<Mode, CliError> {
-    let in_bytes = args.capacity.iter().find(|capacity| capacity.implied_mode() == Some(Mode::Bytes));
-    let bare = args.capacity.iter().find(|capacity| matches!(capacity, Capacity::Count(_)));
-    match (args.mode, in_bytes, bare) {
-        (Some(ModeName::Items), Some(bytes), _) => {
-            Err(CliError::Usage(format!("--capacity {bytes} is in bytes, but --mode is items")))
-        }
-        (None, Some(bytes), Some(bare)) => Err(CliError::Usage(format!(
-            "--capacity {bare} may be objects, but {bytes} is in bytes: give it a unit, or say --mode bytes"
-        ))),
-        (Some(ModeName::Bytes), ..) | (None, Some(_), None) => Ok(Mode::Bytes),
-        (Some(ModeName::Items) | None, None, _) => Ok(Mode::Items),
-    }
-}
-
-/// The first Ctrl-C asks the run to end, the second ends it.
-fn stop_on_interrupt(progress: Arc<Progress>) {
-    thread::spawn(move || {
-        // Without the handler the signal ends the process as it always did.
-        let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
-        runtime.block_on(async {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                progress.stop();
-            }
-            if tokio::signal::ctrl_c().await.is_ok() {
-                std::process::exit(2);
-            }
-        });
-    });
+    let notes = problems.as_slice();
+    args.plots.write(&Report { title: "Cache simulation", notes, results: &results, advice: &[] })?;
+    conclude("simulate", &progress, problems)
 }

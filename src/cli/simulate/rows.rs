@@ -2,9 +2,22 @@
 
 use std::fmt::Write as _;
 
+use clap::ValueEnum;
 use simulator::{Mode, SimulationResult};
 
 use super::super::output::grouped;
+
+/// How to print the results.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(in super::super) enum RowsFormat {
+    /// For people
+    #[default]
+    Table,
+    /// An array of objects, one a line
+    Json,
+    /// With a header
+    Csv,
+}
 
 const TAKES_ALL: &str = "a String takes whatever is written to it";
 
@@ -51,19 +64,22 @@ pub(super) fn json(results: &[SimulationResult]) -> String {
 
 /// A header and a line per row.
 pub(super) fn csv(results: &[SimulationResult]) -> String {
-    let mut text =
-        "trace,mode,capacity,policy,requests,misses,miss_ratio,byte_miss_ratio,seconds\n".to_owned();
+    let mut text = format!("{CSV_HEADER}\n");
     for row in results {
-        let mode = if row.mode == Mode::Items { "items" } else { "bytes" };
-        let SimulationResult { capacity, requests, misses, miss_ratio, byte_miss_ratio, seconds, .. } = row;
-        let (trace, policy) = (field(&row.trace), field(&row.policy));
-        writeln!(
-            text,
-            "{trace},{mode},{capacity},{policy},{requests},{misses},{miss_ratio},{byte_miss_ratio},{seconds}"
-        )
-        .expect(TAKES_ALL);
+        writeln!(text, "{}", csv_row(row)).expect(TAKES_ALL);
     }
     text
+}
+
+pub(in super::super) const CSV_HEADER: &str =
+    "trace,mode,capacity,policy,requests,misses,miss_ratio,byte_miss_ratio,seconds";
+
+/// A line of csv without its end.
+pub(in super::super) fn csv_row(row: &SimulationResult) -> String {
+    let mode = if row.mode == Mode::Items { "items" } else { "bytes" };
+    let SimulationResult { capacity, requests, misses, miss_ratio, byte_miss_ratio, seconds, .. } = row;
+    let (trace, policy) = (field(&row.trace), field(&row.policy));
+    format!("{trace},{mode},{capacity},{policy},{requests},{misses},{miss_ratio},{byte_miss_ratio},{seconds}")
 }
 
 /// A field of csv, quoted where it must be.

@@ -2,11 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use simulator::trace::{Trace, TraceError, TraceOptions, is_standard_input};
 use simulator::{
     Cache, Capacity, Job, Mode, OPTIMUM, PolicyChoice, Progress, Recording, Requests, Runner, Simulation,
@@ -14,8 +11,7 @@ use simulator::{
 };
 
 use super::super::output::grouped;
-
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+use super::super::progress::{reading_bar, simulating_bar, watched, watched_by};
 
 /// What to do with every trace.
 pub(super) struct Plan {
@@ -197,49 +193,4 @@ impl<'a> Session<'a> {
             ));
         }
     }
-}
-
-/// A bar over the bytes of a file; nothing where standard error is no terminal.
-fn reading_bar(path: &Path) -> ProgressBar {
-    let bytes = if is_standard_input(path) { None } else { path.metadata().ok().map(|file| file.len()) };
-    match bytes {
-        Some(bytes) => bar(bytes, "reading"),
-        None => ProgressBar::new_spinner().with_message("reading standard input"),
-    }
-}
-
-fn simulating_bar(requests: u64) -> ProgressBar {
-    bar(requests, "simulating")
-}
-
-fn bar(length: u64, message: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}  {elapsed} (eta {eta})")
-        .expect("the template is well-formed");
-    ProgressBar::new(length).with_style(style).with_message(message)
-}
-
-fn watched<T>(bar: &ProgressBar, position: &AtomicU64, work: impl FnOnce() -> T) -> T {
-    watched_by(bar, || position.load(Ordering::Relaxed), work)
-}
-
-/// Does the work while the bar shows how far it is.
-fn watched_by<T>(bar: &ProgressBar, position: impl Fn() -> u64 + Sync, work: impl FnOnce() -> T) -> T {
-    if bar.is_hidden() {
-        return work();
-    }
-    let done = AtomicBool::new(false);
-    let result = thread::scope(|scope| {
-        let watcher = scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                bar.set_position(position());
-                thread::park_timeout(PROGRESS_INTERVAL);
-            }
-        });
-        let result = work();
-        done.store(true, Ordering::Relaxed);
-        watcher.thread().unpark();
-        result
-    });
-    bar.finish_and_clear();
-    result
 }
