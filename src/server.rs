@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, TransportConfig, TransportKind};
 use crate::registry::{Registry, StoreEntry};
 use crate::service::CacheService;
-use crate::telemetry::metrics::{Metrics, MetricsError};
+use crate::telemetry::metrics::{Metrics, MetricsError, TlsReloads};
 use crate::tls::{ServerTls, TlsError};
 use crate::transports::grpc::GrpcService;
 use crate::transports::http;
@@ -116,10 +116,6 @@ impl Server {
         let policy = policy.ok_or_else(|| unknown("policy", &config.eviction.policy))?;
         let store = (store.build)(&config.store, &config.eviction, policy, Arc::new(SystemClock::default()));
         let service = Arc::new(CacheService::new(store));
-        let metrics = Arc::new(Metrics::new()?);
-        let (drain, draining) = watch::channel(false);
-        let context = TransportContext { service: Arc::clone(&service), metrics, draining };
-
         // `GET /` tells where gRPC is, so its port must be known before HTTP is made.
         let listeners = config.transports.iter().map(bind_listener).collect::<Result<Vec<_>, _>>()?;
         let grpc_port = listeners.iter().find_map(|(config, listener, _)| match &config.kind {
@@ -127,8 +123,11 @@ impl Server {
             TransportKind::Http => None,
         });
         let certificates: Vec<_> = listeners.iter().filter_map(|(.., tls)| tls.clone()).collect();
+        let metrics = Arc::new(Metrics::new(move || tls_reloads(&certificates))?);
+        let (drain, draining) = watch::channel(false);
+        let context = TransportContext { service: Arc::clone(&service), metrics, draining };
         let mut transports: Vec<Box<dyn Transport>> =
-            listeners.into_iter().map(|bound| transport(bound, &context, &certificates, grpc_port)).collect();
+            listeners.into_iter().map(|bound| transport(bound, &context, grpc_port)).collect();
         for bind in &self.transports {
             transports.push(bind(&context).map_err(StartError::Transport)?);
         }
@@ -158,10 +157,17 @@ fn port(listener: &Listener) -> Option<u16> {
     }
 }
 
+/// Over all listeners.
+fn tls_reloads(certificates: &[Arc<ServerTls>]) -> TlsReloads {
+    TlsReloads {
+        done: certificates.iter().map(|tls| tls.reloads_total()).sum(),
+        failed: certificates.iter().map(|tls| tls.reload_failures_total()).sum(),
+    }
+}
+
 fn transport(
     (config, listener, tls): BoundListener<'_>,
     context: &TransportContext,
-    certificates: &[Arc<ServerTls>],
     grpc_port: Option<u16>,
 ) -> Box<dyn Transport> {
     let TransportContext { service, metrics, draining } = context.clone();
@@ -171,7 +177,7 @@ fn transport(
             Box::new(Served::new("grpc", Protocol::Http2, listener, tls, service))
         }
         TransportKind::Http => {
-            let router = http::router(service, metrics, certificates.to_vec(), grpc_port);
+            let router = http::router(service, metrics, grpc_port);
             Box::new(Served::new("http", Protocol::Http1, listener, tls, router))
         }
     }

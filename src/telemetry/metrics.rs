@@ -208,13 +208,15 @@ pub struct Metrics {
     published: Published,
     /// Held from publishing a snapshot until it is gathered, so that no scrape reads another's.
     scraping: Mutex<()>,
+    tls_reloads: Box<dyn Fn() -> TlsReloads + Send + Sync>,
     /// The instruments live as long as it does.
     _provider: SdkMeterProvider,
 }
 
 impl Metrics {
     /// Metrics with nothing to show before the first [`render`](Self::render).
-    pub fn new() -> Result<Self, MetricsError> {
+    /// `tls_reloads` is asked what became of certificates whenever a snapshot is taken.
+    pub fn new(tls_reloads: impl Fn() -> TlsReloads + Send + Sync + 'static) -> Result<Self, MetricsError> {
         let registry = prometheus::Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
@@ -227,7 +229,19 @@ impl Metrics {
         for metric in METRICS {
             register(&meter, metric, &published);
         }
-        Ok(Self { registry, published, scraping: Mutex::default(), _provider: provider })
+        Ok(Self {
+            registry,
+            published,
+            scraping: Mutex::default(),
+            tls_reloads: Box::new(tls_reloads),
+            _provider: provider,
+        })
+    }
+
+    /// What became of certificates until now, for a snapshot.
+    #[must_use]
+    pub fn tls_reloads(&self) -> TlsReloads {
+        (self.tls_reloads)()
     }
 
     /// The figures of this snapshot in the Prometheus text format, see [`CONTENT_TYPE`].

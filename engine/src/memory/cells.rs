@@ -26,6 +26,8 @@ const CHUNK_BYTES: usize = PAGES_PER_CHUNK * PAGE_BYTES;
 const SMALL_CHUNKS: usize = 4;
 /// Frames that may lie idle before pages are moved to empty a chunk.
 const IDLE_FRAMES: usize = PAGES_PER_CHUNK + 4;
+/// Pages that are moved at the most when one becomes free: the copying of 256 KiB.
+const GATHERED_PAGES: usize = 4;
 /// Sizes are multiples of this.
 const GRAIN: usize = 4;
 const CELL_BITS: u32 = 12;
@@ -319,8 +321,10 @@ impl Cells {
     fn free_page(&mut self, page: u32) {
         self.release_frame(self.pages[page as usize].frame);
         self.unused_pages.push(page);
-        if self.free_frames > IDLE_FRAMES {
-            self.gather();
+        for _ in 0..GATHERED_PAGES {
+            if self.free_frames > IDLE_FRAMES {
+                self.gather();
+            }
         }
     }
 
@@ -364,11 +368,17 @@ impl Cells {
         }
     }
 
-    /// Moves a page out of the emptiest chunk, so that whole chunks can be given back. One at a time,
-    /// so that nobody waits for more than the copying of a page.
+    /// Gives back an empty chunk, or moves a page out of the emptiest one, so that it will be empty.
     #[cold]
     #[expect(clippy::cast_possible_truncation, reason = "frames are counted in u32")]
     fn gather(&mut self) {
+        if let Some(empty) =
+            self.chunks.iter_mut().find(|chunk| chunk.as_ref().is_some_and(|chunk| chunk.free == u32::MAX))
+        {
+            *empty = None;
+            self.free_frames -= PAGES_PER_CHUNK;
+            return;
+        }
         let partly = self.chunks.iter().enumerate().filter_map(|(number, chunk)| {
             let free = chunk.as_ref()?.free;
             (free != 0 && free != u32::MAX).then_some((free.count_ones(), number, free))
@@ -420,7 +430,11 @@ impl Cells {
         assert_eq!(free as usize, self.free_frames, "free frames are counted");
         let all = self.chunks.iter().flatten().count() * PAGES_PER_CHUNK;
         assert_eq!(frames + self.free_frames, all, "every frame is used or free");
-        assert!(self.free_frames <= IDLE_FRAMES + 1, "{} frames lie idle", self.free_frames);
+        assert!(
+            self.free_frames <= IDLE_FRAMES + PAGES_PER_CHUNK / GATHERED_PAGES,
+            "{} frames lie idle",
+            self.free_frames
+        );
     }
 }
 

@@ -30,7 +30,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// Play a trace file against a running server
 ///
 /// Each record is a Get and, where that misses, a Set. A trace is text with one key a line, libCacheSim's
-/// oracleGeneral, csv or an access log, plain or compressed by gzip or zstd; `-` is standard input. With one connection and a concurrency of 1 (the
+/// oracleGeneral, csv or an access log, plain or compressed by gzip or zstd; "-" is standard input. With one connection and a concurrency of 1 (the
 /// defaults) the requests arrive in exactly the trace's order. Ctrl-C ends the replay and prints what there is.
 #[derive(Args, Debug)]
 #[command(

@@ -83,7 +83,7 @@ fn render(metrics: &Metrics, snapshot: Snapshot) -> BTreeMap<String, Family> {
 
 #[test]
 fn the_names_and_types_are_those_of_the_dashboards() {
-    let families = render(&Metrics::new().expect("builds"), snapshot());
+    let families = render(&Metrics::new(TlsReloads::default).expect("builds"), snapshot());
     let expected: BTreeMap<_, _> = COUNTERS
         .map(|name| (name, "counter"))
         .into_iter()
@@ -97,7 +97,7 @@ fn the_names_and_types_are_those_of_the_dashboards() {
 
 #[test]
 fn every_value_is_the_snapshots() {
-    let families = render(&Metrics::new().expect("builds"), snapshot());
+    let families = render(&Metrics::new(TlsReloads::default).expect("builds"), snapshot());
     let expected = COUNTERS
         .into_iter()
         .zip([1.0, 2.0, 3.0, 3.0, 4.0, 5.0, 6.0])
@@ -109,7 +109,7 @@ fn every_value_is_the_snapshots() {
 
 #[test]
 fn a_scrape_shows_the_newest_snapshot_without_adding_up() {
-    let metrics = Metrics::new().expect("builds");
+    let metrics = Metrics::new(TlsReloads::default).expect("builds");
     let first = render(&metrics, snapshot());
     assert_eq!(render(&metrics, snapshot()), first);
     let mut later = snapshot();
@@ -119,7 +119,7 @@ fn a_scrape_shows_the_newest_snapshot_without_adding_up() {
 
 #[test]
 fn overlapping_scrapes_each_show_their_own_snapshot_whole() {
-    let metrics = Metrics::new().expect("builds");
+    let metrics = Metrics::new(TlsReloads::default).expect("builds");
     thread::scope(|scope| {
         for scraper in 0..4 {
             let metrics = &metrics;
@@ -151,7 +151,7 @@ fn saturation_stays_between_zero_and_one() {
 fn no_limit_on_items_is_no_saturation() {
     let mut unlimited = snapshot();
     unlimited.store.limits.max_items = None;
-    let families = render(&Metrics::new().expect("builds"), unlimited);
+    let families = render(&Metrics::new(TlsReloads::default).expect("builds"), unlimited);
     assert!(families["tiny_cache_capacity_item_saturation_ratio"].value < 1e-9);
     assert!(families["tiny_cache_capacity_max_items"].value > 1e19);
 }

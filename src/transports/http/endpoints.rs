@@ -12,8 +12,7 @@ use tokio::time::timeout;
 use tracing::{error, warn};
 
 use crate::service::{CacheService, ServiceError};
-use crate::telemetry::metrics::{CONTENT_TYPE, Metrics, Snapshot, TlsReloads};
-use crate::tls::ServerTls;
+use crate::telemetry::metrics::{CONTENT_TYPE, Metrics, Snapshot};
 use crate::transports::stats::cache_stats;
 
 use super::answers::{Failure, Health, Index, Live, Stats, unix_seconds};
@@ -25,17 +24,7 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Endpoints {
     pub(super) service: Arc<CacheService>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) certificates: Vec<Arc<ServerTls>>,
     pub(super) grpc_port: Option<u16>,
-}
-
-impl Endpoints {
-    fn tls_reloads(&self) -> TlsReloads {
-        TlsReloads {
-            done: self.certificates.iter().map(|tls| tls.reloads_total()).sum(),
-            failed: self.certificates.iter().map(|tls| tls.reload_failures_total()).sum(),
-        }
-    }
 }
 
 type Shared = State<Arc<Endpoints>>;
@@ -80,7 +69,7 @@ pub(super) async fn metrics(State(shared): Shared) -> Result<Response, Failure> 
         store,
         active_requests: service.active_requests(),
         uptime: service.uptime(),
-        tls: shared.tls_reloads(),
+        tls: shared.metrics.tls_reloads(),
     };
     match shared.metrics.render(snapshot) {
         Ok(text) => Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()),

@@ -17,11 +17,10 @@ use axum::routing::get;
 
 use crate::service::CacheService;
 use crate::telemetry::metrics::Metrics;
-use crate::tls::ServerTls;
 
 use endpoints::Endpoints;
 
-/// The endpoints over this service. `certificates` are those in use on any listener, `grpc_port` is what `GET /` tells; `None` where gRPC has no port.
+/// The endpoints over this service. `grpc_port` is what `GET /` tells; `None` where gRPC has no port.
 ///
 /// - `GET /` — what this is and where to look.
 /// - `GET /health` — 200 while the store answers, else 503.
@@ -29,12 +28,7 @@ use endpoints::Endpoints;
 /// - `GET /live` — 200 as long as the process answers at all.
 /// - `GET /metrics` — the Prometheus text format.
 /// - `GET /stats` — every figure of the API's `CacheStats` by its name there.
-pub fn router(
-    service: Arc<CacheService>,
-    metrics: Arc<Metrics>,
-    certificates: Vec<Arc<ServerTls>>,
-    grpc_port: Option<u16>,
-) -> Router {
+pub fn router(service: Arc<CacheService>, metrics: Arc<Metrics>, grpc_port: Option<u16>) -> Router {
     Router::new()
         .route("/", get(endpoints::index))
         .route("/health", get(endpoints::health))
@@ -45,5 +39,5 @@ pub fn router(
         .fallback(endpoints::not_found)
         .method_not_allowed_fallback(endpoints::method_not_allowed)
         .layer(middleware::from_fn(envelope::wrap))
-        .with_state(Arc::new(Endpoints { service, metrics, certificates, grpc_port }))
+        .with_state(Arc::new(Endpoints { service, metrics, grpc_port }))
 }

@@ -20,6 +20,7 @@ use tracing::instrument::WithSubscriber;
 
 use crate::config::{LogFormat, LogLevel};
 use crate::telemetry::capture::Captured;
+use crate::telemetry::metrics::TlsReloads;
 
 use super::*;
 
@@ -112,7 +113,7 @@ fn service(mood: Mood) -> Arc<CacheService> {
 }
 
 fn router_over(service: &Arc<CacheService>) -> Router {
-    router(Arc::clone(service), Arc::new(Metrics::new().expect("builds")), Vec::new(), Some(50051))
+    router(Arc::clone(service), Arc::new(Metrics::new(TlsReloads::default).expect("builds")), Some(50051))
 }
 
 struct Answer {
@@ -178,7 +179,8 @@ async fn the_index_tells_where_to_look() {
             StatusCode::OK
         );
     }
-    let no_port = router(service(Mood::Answers), Arc::new(Metrics::new().expect("builds")), Vec::new(), None);
+    let no_port =
+        router(service(Mood::Answers), Arc::new(Metrics::new(TlsReloads::default).expect("builds")), None);
     let answer = send(no_port, Request::new(Body::empty())).await;
     assert!(answer.json()["grpc_port"].is_null());
 }
