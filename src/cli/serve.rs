@@ -118,8 +118,28 @@ enum ServeError {
     Start(#[from] StartError),
 }
 
+/// Files that are open beside connections: listeners, standard streams, certificates, the runtime's own.
+const OTHER_FILES: u64 = 64;
+
+/// Raises the soft limit on open files as far as the hard one allows: it is often 1024, for the sake of
+/// programs that use `select(2)`. Where that is still too little for the connections configured, whoever
+/// looks after the server is told.
+fn allow_connections(config: &Config) {
+    let connections: usize =
+        config.transports.iter().map(|transport| transport.connections.max_connections).sum();
+    let wanted = connections as u64 + OTHER_FILES;
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(allowed) if allowed < wanted => {
+            tracing::warn!(allowed, wanted, "fewer open files are allowed than max_connections may need");
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "cannot raise the limit on open files"),
+    }
+}
+
 fn start(server: &Server, config: &Config) -> Result<ExitCode, ServeError> {
     let _log = logs::init(&config.telemetry)?;
+    allow_connections(config);
     let mut runtime = Builder::new_multi_thread();
     if let Some(threads) = config.server.worker_threads {
         runtime.worker_threads(threads);

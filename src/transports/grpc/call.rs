@@ -114,6 +114,7 @@ impl Call {
                     self.service.count_refused_message();
                 }
                 let limit = self.service.limits().max_value_bytes;
+                let detail = detail.trim_start_matches("Error, ");
                 let text = format!("message too large: {detail}; a value may have {limit} bytes");
                 Status::resource_exhausted(text).into_http()
             }
