@@ -8,7 +8,8 @@
 //!
 //! What is ours:
 //!
-//! - **Rates.** Each capacity has its own rate, such that its miniature has [`Effort::min_entries`], so that small caches are simulated whole.
+//! - **Rates.** Each capacity has its own rate, such that its miniature has the least number of entries that
+//!   [`Effort::Sampled`] names, so that small caches are simulated whole.
 //!   Where that would cost more than a share of the exact simulation, which only long traces make it, rates fall,
 //!   those of large caches first: by the square root of the capacity, since large caches are where samples are
 //!   most exact.

@@ -2,7 +2,7 @@
 
 use super::run;
 
-const COMMANDS: [&[&str]; 15] = [
+const COMMANDS: [&[&str]; 17] = [
     &[],
     &["serve"],
     &["get"],
@@ -17,6 +17,8 @@ const COMMANDS: [&[&str]; 15] = [
     &["config", "check"],
     &["config", "show"],
     &["replay"],
+    &["simulate"],
+    &["curve"],
     &["man"],
 ];
 
