@@ -125,9 +125,9 @@ const OTHER_FILES: u64 = 64;
 /// programs that use `select(2)`. Where that is still too little for the connections configured, whoever
 /// looks after the server is told.
 fn allow_connections(config: &Config) {
-    let connections: usize =
-        config.transports.iter().map(|transport| transport.connections.max_connections).sum();
-    let wanted = connections as u64 + OTHER_FILES;
+    let of_each = config.transports.iter().map(|transport| transport.connections.max_connections);
+    // Listeners are seldom full all at once.
+    let wanted = of_each.max().unwrap_or(0) as u64 + OTHER_FILES;
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(allowed) if allowed < wanted => {
             tracing::warn!(allowed, wanted, "fewer open files are allowed than max_connections may need");
@@ -139,7 +139,6 @@ fn allow_connections(config: &Config) {
 
 fn start(server: &Server, config: &Config) -> Result<ExitCode, ServeError> {
     let _log = logs::init(&config.telemetry)?;
-    allow_connections(config);
     let mut runtime = Builder::new_multi_thread();
     if let Some(threads) = config.server.worker_threads {
         runtime.worker_threads(threads);
@@ -148,7 +147,9 @@ fn start(server: &Server, config: &Config) -> Result<ExitCode, ServeError> {
     let code = runtime.block_on(async {
         // Before anything is bound: a signal that comes early is not to be lost.
         let signals = Signals::listen().map_err(ServeError::Signals)?;
-        Ok(lifecycle::run(server.bind(config)?, signals).await)
+        let bound = server.bind(config)?;
+        allow_connections(config);
+        Ok(lifecycle::run(bound, signals).await)
     });
     // A sweep that still runs is not worth waiting for.
     runtime.shutdown_background();

@@ -28,7 +28,7 @@ SEEDS = range(5)
 SMALLEST_ITEMS = 100
 SMALLEST_BYTES_IN_OBJECTS = 64
 # The window of w-tinylfu adapts by default; the reference's does not. Option and value that make it so.
-FIXED_WINDOW = {"adaptive": "false", "adapt": "false"}
+FIXED_WINDOW = ["--set", "w-tinylfu.window=fixed"]
 
 
 def simulate(trace, mode, capacities, policies, *flags):
@@ -85,9 +85,6 @@ class Check:
 def main(traces: pathlib.Path) -> int:
     listing = subprocess.run([BINARY, "policies", "--output", "json"], check=True, capture_output=True).stdout
     registered = {entry["name"]: entry for entry in json.loads(listing)}
-    options = {option["name"] for option in registered.get("w-tinylfu", {"options": []})["options"]}
-    fixed = [("--set", f"w-tinylfu.{name}={value}") for name, value in FIXED_WINDOW.items() if name in options][:1]
-    fixed = [word for words in fixed for word in words]
     check = Check()
     for (trace, mode), rows in sorted(reference(traces).items()):
         file = trace_file(traces, trace)
@@ -108,7 +105,7 @@ def main(traces: pathlib.Path) -> int:
             for seed in (SEEDS if names else ())
         ]
         mean = lambda runs, key: sum(run[key][0] for run in runs) / len(runs)
-        fixed_runs, adaptive_runs = seeds(seeded, *fixed), seeds(adaptive)
+        fixed_runs, adaptive_runs = seeds(seeded, *FIXED_WINDOW), seeds(adaptive)
         for (capacity, policy), (miss_ratio, byte_miss_ratio) in rows.items():
             key, where = (capacity, policy), f"{policy}, {trace}, {mode}, {capacity}"
             if capacity not in capacities or (policy not in registered and policy != "belady"):
