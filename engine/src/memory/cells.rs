@@ -150,8 +150,9 @@ impl Chunk {
         let start = mapping.as_ptr().align_offset(CHUNK_BYTES);
         #[cfg(target_os = "linux")]
         if huge {
-            // A wish: where huge pages are switched off, small ones do.
-            let _ = mapping.advise_range(memmap2::Advice::HugePage, start, CHUNK_BYTES);
+            // A wish: where huge pages are switched off, small ones do. The whole mapping is advised, or
+            // the kernel could not merge it with its neighbours and would run out of areas.
+            let _ = mapping.advise(memmap2::Advice::HugePage);
         }
         Ok(Self { mapping, start, free: u32::MAX, pages: [0; PAGES_PER_CHUNK] })
     }
