@@ -140,7 +140,7 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 impl<'a> Record<'a> {
     fn read(cell: &'a [u8]) -> Self {
         let lengths = u32_at(cell, 4);
-        let name_len = (lengths >> VALUE_BITS & ((1 << NAME_BITS) - 1)) as usize;
+        let name_len = name_len(lengths);
         let value_len = lengths & OUTSIDE;
         let (deadline_nanos, rest) = deadline(cell, lengths);
         let (namespace, rest) = if lengths & HAS_NAMESPACE == 0 {
@@ -157,13 +157,13 @@ impl<'a> Record<'a> {
         Self { deadline_nanos, namespace, name, value, len: cell.len() - rest.len() + value_len }
     }
 
-    fn is_under(&self, key: &Key<'_>) -> bool {
-        self.name == key.name() && self.namespace == key.namespace()
-    }
-
     fn key(&self) -> Key<'a> {
         Key::new(self.namespace, self.name).expect("a stored key was one")
     }
+}
+
+const fn name_len(lengths: u32) -> usize {
+    (lengths >> VALUE_BITS & ((1 << NAME_BITS) - 1)) as usize
 }
 
 fn deadline(cell: &[u8], lengths: u32) -> (Option<u64>, &[u8]) {
@@ -198,8 +198,20 @@ impl Records {
         Record::read(self.cells.bytes(self.locations[slot.index()]))
     }
 
+    /// Whether a slot's record is under this key. Where it is not, its lengths tell in most cases.
     pub(super) fn holds(&self, slot: Slot, key: &Key<'_>) -> bool {
-        self.record(slot).is_under(key)
+        let cell = self.cells.bytes(self.locations[slot.index()]);
+        let lengths = u32_at(cell, 4);
+        let (namespace, name) = (key.namespace(), key.name());
+        if name_len(lengths) != name.len() || (lengths & HAS_NAMESPACE == 0) != namespace.is_empty() {
+            return false;
+        }
+        let (_, rest) = deadline(cell, lengths);
+        if namespace.is_empty() {
+            return rest.starts_with(name);
+        }
+        usize::from(rest[0]) == namespace.len()
+            && rest[1..].strip_prefix(namespace).is_some_and(|rest| rest.starts_with(name))
     }
 
     pub(super) fn hash(&self, slot: Slot) -> u64 {
