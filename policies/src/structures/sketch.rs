@@ -64,12 +64,12 @@ impl Sketch {
         else {
             return 0;
         };
-        let mut least = MOST;
+        let mut least = u32::MAX;
         for row in 0..ROWS {
             let (word, shift) = counter(choices, row);
-            least = least.min(block[word] >> shift & MOST);
+            least = least.min((block[word] >> shift & MOST) as u32);
         }
-        least as u32
+        least
     }
 
     /// Bytes of memory held.
