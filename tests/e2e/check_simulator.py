@@ -27,8 +27,8 @@ EXACT = 0.6e-6
 SEEDS = range(5)
 SMALLEST_ITEMS = 100
 SMALLEST_BYTES_IN_OBJECTS = 64
-# The window of w-tinylfu adapts by default; the reference's does not. Option and value that make it so.
-FIXED_WINDOW = {"adaptive": "false", "adapt": "false"}
+# The window of w-tinylfu adapts by default; the reference's does not.
+FIXED_WINDOW = ["--set", "w-tinylfu.window=fixed"]
 
 
 def simulate(trace, mode, capacities, policies, *flags):
@@ -85,9 +85,7 @@ class Check:
 def main(traces: pathlib.Path) -> int:
     listing = subprocess.run([BINARY, "policies", "--output", "json"], check=True, capture_output=True).stdout
     registered = {entry["name"]: entry for entry in json.loads(listing)}
-    options = {option["name"] for option in registered.get("w-tinylfu", {"options": []})["options"]}
-    fixed = [("--set", f"w-tinylfu.{name}={value}") for name, value in FIXED_WINDOW.items() if name in options][:1]
-    fixed = [word for words in fixed for word in words]
+    fixed = FIXED_WINDOW if "w-tinylfu" in registered else []
     check = Check()
     for (trace, mode), rows in sorted(reference(traces).items()):
         file = trace_file(traces, trace)
