@@ -9,6 +9,7 @@
 //! - The window holds at least one entry, so that everything can be stored.
 //! - A newcomer that is larger than the window is a candidate at once, and may be turned away.
 //! - The sketch grows with the number of entries, so that it suits any weights.
+//! - A candidate counts once more, as in libCacheSim: what keeps coming back gets in sooner.
 
 use engine::{EvictionPolicy, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
@@ -291,11 +292,13 @@ impl EvictionPolicy for WTinyLfu {
         let evicted = match (candidate, victim) {
             (Some(candidate), Some(victim)) => {
                 if self.is_admitted(self.tags[candidate.index()], self.tags[victim.index()]) {
+                    self.sketch.add(self.tags[candidate.index()]);
                     self.unlink(candidate);
                     self.push(candidate, PROBATION);
                     victim
                 } else {
                     self.rejections += 1;
+                    self.sketch.add(self.tags[candidate.index()]);
                     candidate
                 }
             }

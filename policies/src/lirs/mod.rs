@@ -7,8 +7,9 @@
 //! - Fewer non-residents than residents are in the stack: beyond that, those that left first are forgotten. The paper
 //!   leaves their number open.
 //! - Room that hot entries leave when they are deleted is given to newcomers, as it is while the cache fills.
-//! - Where weights differ, as many hot entries are demoted as needed; a newcomer that is heavier than the queue may
-//!   be is not hot even if there is room, and what is heavier than all hot ones may be together never is.
+//! - Where weights differ, as many hot entries are demoted as needed. A newcomer that is heavier than the queue may
+//!   be is not hot even if there is room; once the cache is full, it leaves at once and only its name stays in the
+//!   stack, as if it had passed through the queue. What is heavier than all hot ones may be together never is hot.
 //!
 //! `variant = "libcachesim"` demotes a hot entry also on a hit in the queue, may evict on a hit, and refuses
 //! what is heavier than the queue. It differs in what its budget forbids: an entry that libCacheSim pushes out
@@ -304,6 +305,13 @@ impl EvictionPolicy for Lirs {
         if let Some(newcomer) = self.newcomer.filter(|newcomer| self.libcachesim && !newcomer.is_prepared) {
             self.prepare(newcomer, u64::from(incoming.weight));
             self.newcomer = Some(Newcomer { is_prepared: true, ..newcomer });
+        }
+        let is_new = self.newcomer.is_some_and(|newcomer| newcomer.returning.is_none());
+        if is_new && !self.libcachesim && u64::from(incoming.weight) > self.hir_limit() {
+            self.newcomer = None;
+            self.stack.push_non_resident(tag_of(incoming.hash), incoming.weight);
+            self.limit_stack();
+            return Verdict::Reject;
         }
         loop {
             if let Some(victim) = self.stack.pop_condemned() {

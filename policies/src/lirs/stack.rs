@@ -190,6 +190,14 @@ impl Stack {
         node
     }
 
+    /// Puts the name of an entry that was never resident on top of the stack.
+    pub(super) fn push_non_resident(&mut self, tag: u32, weight: u32) {
+        let node = self.allocate(tag, weight);
+        self.put_on_top(node);
+        self.set_status(node, Status::NonResident);
+        self.prune();
+    }
+
     /// Ties a node to the slot of its entry.
     pub(super) fn assign(&mut self, node: Node, slot: Slot) {
         self.entries[node.index()].slot = slot.get();

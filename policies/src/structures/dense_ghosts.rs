@@ -15,14 +15,14 @@ pub const DENSE_BITS: u32 = 29;
 
 const BUCKET: usize = 8;
 /// Cells per ghost, in percent: buckets fill unevenly.
-const CELLS_PERCENT: usize = 107;
+const CELLS_PERCENT: usize = 105;
 /// Low bits of a cell, which hold the low bits of its fingerprint. The others hold the time.
 const REST_BITS: u32 = 23;
 const REST: u32 = (1 << REST_BITS) - 1;
 /// Different times that a cell can hold; 0 is not one. More than [`TICKS`] and those of a full sweep.
 const CYCLE: u32 = (1 << (u32::BITS - REST_BITS)) - 1;
 /// Ticks that ghosts can live for, if so few of them are left that the queue never fills up.
-const TICKS: usize = 256;
+const TICKS: usize = 128;
 /// Ticks in which as many ghosts are pushed as there are cells.
 const TICKS_PER_TABLE: usize = 64;
 /// Cells looked at with each push, so that no ghost that is over is mistaken for one a cycle younger.

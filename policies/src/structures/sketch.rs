@@ -6,9 +6,13 @@
 //! lie within 64 bytes, so that counting costs one cache line.
 
 const WORDS_PER_BLOCK: usize = 8;
+/// A small cache turns down many more than it holds, and has to tell them apart.
+const FEWEST_ENTRIES: usize = 256;
 const LOW_BITS: u64 = 0x1111_1111_1111_1111;
 const WITHOUT_TOP_BITS: u64 = 0x7777_7777_7777_7777;
 const MOST: u64 = 15;
+/// Counters of a fingerprint.
+const ROWS: usize = 4;
 
 /// Estimates of how often fingerprints were counted, from 0 to 15, in eight bytes per expected entry.
 #[derive(Default)]
@@ -25,24 +29,24 @@ impl Sketch {
     /// start as what it was.
     pub fn ensure_entries(&mut self, entries: usize) {
         if self.words.is_empty() {
-            self.words = vec![0; WORDS_PER_BLOCK];
+            self.words = vec![0; FEWEST_ENTRIES];
         }
         while entries > self.words.len() {
             self.words.extend_from_within(..);
         }
-        self.sample = 10 * entries.max(1) as u64;
+        self.sample = 10 * entries.max(FEWEST_ENTRIES) as u64;
     }
 
     /// Counts a fingerprint.
+    #[inline]
     pub fn add(&mut self, tag: u32) {
-        if self.words.is_empty() {
-            return;
-        }
+        let (block, choices) = self.place(tag);
+        let Some(block) = self.block_mut(block) else { return };
         let mut is_added = false;
-        for (word, shift) in self.places(tag) {
-            let word = &mut self.words[word];
-            let is_below = *word >> shift & MOST < MOST;
-            *word += u64::from(is_below) << shift;
+        for row in 0..ROWS {
+            let (word, shift) = counter(choices, row);
+            let is_below = block[word] >> shift & MOST < MOST;
+            block[word] += u64::from(is_below) << shift;
             is_added |= is_below;
         }
         self.additions += u64::from(is_added);
@@ -53,12 +57,19 @@ impl Sketch {
 
     /// How often a fingerprint was counted lately, or more.
     #[must_use]
+    #[inline]
     pub fn estimate(&self, tag: u32) -> u32 {
-        if self.words.is_empty() {
+        let (block, choices) = self.place(tag);
+        let Some(block) = self.words.get(block..).and_then(|words| words.first_chunk::<WORDS_PER_BLOCK>())
+        else {
             return 0;
+        };
+        let mut least = u32::MAX;
+        for row in 0..ROWS {
+            let (word, shift) = counter(choices, row);
+            least = least.min((block[word] >> shift & MOST) as u32);
         }
-        let counts = self.places(tag).map(|(word, shift)| (self.words[word] >> shift & MOST) as u32);
-        counts.into_iter().fold(u32::MAX, u32::min)
+        least
     }
 
     /// Bytes of memory held.
@@ -67,20 +78,22 @@ impl Sketch {
         self.words.capacity() * size_of::<u64>()
     }
 
-    /// The words and shifts of a fingerprint's four counters, each in a quarter of one block.
-    fn places(&self, tag: u32) -> [(usize, u32); 4] {
-        let mixed = u64::from(tag).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    /// Where a fingerprint's block begins, and the bits that choose its counters there.
+    #[inline]
+    const fn place(&self, tag: u32) -> (usize, u64) {
+        let mixed = (tag as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let mixed = mixed ^ mixed >> 29;
         let blocks = self.words.len() / WORDS_PER_BLOCK;
-        let block = ((mixed >> 32) as usize & (blocks - 1)) * WORDS_PER_BLOCK;
-        let choices = mixed.wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 44;
-        std::array::from_fn(|row| {
-            let choice = choices >> (5 * row);
-            let word = block + 2 * row + (choice & 1) as usize;
-            (word, 4 * (choice >> 1 & 15) as u32)
-        })
+        let block = ((mixed >> 32) as usize & blocks.wrapping_sub(1)) * WORDS_PER_BLOCK;
+        (block, mixed.wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 44)
     }
 
+    #[inline]
+    fn block_mut(&mut self, start: usize) -> Option<&mut [u64; WORDS_PER_BLOCK]> {
+        self.words.get_mut(start..)?.first_chunk_mut()
+    }
+
+    #[cold]
     fn halve(&mut self) {
         let mut odd = 0;
         for word in &mut self.words {
@@ -89,6 +102,13 @@ impl Sketch {
         }
         self.additions = self.additions.saturating_sub(odd / 4) / 2;
     }
+}
+
+/// The word and the shift of a counter: each row has a quarter of the block.
+#[inline]
+const fn counter(choices: u64, row: usize) -> (usize, u64) {
+    let choice = choices >> (5 * row);
+    (2 * row + (choice & 1) as usize, 4 * (choice >> 1 & 15))
 }
 
 #[cfg(test)]
@@ -111,10 +131,10 @@ mod tests {
     #[test]
     fn counters_stop_at_15_and_are_halved_after_ten_times_as_many_additions_as_entries() {
         let mut sketch = Sketch::default();
-        sketch.ensure_entries(64);
+        sketch.ensure_entries(512);
         (0..100).for_each(|_| sketch.add(7));
         assert_eq!(sketch.estimate(7), 15);
-        (0..625).for_each(|tag| sketch.add(1000 + tag));
+        (0..5105).for_each(|tag| sketch.add(1000 + tag));
         assert!((7..=8).contains(&sketch.estimate(7)), "{}", sketch.estimate(7));
     }
 

@@ -3,6 +3,9 @@
 //! S3-FIFO and Clock2Q+ are this structure under different [`Rules`]. Newcomers wait in the small queue. Those
 //! used there move on to the main queue, a clock; the others leave, and a ghost remembers them. A ghost
 //! that comes back goes to the main queue at once. Entries move only when room is needed: a hit counts, no more.
+//!
+//! What weighs more than half the small queue may would push out everything else that waits there. Once the cache is full, such
+//! a newcomer waits as a ghost instead, and is let in, to the main queue, when it comes back the second time.
 
 use std::marker::PhantomData;
 
@@ -34,7 +37,9 @@ pub struct Shape {
 }
 
 /// Where weights differ, ghosts may be so many times lighter than residents on the average.
-const GHOSTS_PER_RESIDENT: u64 = 3;
+const GHOSTS_PER_RESIDENT: u64 = 4;
+/// Dense ghosts are given this much more room, as some of them are forgotten early.
+const DENSE_ALLOWANCE: f64 = 31.0 / 30.0;
 
 /// An entry's queue, hits and fingerprint in 32 bits.
 #[derive(Clone, Copy, Default)]
@@ -74,6 +79,8 @@ pub struct SmallMain<R> {
     window: u32,
     /// The newcomer was found among the ghosts.
     returns: bool,
+    /// There is a newcomer, for which nothing has been evicted yet.
+    is_at_door: bool,
     /// Something has been evicted before.
     was_full: bool,
     ghost_hits: u64,
@@ -112,6 +119,7 @@ impl<R: Rules> SmallMain<R> {
             insertions: 0,
             window: 0,
             returns: false,
+            is_at_door: false,
             was_full: false,
             ghost_hits: 0,
             rules: PhantomData,
@@ -130,7 +138,7 @@ impl<R: Rules> SmallMain<R> {
     fn set_window(&mut self, capacity: u64) {
         if R::WINDOWED {
             let mut small = self.small_limit(capacity);
-            let (weight, entries) = (self.small_weight + self.main_weight, self.len() as u64);
+            let (weight, entries) = (self.weight(), self.len() as u64);
             if weight != entries && !self.shape.libcachesim {
                 // Insertions are entries, so the small queue has to be measured in entries too.
                 let entries = u128::from(small) * u128::from(entries) / u128::from(weight);
@@ -190,15 +198,12 @@ impl<R: Rules> SmallMain<R> {
     }
 
     fn remember(&mut self, slot: Slot, weight: u32, capacity: u64) {
-        let residents = (self.len() + 1) as u64;
-        let resident_weight = self.small_weight + self.main_weight + u64::from(weight);
-        let most = if resident_weight == residents { 1 } else { GHOSTS_PER_RESIDENT };
         let fingerprint = self.mark(slot).0 >> FINGERPRINT_SHIFT;
+        let (residents, resident_weight) = (self.len() + 1, self.weight() + u64::from(weight));
         match &mut self.ghosts {
             Ghosts::Dense(ghosts) => {
-                let entries = most * share(self.shape.ghost_ratio, residents);
-                let entries = u32::try_from(entries).unwrap_or(u32::MAX);
-                ghosts.set_limit(share(self.shape.ghost_ratio, capacity), entries);
+                let ratio = self.shape.ghost_ratio * DENSE_ALLOWANCE;
+                limit_dense(ghosts, ratio, capacity, residents as u64, resident_weight);
                 ghosts.push(fingerprint, weight);
             }
             Ghosts::Exact { queue, hashes } => {
@@ -207,6 +212,37 @@ impl<R: Rules> SmallMain<R> {
             }
         }
     }
+
+    /// Whether the newcomer has to wait as a ghost, since it is too heavy for the small queue. There is no room left.
+    fn waits_outside(&mut self, incoming: &Item, capacity: u64) -> bool {
+        let is_heavy = u64::from(incoming.weight) > (self.small_limit(capacity) / 2).max(1);
+        let (residents, resident_weight) = (self.len() as u64, self.weight());
+        let Ghosts::Dense(ghosts) = &mut self.ghosts else { return false };
+        if !is_heavy {
+            return false;
+        }
+        let (first, second) = (dense_fingerprint(incoming.hash), dense_fingerprint(!incoming.hash));
+        if ghosts.take(second) {
+            self.returns = true;
+            return false;
+        }
+        let ratio = self.shape.ghost_ratio * DENSE_ALLOWANCE;
+        limit_dense(ghosts, ratio, capacity, residents, resident_weight);
+        ghosts.push(if self.returns { second } else { first }, incoming.weight);
+        self.returns = false;
+        true
+    }
+
+    const fn weight(&self) -> u64 {
+        self.small_weight + self.main_weight
+    }
+}
+
+/// Bounds ghosts by a share of the capacity, and their number by that of the residents, which pay for them.
+fn limit_dense(ghosts: &mut DenseGhosts, ratio: f64, capacity: u64, residents: u64, resident_weight: u64) {
+    let most = if resident_weight == residents { 1 } else { GHOSTS_PER_RESIDENT };
+    let number = u32::try_from(most * share(ratio, residents)).unwrap_or(u32::MAX);
+    ghosts.set_limit(share(ratio, capacity), number);
 }
 
 impl<R: Rules> EvictionPolicy for SmallMain<R> {
@@ -216,6 +252,7 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
             Ghosts::Exact { queue, .. } => queue.remove(incoming.hash),
         };
         self.ghost_hits += u64::from(self.returns);
+        self.is_at_door = true;
         if !self.shape.libcachesim {
             return true;
         }
@@ -254,6 +291,7 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
             hashes[slot.index()] = item.hash;
         }
         self.returns = false;
+        self.is_at_door = false;
     }
 
     fn hit(&mut self, slot: Slot) {
@@ -287,11 +325,13 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
     }
 
     fn evict(&mut self, incoming: &Item) -> Verdict {
-        let resident = self.small_weight + self.main_weight;
-        let capacity = self.capacity.min(resident + u64::from(incoming.weight));
+        let capacity = self.capacity.min(self.weight() + u64::from(incoming.weight));
         let main_limit = capacity - self.small_limit(capacity).min(capacity);
         self.was_full = true;
         self.set_window(capacity);
+        if std::mem::take(&mut self.is_at_door) && self.waits_outside(incoming, capacity) {
+            return Verdict::Reject;
+        }
         loop {
             let victim = if self.main_weight > main_limit || self.small.is_empty() {
                 self.evict_from_main()

@@ -1,0 +1,26 @@
+//! docs/policies.md has a section for every policy, in the registry's order, with its options and its cost.
+
+use std::path::Path;
+
+use policies::REGISTRY;
+
+#[test]
+fn every_policy_has_its_section_with_its_options_and_its_cost() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/policies.md");
+    let page = std::fs::read_to_string(page).expect("the page is there");
+    let sections: Vec<(&str, &str)> = page
+        .split("\n## ")
+        .skip(1)
+        .map(|section| section.split_once('\n').expect("a heading, then text"))
+        .collect();
+    for (entry, (heading, text)) in REGISTRY.iter().zip(&sections) {
+        assert_eq!(entry.name, *heading, "sections are in the registry's order");
+        for option in entry.options {
+            let named = format!("`{}", option.name);
+            assert!(text.contains(&named), "{}: the option {} is not named", entry.name, option.name);
+        }
+        let cost = format!("{} bytes per entry", entry.bytes_per_entry);
+        assert!(text.contains(&cost), "{}: it costs {cost}", entry.name);
+    }
+    assert!(sections.len() > REGISTRY.len(), "the comparison comes last");
+}
