@@ -4,8 +4,8 @@ use std::io::{self, BufRead, Read};
 
 use engine::MAX_NAME_BYTES;
 
-use super::key::number;
-use super::{Decode, Input, Position, Problem, RawRequest, TraceKey};
+use super::key::{number, number_line};
+use super::{Decode, Input, Position, Problem, RawRequest, Run, TraceKey};
 
 /// No server takes a key longer than this: a longer line is a binary file taken for text.
 pub(super) const MAX_LINE_BYTES: usize = MAX_NAME_BYTES;
@@ -50,6 +50,34 @@ impl Lines {
                 return Ok(true);
             }
         }
+    }
+
+    /// Appends the numbers that the next lines in the buffer are, up to `most` and as far as they are numbers. What ends them is left to
+    /// [`Self::advance`].
+    fn advance_by_numbers(&mut self, numbers: &mut Vec<u64>, most: usize) -> io::Result<()> {
+        let buffer = match self.input.fill_buf() {
+            Ok(buffer) => buffer,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => {
+                self.number += 1;
+                self.start_byte = self.end_byte;
+                return Err(error);
+            }
+        };
+        let (mut start, mut end) = (None, 0);
+        for _ in 0..most {
+            let Some((number, bytes)) = number_line(&buffer[end..]) else { break };
+            numbers.push(number);
+            start = Some(end);
+            end += bytes;
+            self.number += 1;
+        }
+        if let Some(start) = start {
+            self.start_byte = self.end_byte + start as u64;
+            self.end_byte += end as u64;
+            self.input.consume(end);
+        }
+        Ok(())
     }
 
     /// Appends the next line to `line`, or as much of it as is enough to refuse it; the number of bytes read.
@@ -106,6 +134,12 @@ impl Decode for Text {
             return Err(Problem::NotUtf8);
         }
         Ok(true)
+    }
+
+    fn advance_by_run(&mut self, run: &mut Run, most: usize) -> Result<(), Problem> {
+        let outcome = self.lines.advance_by_numbers(&mut run.keys, most);
+        self.records += run.keys.len() as u64 + u64::from(outcome.is_err());
+        Ok(outcome?)
     }
 
     fn current(&self) -> RawRequest<'_> {
