@@ -71,25 +71,27 @@ pub(super) fn number(text: &[u8]) -> Option<u64> {
 /// read with more care.
 #[inline]
 pub(super) fn number_line(text: &[u8]) -> Option<(u64, usize)> {
-    let (mut number, mut length) = (0, 0);
+    let (mut number, mut start) = (0_u64, 0);
     loop {
-        let (eight, digits) = leading_digits(*text.get(length..)?.first_chunk()?);
-        number = u64::wrapping_add(u64::wrapping_mul(number, POWERS_OF_TEN[digits]), eight);
-        length += digits;
-        if digits < 8 {
-            break;
+        let (eight, digits) = leading_digits(*text.get(start..)?.first_chunk()?);
+        number = number.wrapping_mul(POWERS_OF_TEN[digits]).wrapping_add(eight);
+        if digits == 8 {
+            // A constant step, so that the next word need not wait for this one's digits.
+            start += 8;
+            if start > MAX_DIGITS {
+                return None;
+            }
+            continue;
         }
-        if length > MAX_DIGITS {
-            return None;
-        }
+        let length = start + digits;
+        let end = match text.get(length..)? {
+            [b'\n', ..] => 1,
+            [b'\r', b'\n', ..] => 2,
+            _ => return None,
+        };
+        let is_usual = (1..MAX_DIGITS).contains(&length) && (text[0] != b'0' || length == 1);
+        return is_usual.then_some((number, length + end));
     }
-    let end = match text.get(length..)? {
-        [b'\n', ..] => 1,
-        [b'\r', b'\n', ..] => 2,
-        _ => return None,
-    };
-    let is_usual = (1..MAX_DIGITS).contains(&length) && (text[0] != b'0' || length == 1);
-    is_usual.then_some((number, length + end))
 }
 
 const POWERS_OF_TEN: [u64; 9] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];

@@ -52,7 +52,7 @@ impl Lines {
         }
     }
 
-    /// Appends the numbers that the next lines in the buffer are, up to `most` and as far as they are numbers. What ends them is left to
+    /// Fills an empty list with the numbers that the next lines in the buffer are, up to `most` and as far as they are numbers. What ends them is left to
     /// [`Self::advance`].
     fn advance_by_numbers(&mut self, numbers: &mut Vec<u64>, most: usize) -> io::Result<()> {
         let buffer = match self.input.fill_buf() {
@@ -64,18 +64,19 @@ impl Lines {
                 return Err(error);
             }
         };
-        let (mut start, mut end) = (None, 0);
-        for _ in 0..most {
-            let Some((number, bytes)) = number_line(&buffer[end..]) else { break };
-            numbers.push(number);
-            start = Some(end);
-            end += bytes;
-            self.number += 1;
-        }
-        if let Some(start) = start {
-            self.start_byte = self.end_byte + start as u64;
-            self.end_byte += end as u64;
-            self.input.consume(end);
+        let (mut rest, mut last_bytes) = (buffer, 0);
+        let lines = std::iter::from_fn(|| {
+            let (number, bytes) = number_line(rest)?;
+            (rest, last_bytes) = (&rest[bytes..], bytes);
+            Some(number)
+        });
+        numbers.extend(lines.take(most));
+        let read = buffer.len() - rest.len();
+        if read > 0 {
+            self.number += numbers.len() as u64;
+            self.end_byte += read as u64;
+            self.start_byte = self.end_byte - last_bytes as u64;
+            self.input.consume(read);
         }
         Ok(())
     }
