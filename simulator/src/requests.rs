@@ -229,7 +229,7 @@ impl Requests {
         let Self { survey, trace, .. } = self;
         survey.requests += ids.len() as u64;
         survey.distinct = self.interner.len() as u64;
-        let Some(sizes) = sizes else {
+        let Some(sizes) = sizes.filter(|sizes| !sizes.is_empty()) else {
             survey.footprint_bytes += (self.interner.len() - known) as u64;
             if survey.largest.0 == 0 {
                 survey.largest = (1, trace.position_before(ids.len() as u64 - 1));
@@ -440,5 +440,54 @@ pub(crate) mod tests {
         let (recording, outcome) = Recording::of(trace("a,1\nb,x\nc,1\n"), false, || true);
         assert_eq!(recording.survey().requests, 1);
         assert!(outcome.unwrap_err().to_string().contains("record 2 (line 2, byte 4): the size is \"x\""));
+    }
+
+    #[test]
+    fn runs_of_numbers_are_the_requests_and_end_in_the_error_that_single_reads_do() {
+        let lines = (0..40_000_u64).map(|turn| (turn.pow(3) % 99_999_999_977).to_string());
+        let numbers = lines.collect::<Vec<_>>().join("\n") + "\n";
+        let mut records = Vec::new();
+        for object in 0..9_000_u64 {
+            let size = u32::try_from(object % 700).unwrap();
+            records.extend([&[0; 4][..], &object.to_le_bytes(), &size.to_le_bytes(), &[255; 8]].concat());
+        }
+        records.extend([7; 30]);
+        for (format, content) in [
+            (Format::Text, numbers.clone().into_bytes()),
+            (
+                Format::Text,
+                [numbers.as_bytes(), b"a\r\n\n007\n5\r\n", numbers.as_bytes(), b"\xff\n"].concat(),
+            ),
+            (Format::OracleGeneral, records),
+        ] {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(&content).unwrap();
+            let options = TraceOptions { format, ..TraceOptions::default() };
+            let open = || Trace::open(file.path(), &options, Arc::default()).unwrap();
+            let (mut one_by_one, mut expected, mut largest) = (open(), Vec::new(), (0, Position::default()));
+            let mut footprint = std::collections::HashMap::new();
+            let error = loop {
+                let size_bytes = match one_by_one.read() {
+                    Ok(Some(raw)) => {
+                        let size_bytes = raw.size_bytes.unwrap_or(1).max(1);
+                        expected.push((raw.key.fingerprint(), size_bytes));
+                        footprint.entry(raw.key.fingerprint()).or_insert(u64::from(size_bytes));
+                        size_bytes
+                    }
+                    Ok(None) => break None,
+                    Err(error) => break Some(error.to_string()),
+                };
+                if size_bytes > largest.0 {
+                    largest = (size_bytes, one_by_one.position());
+                }
+            };
+            let (recording, outcome) = Recording::of(open(), false, || true);
+            let found: Vec<_> =
+                recording.whole().iter().map(|request| (request.fingerprint, request.size_bytes)).collect();
+            assert!(found == expected, "{format:?}");
+            assert_eq!(outcome.err().map(|error| error.to_string()), error);
+            assert_eq!(recording.survey().largest, largest);
+            assert_eq!(recording.survey().footprint_bytes, footprint.values().sum::<u64>());
+        }
     }
 }

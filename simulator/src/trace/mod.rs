@@ -162,6 +162,8 @@ impl Trace {
     /// knows what comes next.
     pub(crate) fn read_run(&mut self, run: &mut Run, most: usize) -> Result<(), TraceError> {
         run.clear();
+        // The first comes alone: where sizes are all the same it is the largest, and its position is known.
+        let most = if self.requests == 0 { 0 } else { most };
         self.decoder.advance_by_run(run, most).map_err(|problem| self.error(problem))?;
         self.requests += run.keys.len() as u64;
         Ok(())
