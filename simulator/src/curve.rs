@@ -44,7 +44,7 @@ pub enum Effort {
 
 impl Default for Effort {
     fn default() -> Self {
-        Self::Sampled { min_entries: 4096, share: 0.04 }
+        Self::Sampled { min_entries: 4096, share: 0.055 }
     }
 }
 

@@ -29,18 +29,9 @@ impl Interner {
     ///
     /// Beyond 2^32 - 1 distinct keys.
     pub fn intern(&mut self, key: TraceKey<'_>) -> u32 {
-        let next = u32::try_from(self.fingerprints.len()).expect("fewer than 2^32 distinct keys");
+        let next = self.next();
         match key {
-            TraceKey::Number(number) => {
-                let same = |&(other, _): &(u64, u32)| other == number;
-                match self.numbers.entry(mix(number), same, |&(other, _)| mix(other)) {
-                    Entry::Occupied(known) => return known.get().1,
-                    Entry::Vacant(place) => {
-                        place.insert((number, next));
-                    }
-                }
-                self.fingerprints.push(key.fingerprint());
-            }
+            TraceKey::Number(number) => return self.number(number),
             TraceKey::Text(text) => {
                 let (text, fingerprint) = (text.as_bytes(), key.fingerprint());
                 let arena = &self.arena;
@@ -56,6 +47,36 @@ impl Interner {
             }
         }
         next
+    }
+
+    /// Appends the numbers of keys that are numbers.
+    ///
+    /// # Panics
+    ///
+    /// Beyond 2^32 - 1 distinct keys.
+    pub fn intern_numbers(&mut self, keys: &[u64], ids: &mut Vec<u32>) {
+        ids.extend(keys.iter().map(|key| self.number(*key)));
+    }
+
+    #[inline]
+    fn number(&mut self, number: u64) -> u32 {
+        let hash = mix(number);
+        match self.numbers.find(hash, |&(other, _)| other == number) {
+            Some(&(_, id)) => id,
+            None => self.new_number(number, hash),
+        }
+    }
+
+    #[cold]
+    fn new_number(&mut self, number: u64, hash: u64) -> u32 {
+        let id = self.next();
+        self.numbers.insert_unique(hash, (number, id), |&(other, _)| mix(other));
+        self.fingerprints.push(TraceKey::Number(number).fingerprint());
+        id
+    }
+
+    fn next(&self) -> u32 {
+        u32::try_from(self.fingerprints.len()).expect("fewer than 2^32 distinct keys")
     }
 
     /// Number of distinct keys.
@@ -98,6 +119,9 @@ mod tests {
         let ids = ["7", "a", "07", "a", "7", "b", "8"].map(|key| interner.intern(TraceKey::of_text(key)));
         assert_eq!(ids, [0, 1, 2, 1, 0, 3, 4]);
         assert_eq!(interner.len(), 5);
+        let mut numbers = vec![9];
+        interner.intern_numbers(&[8, 9, 7, 9], &mut numbers);
+        assert_eq!(numbers, [9, 4, 5, 0, 5]);
         assert_eq!(interner.fingerprints()[2], TraceKey::Text("07").fingerprint());
     }
 }

@@ -3,8 +3,10 @@
 //! A [`Recording`] holds a whole trace in 4 to 12 bytes a request; [`Stream`] holds one block at a
 //! time. Simulations cannot tell them apart.
 
+use std::ops::Range;
+
 use crate::interner::{Interner, mix};
-use crate::trace::{Position, Trace, TraceError};
+use crate::trace::{Position, Run, Trace, TraceError};
 
 /// Requests per block: enough that a simulation's own data stays cached while it works on one, and few
 /// enough that an interruption is noticed at once.
@@ -119,25 +121,59 @@ pub struct Survey {
     pub largest: (u32, Position),
 }
 
-impl Survey {
-    fn take(&mut self, size_bytes: u32, is_new: bool, trace: &Trace) {
-        self.requests += 1;
-        if is_new {
-            self.distinct += 1;
-            self.footprint_bytes += u64::from(size_bytes);
+/// Requests in columns, as blocks show them.
+#[derive(Default)]
+struct Columns {
+    ids: Vec<u32>,
+    /// Empty as long as every size is 1.
+    sizes: Vec<u32>,
+    /// Empty where nobody needs times.
+    times: Vec<u32>,
+    keep_times: bool,
+}
+
+impl Columns {
+    fn clear(&mut self) {
+        self.ids.clear();
+        self.sizes.clear();
+        self.times.clear();
+    }
+
+    /// Appends what belongs to the ids that were appended before it: the trace's sizes and times, where it tells them.
+    fn extend(&mut self, sizes_bytes: &[u32], times_seconds: &[u32]) {
+        if !self.sizes.is_empty() || sizes_bytes.iter().any(|size| *size > 1) {
+            self.sizes.resize(self.ids.len() - sizes_bytes.len(), 1);
+            // An object costs something even where the trace says 0.
+            self.sizes.extend(sizes_bytes.iter().map(|size| (*size).max(1)));
         }
-        if size_bytes > self.largest.0 {
-            self.largest = (size_bytes, trace.position());
+        if self.keep_times {
+            self.times.resize(self.ids.len() - times_seconds.len(), 0);
+            self.times.extend_from_slice(times_seconds);
+        }
+    }
+
+    fn block<'a>(
+        &'a self,
+        requests: Range<usize>,
+        fingerprints: Fingerprints<'a>,
+        distinct: usize,
+    ) -> Block<'a> {
+        Block {
+            ids: &self.ids[requests.clone()],
+            sizes: self.sizes.get(requests.clone()).unwrap_or_default(),
+            times: self.times.get(requests).unwrap_or_default(),
+            fingerprints,
+            distinct,
         }
     }
 }
 
-/// A trace whose keys become numbers as it is read: an iterator over its requests that ends after
-/// the first error.
+/// A trace whose keys become numbers as it is read. Reading ends after the first error.
 pub struct Requests {
     trace: Trace,
     interner: Interner,
     survey: Survey,
+    run: Run,
     failed: bool,
 }
 
@@ -145,7 +181,8 @@ impl Requests {
     /// Requests of a trace from its beginning.
     #[must_use]
     pub fn new(trace: Trace) -> Self {
-        Self { trace, interner: Interner::default(), survey: Survey::default(), failed: false }
+        let (interner, survey) = (Interner::default(), Survey::default());
+        Self { trace, interner, survey, run: Run::default(), failed: false }
     }
 
     /// What is known so far.
@@ -153,32 +190,62 @@ impl Requests {
     pub const fn survey(&self) -> &Survey {
         &self.survey
     }
-}
 
-impl Iterator for Requests {
-    type Item = Result<Request, TraceError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
-            return None;
+    /// Appends the next requests, at most so many, and fewer only at the end or before an error.
+    fn read(&mut self, columns: &mut Columns, most: usize) -> Result<(), TraceError> {
+        let end = columns.ids.len() + most;
+        while columns.ids.len() < end && !self.failed {
+            let outcome = self.read_some(columns, end - columns.ids.len());
+            self.failed = outcome.is_err();
+            if !outcome? {
+                break;
+            }
         }
-        let (id, size_bytes, time_seconds, is_new) = match self.trace.read() {
-            Ok(Some(raw)) => {
-                let distinct = self.interner.len();
-                let id = self.interner.intern(raw.key);
-                // An object costs something even where the trace says 0.
-                let size_bytes = raw.size_bytes.unwrap_or(1).max(1);
-                (id, size_bytes, raw.time_seconds.unwrap_or(0), id as usize == distinct)
+        Ok(())
+    }
+
+    /// Appends a run of requests or a single one; `false` at the end.
+    fn read_some(&mut self, columns: &mut Columns, most: usize) -> Result<bool, TraceError> {
+        let (first, known) = (columns.ids.len(), self.interner.len());
+        self.trace.read_run(&mut self.run, most)?;
+        let Run { keys, sizes_bytes, times_seconds } = &self.run;
+        if keys.is_empty() {
+            let Some(raw) = self.trace.read()? else { return Ok(false) };
+            let size_bytes = [raw.size_bytes.unwrap_or(1)];
+            let time_seconds = [raw.time_seconds.unwrap_or(0)];
+            columns.ids.push(self.interner.intern(raw.key));
+            columns.extend(&size_bytes, &time_seconds);
+            self.survey_sizes(&columns.ids[first..], known, columns.sizes.get(first..));
+        } else {
+            self.interner.intern_numbers(keys, &mut columns.ids);
+            columns.extend(sizes_bytes, times_seconds);
+            self.survey_sizes(&columns.ids[first..], known, columns.sizes.get(first..));
+        }
+        Ok(true)
+    }
+
+    /// Takes note of requests that were just read, when so many keys were known.
+    fn survey_sizes(&mut self, ids: &[u32], known: usize, sizes: Option<&[u32]>) {
+        let Self { survey, trace, .. } = self;
+        survey.requests += ids.len() as u64;
+        survey.distinct = self.interner.len() as u64;
+        let Some(sizes) = sizes.filter(|sizes| !sizes.is_empty()) else {
+            survey.footprint_bytes += (self.interner.len() - known) as u64;
+            if survey.largest.0 == 0 {
+                survey.largest = (1, trace.position_before(ids.len() as u64 - 1));
             }
-            Ok(None) => return None,
-            Err(error) => {
-                self.failed = true;
-                return Some(Err(error));
-            }
+            return;
         };
-        self.survey.take(size_bytes, is_new, &self.trace);
-        let fingerprint = self.interner.fingerprints()[id as usize];
-        Some(Ok(Request { id, size_bytes, time_seconds, fingerprint }))
+        let mut next = known;
+        for ((&id, &size), before) in ids.iter().zip(sizes).zip((0..ids.len() as u64).rev()) {
+            if id as usize == next {
+                next += 1;
+                survey.footprint_bytes += u64::from(size);
+            }
+            if size > survey.largest.0 {
+                survey.largest = (size, trace.position_before(before));
+            }
+        }
     }
 }
 
@@ -195,10 +262,7 @@ fn is_sampled(fingerprint: u64, rate: f64) -> bool {
 /// A whole trace in memory.
 #[derive(Default)]
 pub struct Recording {
-    ids: Vec<u32>,
-    /// Empty as long as every size is 1.
-    sizes: Vec<u32>,
-    times: Vec<u32>,
+    columns: Columns,
     fingerprints: Vec<u64>,
     survey: Survey,
 }
@@ -212,33 +276,17 @@ impl Recording {
         mut go_on: impl FnMut() -> bool,
     ) -> (Self, Result<(), TraceError>) {
         let mut requests = Requests::new(trace);
-        let mut recording = Self::default();
-        let mut outcome = Ok(());
-        for request in &mut requests {
-            match request {
-                Ok(request) => recording.push(request, keep_times),
-                Err(error) => outcome = Err(error),
-            }
-            if recording.ids.len().is_multiple_of(BLOCK_REQUESTS) && !go_on() {
+        let mut columns = Columns { keep_times, ..Columns::default() };
+        let mut outcome;
+        loop {
+            let before = columns.ids.len();
+            outcome = requests.read(&mut columns, BLOCK_REQUESTS);
+            if columns.ids.len() == before || outcome.is_err() || !go_on() {
                 break;
             }
         }
-        recording.fingerprints = requests.interner.into_fingerprints();
-        recording.survey = requests.survey;
-        (recording, outcome)
-    }
-
-    fn push(&mut self, request: Request, keep_times: bool) {
-        if request.size_bytes != 1 && self.sizes.is_empty() {
-            self.sizes = vec![1; self.ids.len()];
-        }
-        self.ids.push(request.id);
-        if request.size_bytes != 1 || !self.sizes.is_empty() {
-            self.sizes.push(request.size_bytes);
-        }
-        if keep_times {
-            self.times.push(request.time_seconds);
-        }
+        let Requests { interner, survey, .. } = requests;
+        (Self { columns, fingerprints: interner.into_fingerprints(), survey }, outcome)
     }
 
     /// The requests to a share of the objects, chosen by a hash of their keys. A sample of a sample, at a lower
@@ -255,16 +303,18 @@ impl Recording {
                 sample.fingerprints.push(fingerprint);
             }
         }
-        for (index, &id) in self.ids.iter().enumerate() {
+        let Columns { ids, sizes, times, .. } = &self.columns;
+        let columns = &mut sample.columns;
+        for (index, &id) in ids.iter().enumerate() {
             let number = numbers[id as usize];
             if number == NOT_SAMPLED {
                 continue;
             }
-            sample.ids.push(number);
-            sample.sizes.extend(self.sizes.get(index));
-            sample.times.extend(self.times.get(index));
+            columns.ids.push(number);
+            columns.sizes.extend(sizes.get(index));
+            columns.times.extend(times.get(index));
         }
-        sample.survey.requests = sample.ids.len() as u64;
+        sample.survey.requests = sample.columns.ids.len() as u64;
         sample.survey.distinct = sample.fingerprints.len() as u64;
         sample
     }
@@ -278,73 +328,52 @@ impl Recording {
     /// All requests as one block.
     #[must_use]
     pub fn whole(&self) -> Block<'_> {
-        Block {
-            ids: &self.ids,
-            sizes: &self.sizes,
-            times: &self.times,
-            fingerprints: Fingerprints::ById(&self.fingerprints),
-            distinct: self.fingerprints.len(),
-        }
+        let (fingerprints, distinct) = (Fingerprints::ById(&self.fingerprints), self.fingerprints.len());
+        self.columns.block(0..self.columns.ids.len(), fingerprints, distinct)
     }
 
     /// The requests in blocks of [`BLOCK_REQUESTS`].
     pub fn blocks(&self) -> impl Iterator<Item = Block<'_>> {
-        (0..self.ids.len()).step_by(BLOCK_REQUESTS).map(|start| {
-            let end = self.ids.len().min(start + BLOCK_REQUESTS);
-            Block {
-                ids: &self.ids[start..end],
-                sizes: self.sizes.get(start..end).unwrap_or_default(),
-                times: self.times.get(start..end).unwrap_or_default(),
-                ..self.whole()
-            }
+        let (fingerprints, distinct) = (Fingerprints::ById(&self.fingerprints), self.fingerprints.len());
+        let requests = self.columns.ids.len();
+        (0..requests).step_by(BLOCK_REQUESTS).map(move |start| {
+            self.columns.block(start..requests.min(start + BLOCK_REQUESTS), fingerprints, distinct)
         })
     }
 }
 
 /// A buffer for one block of a trace that is read as it is simulated.
-#[derive(Default)]
 pub struct Stream {
-    ids: Vec<u32>,
-    sizes: Vec<u32>,
-    times: Vec<u32>,
+    columns: Columns,
     fingerprints: Vec<u64>,
     distinct: usize,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        let columns = Columns { keep_times: true, ..Columns::default() };
+        Self { columns, fingerprints: Vec::new(), distinct: 0 }
+    }
 }
 
 impl Stream {
     /// Replaces the content by the next block; an empty one at the end. Before an error comes what
     /// could be read.
     pub fn fill(&mut self, requests: &mut Requests) -> Result<(), TraceError> {
-        self.ids.clear();
-        self.sizes.clear();
-        self.times.clear();
+        self.columns.clear();
+        let outcome = requests.read(&mut self.columns, BLOCK_REQUESTS);
+        let all = requests.interner.fingerprints();
         self.fingerprints.clear();
-        let mut outcome = Ok(());
-        for request in requests.by_ref().take(BLOCK_REQUESTS) {
-            match request {
-                Ok(request) => {
-                    self.ids.push(request.id);
-                    self.sizes.push(request.size_bytes);
-                    self.times.push(request.time_seconds);
-                    self.fingerprints.push(request.fingerprint);
-                }
-                Err(error) => outcome = Err(error),
-            }
-        }
-        self.distinct = requests.interner.len();
+        self.fingerprints.extend(self.columns.ids.iter().map(|id| all[*id as usize]));
+        self.distinct = all.len();
         outcome
     }
 
     /// The block in the buffer.
     #[must_use]
     pub fn block(&self) -> Block<'_> {
-        Block {
-            ids: &self.ids,
-            sizes: &self.sizes,
-            times: &self.times,
-            fingerprints: Fingerprints::ByRequest(&self.fingerprints),
-            distinct: self.distinct,
-        }
+        let fingerprints = Fingerprints::ByRequest(&self.fingerprints);
+        self.columns.block(0..self.columns.ids.len(), fingerprints, self.distinct)
     }
 }
 
@@ -411,5 +440,54 @@ pub(crate) mod tests {
         let (recording, outcome) = Recording::of(trace("a,1\nb,x\nc,1\n"), false, || true);
         assert_eq!(recording.survey().requests, 1);
         assert!(outcome.unwrap_err().to_string().contains("record 2 (line 2, byte 4): the size is \"x\""));
+    }
+
+    #[test]
+    fn runs_of_numbers_are_the_requests_and_end_in_the_error_that_single_reads_do() {
+        let lines = (0..40_000_u64).map(|turn| (turn.pow(3) % 99_999_999_977).to_string());
+        let numbers = lines.collect::<Vec<_>>().join("\n") + "\n";
+        let mut records = Vec::new();
+        for object in 0..9_000_u64 {
+            let size = u32::try_from(object % 700).unwrap();
+            records.extend([&[0; 4][..], &object.to_le_bytes(), &size.to_le_bytes(), &[255; 8]].concat());
+        }
+        records.extend([7; 30]);
+        for (format, content) in [
+            (Format::Text, numbers.clone().into_bytes()),
+            (
+                Format::Text,
+                [numbers.as_bytes(), b"a\r\n\n007\n5\r\n", numbers.as_bytes(), b"\xff\n"].concat(),
+            ),
+            (Format::OracleGeneral, records),
+        ] {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(&content).unwrap();
+            let options = TraceOptions { format, ..TraceOptions::default() };
+            let open = || Trace::open(file.path(), &options, Arc::default()).unwrap();
+            let (mut one_by_one, mut expected, mut largest) = (open(), Vec::new(), (0, Position::default()));
+            let mut footprint = std::collections::HashMap::new();
+            let error = loop {
+                let size_bytes = match one_by_one.read() {
+                    Ok(Some(raw)) => {
+                        let size_bytes = raw.size_bytes.unwrap_or(1).max(1);
+                        expected.push((raw.key.fingerprint(), size_bytes));
+                        footprint.entry(raw.key.fingerprint()).or_insert(u64::from(size_bytes));
+                        size_bytes
+                    }
+                    Ok(None) => break None,
+                    Err(error) => break Some(error.to_string()),
+                };
+                if size_bytes > largest.0 {
+                    largest = (size_bytes, one_by_one.position());
+                }
+            };
+            let (recording, outcome) = Recording::of(open(), false, || true);
+            let found: Vec<_> =
+                recording.whole().iter().map(|request| (request.fingerprint, request.size_bytes)).collect();
+            assert!(found == expected, "{format:?}");
+            assert_eq!(outcome.err().map(|error| error.to_string()), error);
+            assert_eq!(recording.survey().largest, largest);
+            assert_eq!(recording.survey().footprint_bytes, footprint.values().sum::<u64>());
+        }
     }
 }

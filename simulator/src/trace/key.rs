@@ -66,6 +66,52 @@ pub(super) fn number(text: &[u8]) -> Option<u64> {
     })
 }
 
+/// The number that is the first line of a text, in its usual decimal form, and the bytes of that line with its end. `None` for
+/// any other line, and for one that is not whole or near the end of the text or of what 64 bits can hold: these are rare and may be
+/// read with more care.
+#[inline]
+pub(super) fn number_line(text: &[u8]) -> Option<(u64, usize)> {
+    let (mut number, mut start) = (0_u64, 0);
+    loop {
+        let (eight, digits) = leading_digits(*text.get(start..)?.first_chunk()?);
+        number = number.wrapping_mul(POWERS_OF_TEN[digits]).wrapping_add(eight);
+        if digits == 8 {
+            // A constant step, so that the next word need not wait for this one's digits.
+            start += 8;
+            if start > MAX_DIGITS {
+                return None;
+            }
+            continue;
+        }
+        let length = start + digits;
+        let end = match text.get(length..)? {
+            [b'\n', ..] => 1,
+            [b'\r', b'\n', ..] => 2,
+            _ => return None,
+        };
+        let is_usual = (1..MAX_DIGITS).contains(&length) && (text[0] != b'0' || length == 1);
+        return is_usual.then_some((number, length + end));
+    }
+}
+
+const POWERS_OF_TEN: [u64; 9] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+
+/// The number that the leading digits of eight bytes are, and how many there are: all bytes of a word at once.
+#[inline]
+fn leading_digits(text: [u8; 8]) -> (u64, usize) {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let values = u64::from_le_bytes(text) ^ (EACH * 0x30);
+    // The highest bit of each byte from the first that is no digit on; what is carried goes to later bytes only.
+    let others = (values.wrapping_add(EACH * 0x76) | values) & (EACH * 0x80);
+    let digits = others.trailing_zeros() / 8;
+    // The digits move to the word's end, with zeros before them.
+    let values = values.checked_shl(64 - 8 * digits).unwrap_or(0);
+    let pairs = (values.wrapping_mul(10) + (values >> 8)) & 0x00FF_00FF_00FF_00FF;
+    let fours = (pairs.wrapping_mul(100) + (pairs >> 16)) & 0x0000_FFFF_0000_FFFF;
+    let eight = (fours.wrapping_mul(10_000) + (fours >> 32)) & 0xFFFF_FFFF;
+    (eight, digits as usize)
+}
+
 /// The digits of a number, at the end of a buffer for the longest.
 fn decimal(mut number: u64, digits: &mut [u8; MAX_DIGITS]) -> &[u8] {
     let mut start = MAX_DIGITS;
@@ -94,5 +140,43 @@ mod tests {
         for text in ["007", "-1", "+1", "18446744073709551616", "1.0", " 1", "1e3", "a"] {
             assert_eq!(TraceKey::of_text(text), TraceKey::Text(text));
         }
+    }
+
+    #[test]
+    fn a_line_that_is_read_as_a_number_is_the_number_and_others_are_left() {
+        let numbers = (0..19).flat_map(|digits| {
+            let power = 10_u64.pow(digits);
+            [power - 1, power, power + 1, power / 9 * 8 + 7, 1_234_567_890_123_456_789 % (power * 10)]
+        });
+        let mut read = 0;
+        for number in numbers {
+            for end in ["\n", "\r\n"] {
+                let line = format!("{number}{end}");
+                let expected = Some((number, line.len()));
+                let found = number_line(format!("{line}99999999\n").as_bytes());
+                assert!(found == expected || found.is_none(), "{line:?}: {found:?}");
+                read += u32::from(found == expected);
+            }
+        }
+        assert!(read > 150, "only {read} lines were read at once");
+        let rest = "00000000\n00000000";
+        for line in [
+            "",
+            "007",
+            "-1",
+            "1 ",
+            "1.0",
+            "12a",
+            "12345678901234567890",
+            "18446744073709551616",
+            "1\r2",
+            "é",
+            "1é",
+            ":",
+            "/",
+        ] {
+            assert_eq!(number_line(format!("{line}\n{rest}").as_bytes()), None, "{line:?}");
+        }
+        assert_eq!(number_line(b"12345678"), None, "the line may go on");
     }
 }

@@ -66,14 +66,42 @@ pub struct RawRequest<'a> {
     pub time_seconds: Option<u32>,
 }
 
+/// Consecutive requests in columns, whose keys are all numbers.
+#[derive(Default)]
+pub(crate) struct Run {
+    pub(crate) keys: Vec<u64>,
+    /// Empty where the trace tells none.
+    pub(crate) sizes_bytes: Vec<u32>,
+    /// Empty where the trace tells none.
+    pub(crate) times_seconds: Vec<u32>,
+}
+
+impl Run {
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.sizes_bytes.clear();
+        self.times_seconds.clear();
+    }
+}
+
 /// One format's reader.
 trait Decode: Send {
     /// Reads the next request; `false` at the end.
     fn advance(&mut self) -> Result<bool, Problem>;
+    /// Reads what is at hand of the next requests, up to `most` and as far as their keys are numbers, into an empty run. Whatever
+    /// ends the run, be it another key, a mistake or the trace's end, is left to `advance`. A format that never does this is read
+    /// one by one.
+    fn advance_by_run(&mut self, _run: &mut Run, _most: usize) -> Result<(), Problem> {
+        Ok(())
+    }
     /// The request read last. There is one after `advance` said `true`.
     fn current(&self) -> RawRequest<'_>;
     /// Where the request read last starts, or the one that could not be read.
     fn position(&self) -> Position;
+    /// Where the request starts that was read this many before the last. For formats whose runs have sizes.
+    fn position_before(&self, _requests: u64) -> Position {
+        self.position()
+    }
     /// Whether requests have sizes.
     fn has_sizes(&self) -> bool;
     /// Whether requests have times.
@@ -130,6 +158,17 @@ impl Trace {
         }
     }
 
+    /// Replaces the run by the next requests, up to `most`, where many can be read at once; else it is empty, and [`Self::read`]
+    /// knows what comes next.
+    pub(crate) fn read_run(&mut self, run: &mut Run, most: usize) -> Result<(), TraceError> {
+        run.clear();
+        // The first comes alone: where sizes are all the same it is the largest, and its position is known.
+        let most = if self.requests == 0 { 0 } else { most };
+        self.decoder.advance_by_run(run, most).map_err(|problem| self.error(problem))?;
+        self.requests += run.keys.len() as u64;
+        Ok(())
+    }
+
     /// An error where requests lack what a simulation needs.
     pub fn require(&self, times: bool, sizes: bool) -> Result<(), TraceError> {
         match (times && !self.has_times(), sizes && !self.has_sizes()) {
@@ -147,6 +186,11 @@ impl Trace {
     #[must_use]
     pub fn position(&self) -> Position {
         self.decoder.position()
+    }
+
+    /// Where the request starts that was read this many before the last, in a run.
+    pub(crate) fn position_before(&self, requests: u64) -> Position {
+        self.decoder.position_before(requests)
     }
 
     /// Whether requests have sizes.

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, ErrorKind};
 
-use super::{Decode, Input, Position, Problem, RawRequest, TraceKey};
+use super::{Decode, Input, Position, Problem, RawRequest, Run, TraceKey};
 
 pub(super) const RECORD_BYTES: usize = 24;
 
@@ -14,14 +14,36 @@ const MAX_ORDINAL: i64 = 1 << 48;
 pub(super) struct OracleGeneral {
     input: Input,
     records: u64,
+    last: Record,
+}
+
+#[derive(Default)]
+struct Record {
+    time_seconds: u32,
     object: u64,
     size_bytes: u32,
-    time_seconds: u32,
+    next: i64,
+}
+
+impl Record {
+    fn of(bytes: &[u8; RECORD_BYTES]) -> Self {
+        let [t0, t1, t2, t3, o0, o1, o2, o3, o4, o5, o6, o7, s0, s1, s2, s3, next @ ..] = *bytes;
+        Self {
+            time_seconds: u32::from_le_bytes([t0, t1, t2, t3]),
+            object: u64::from_le_bytes([o0, o1, o2, o3, o4, o5, o6, o7]),
+            size_bytes: u32::from_le_bytes([s0, s1, s2, s3]),
+            next: i64::from_le_bytes(next),
+        }
+    }
+
+    fn is_plausible(&self) -> bool {
+        (-1..MAX_ORDINAL).contains(&self.next) || self.next == i64::MAX
+    }
 }
 
 impl OracleGeneral {
     pub(super) fn new(input: Input) -> Self {
-        Self { input, records: 0, object: 0, size_bytes: 0, time_seconds: 0 }
+        Self { input, records: 0, last: Record::default() }
     }
 
     /// The next record's bytes where it straddles two buffers; `None` at the end.
@@ -52,28 +74,51 @@ impl Decode for OracleGeneral {
             let Some(bytes) = self.straddling()? else { return Ok(false) };
             bytes
         };
-        let [t0, t1, t2, t3, o0, o1, o2, o3, o4, o5, o6, o7, s0, s1, s2, s3, next @ ..] = bytes;
-        let next = i64::from_le_bytes(next);
-        if !(-1..MAX_ORDINAL).contains(&next) && next != i64::MAX {
-            let reason = format!("its next request would be number {next}");
+        let record = Record::of(&bytes);
+        if !record.is_plausible() {
+            let reason = format!("its next request would be number {}", record.next);
             return Err(Problem::Malformed { format: "oracle-general", reason });
         }
-        self.object = u64::from_le_bytes([o0, o1, o2, o3, o4, o5, o6, o7]);
-        self.size_bytes = u32::from_le_bytes([s0, s1, s2, s3]);
-        self.time_seconds = u32::from_le_bytes([t0, t1, t2, t3]);
+        self.last = record;
         Ok(true)
+    }
+
+    fn advance_by_run(&mut self, run: &mut Run, most: usize) -> Result<(), Problem> {
+        let buffer = match self.input.fill_buf() {
+            Ok(buffer) => buffer,
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            Err(error) => {
+                self.records += 1;
+                return Err(error.into());
+            }
+        };
+        let (records, _) = buffer.as_chunks();
+        let records = records.iter().take(most).map(Record::of).take_while(Record::is_plausible);
+        for record in records {
+            run.keys.push(record.object);
+            run.sizes_bytes.push(record.size_bytes);
+            run.times_seconds.push(record.time_seconds);
+        }
+        let read = run.keys.len();
+        self.input.consume(read * RECORD_BYTES);
+        self.records += read as u64;
+        Ok(())
     }
 
     fn current(&self) -> RawRequest<'_> {
         RawRequest {
-            key: TraceKey::Number(self.object),
-            size_bytes: Some(self.size_bytes),
-            time_seconds: Some(self.time_seconds),
+            key: TraceKey::Number(self.last.object),
+            size_bytes: Some(self.last.size_bytes),
+            time_seconds: Some(self.last.time_seconds),
         }
     }
 
     fn position(&self) -> Position {
-        let record = self.records.max(1);
+        self.position_before(0)
+    }
+
+    fn position_before(&self, requests: u64) -> Position {
+        let record = self.records.saturating_sub(requests).max(1);
         Position { record, line: None, byte: (record - 1) * RECORD_BYTES as u64 }
     }
 

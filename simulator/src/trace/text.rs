@@ -4,8 +4,8 @@ use std::io::{self, BufRead, Read};
 
 use engine::MAX_NAME_BYTES;
 
-use super::key::number;
-use super::{Decode, Input, Position, Problem, RawRequest, TraceKey};
+use super::key::{number, number_line};
+use super::{Decode, Input, Position, Problem, RawRequest, Run, TraceKey};
 
 /// No server takes a key longer than this: a longer line is a binary file taken for text.
 pub(super) const MAX_LINE_BYTES: usize = MAX_NAME_BYTES;
@@ -50,6 +50,35 @@ impl Lines {
                 return Ok(true);
             }
         }
+    }
+
+    /// Fills an empty list with the numbers that the next lines in the buffer are, up to `most` and as far as they are numbers. What ends them is left to
+    /// [`Self::advance`].
+    fn advance_by_numbers(&mut self, numbers: &mut Vec<u64>, most: usize) -> io::Result<()> {
+        let buffer = match self.input.fill_buf() {
+            Ok(buffer) => buffer,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => {
+                self.number += 1;
+                self.start_byte = self.end_byte;
+                return Err(error);
+            }
+        };
+        let (mut rest, mut last_bytes) = (buffer, 0);
+        let lines = std::iter::from_fn(|| {
+            let (number, bytes) = number_line(rest)?;
+            (rest, last_bytes) = (&rest[bytes..], bytes);
+            Some(number)
+        });
+        numbers.extend(lines.take(most));
+        let read = buffer.len() - rest.len();
+        if read > 0 {
+            self.number += numbers.len() as u64;
+            self.end_byte += read as u64;
+            self.start_byte = self.end_byte - last_bytes as u64;
+            self.input.consume(read);
+        }
+        Ok(())
     }
 
     /// Appends the next line to `line`, or as much of it as is enough to refuse it; the number of bytes read.
@@ -106,6 +135,12 @@ impl Decode for Text {
             return Err(Problem::NotUtf8);
         }
         Ok(true)
+    }
+
+    fn advance_by_run(&mut self, run: &mut Run, most: usize) -> Result<(), Problem> {
+        let outcome = self.lines.advance_by_numbers(&mut run.keys, most);
+        self.records += run.keys.len() as u64 + u64::from(outcome.is_err());
+        Ok(outcome?)
     }
 
     fn current(&self) -> RawRequest<'_> {

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use simulator::trace::{Trace, TraceError, TraceOptions, is_standard_input};
 use simulator::{
     Cache, Capacity, Job, Mode, OPTIMUM, PolicyChoice, Progress, Recording, Requests, Runner, Simulation,
-    SimulationResult, Simulator, Survey, Tally,
+    SimulationResult, Simulator, Stream, Survey, Tally,
 };
 
 use super::super::output::grouped;
@@ -104,9 +104,14 @@ impl<'a> Session<'a> {
         if relative {
             let (trace, consumed) = self.open(path)?;
             let mut requests = Requests::new(trace);
-            let go_on = |_: &Result<_, _>| !self.progress.is_stopped();
-            // What is wrong with the trace shows again below.
-            watched(&reading_bar(path), &consumed, || requests.by_ref().take_while(go_on).for_each(drop));
+            watched(&reading_bar(path), &consumed, || {
+                let mut stream = Stream::default();
+                // What is wrong with the trace shows again below.
+                while !self.progress.is_stopped()
+                    && stream.fill(&mut requests).is_ok()
+                    && !stream.block().is_empty()
+                {}
+            });
             known = Some(*requests.survey());
         }
         let (trace, consumed) = self.open(path)?;
