@@ -70,8 +70,8 @@ async fn a_panic_is_internal_to_its_caller_and_the_server_goes_on() {
     let loader = Loader { policies: &registry.policies, stores: &registry.store_names() };
     let text =
         "[store]\nkind = \"frail\"\n[[transport]]\nkind = \"grpc\"\nlisten = \"127.0.0.1:0\"\n".to_owned();
-    let loaded = loader.load_text("test.toml", text, &Sources::nothing()).expect("a configuration");
-    let bound = server.bind(&loaded.config).expect("bound");
+    let configured = loader.load_text("test.toml", text, &Sources::nothing()).expect("a configuration");
+    let bound = server.bind(&configured.config).expect("bound");
     let address = bound.addresses("grpc")[0].to_string();
     let stop = CancellationToken::new();
     let running = tokio::spawn(bound.run(stop.clone()));
