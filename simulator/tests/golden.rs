@@ -160,8 +160,8 @@ fn random_replacement_misses_a_loop_as_often_as_chance_has_it() {
     const ROUNDS: u64 = 60;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("loop.txt");
-    let rows: String = (0..OBJECTS * ROUNDS).map(|turn| format!("{}\n", turn % OBJECTS)).collect();
-    std::fs::write(&path, rows).unwrap();
+    let keys: Vec<String> = (0..OBJECTS * ROUNDS).map(|turn| (turn % OBJECTS).to_string()).collect();
+    std::fs::write(&path, keys.join("\n")).unwrap();
     let trace = Trace::open(&path, &TraceOptions::default(), Arc::default()).unwrap();
     let (recording, outcome) = Recording::of(trace, false, || true);
     outcome.unwrap();
