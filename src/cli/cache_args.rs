@@ -17,6 +17,7 @@ enum ModeName {
 
 /// Everything about the simulated caches but their policies and capacities.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Cache")]
 pub(super) struct CacheArgs {
     /// What the capacity counts [default: bytes where a capacity has a unit, else items]
     #[arg(long, value_enum)]

@@ -22,7 +22,7 @@ enum Variant {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Policies")]
 pub(super) struct PolicyArgs {
-    /// Policies to simulate, by name and in this order; "all" for every one (see `tiny-cache policies`)
+    /// Policies to simulate, by name and in this order; "all" for every one (see "tiny-cache policies")
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_value = ALL)]
     policy: Vec<String>,
     /// An option of a policy, as under [eviction.<policy>]; may be given more than once
