@@ -160,7 +160,10 @@ fn random_replacement_misses_a_loop_as_often_as_chance_has_it() {
     const ROUNDS: u64 = 60;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("loop.txt");
-    let rows: String = (0..OBJECTS * ROUNDS).map(|turn| format!("{}\n", turn % OBJECTS)).collect();
+    let mut rows = String::new();
+    for turn in 0..OBJECTS * ROUNDS {
+        writeln!(rows, "{}", turn % OBJECTS).unwrap();
+    }
     std::fs::write(&path, rows).unwrap();
     let trace = Trace::open(&path, &TraceOptions::default(), Arc::default()).unwrap();
     let (recording, outcome) = Recording::of(trace, false, || true);
