@@ -5,8 +5,11 @@
 //! Vietri, Rodriguez, Martinez, Lyons, Liu, Rangaswami, Zhao and Narasimhan, "Driving cache replacement
 //! with ML-based `LeCaR`", `HotStorage` 2018.
 //!
-//! Deviations. Both experts share one history of half the capacity, where each has its own: less memory for
-//! the same misses. What both experts name leaves no ghost, since nobody is to blame. A returning ghost
+//! Each expert has a history of its own, of half the capacity. One for both would not do: an expert that
+//! is trusted less throws out less, so its own history reaches back the further, and it is reminded of
+//! old mistakes as well. That holds a bad expert down; the good one would flush them from a shared history.
+//!
+//! Deviations. What both experts name leaves no ghost, since nobody is to blame. A returning ghost
 //! starts at one use, as in libCacheSim; the authors' own program restores its count. Where weights
 //! are bytes, regret fades over as many requests as the capacity has bytes, as in libCacheSim: hardly.
 
@@ -35,42 +38,8 @@ impl Default for Options {
 /// Neither expert is ever silenced, or it could not win its weight back.
 const LEAST_WEIGHT: f64 = 1e-10;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Expert {
-    Lru,
-    Lfu,
-}
-
-/// What one of the experts threw out against the other's advice, and when.
-struct History {
-    ghosts: GhostQueue,
-    /// The turn in which each ghost left, by its number, and who threw it out.
-    left: Vec<(Turn, Expert)>,
-}
-
-impl History {
-    fn push(&mut self, item: Item, turn: u64, expert: Expert) {
-        self.ghosts.push(item);
-        if let Some(number) = self.ghosts.number(item.hash) {
-            if number >= self.left.len() {
-                self.left.resize(number + 1, (Turn::new(0), expert));
-            }
-            self.left[number] = (Turn::new(turn), expert);
-        }
-    }
-
-    /// Forgets a ghost and says when it had left, and whose advice that was.
-    fn take(&mut self, hash: u64) -> Option<(u64, Expert)> {
-        let number = self.ghosts.number(hash)?;
-        self.ghosts.remove(hash);
-        let (turn, expert) = self.left[number];
-        Some((turn.get(), expert))
-    }
-
-    fn footprint_bytes(&self) -> usize {
-        self.ghosts.footprint_bytes() + self.left.capacity() * size_of::<(Turn, Expert)>()
-    }
-}
+/// What one of the experts threw out against the other's advice, each with the turn in which it left.
+type History = GhostQueue<Turn>;
 
 /// Evicts LRU's or LFU's victim, whichever of the two has been the better advice of late.
 pub struct Lecar {
@@ -82,7 +51,8 @@ pub struct Lecar {
     hashes: Vec<u64>,
     weights: Weights,
     resident_weight: u64,
-    history: History,
+    lru_history: History,
+    lfu_history: History,
     /// The chance that LRU's victim is taken; LFU's is the rest.
     trust_in_lru: f64,
     random: Random,
@@ -91,10 +61,12 @@ pub struct Lecar {
 }
 
 impl Lecar {
-    /// How much an expert regrets that something returns which it threw out then: 1 at most.
+    /// What an expert keeps of its weight when something returns which it threw out then.
     #[expect(clippy::cast_precision_loss, reason = "a ratio of two numbers")]
-    fn regret(&self, left: u64) -> f64 {
-        self.options.discount.powf((self.turn - left) as f64 / self.capacity.max(1) as f64)
+    fn kept(&self, left: Turn) -> f64 {
+        let age = (self.turn - left.get()) as f64 / self.capacity.max(1) as f64;
+        let regret = self.options.discount.powf(age);
+        (-self.options.learning_rate * regret).exp()
     }
 
     fn forget(&mut self, slot: Slot) {
@@ -110,7 +82,7 @@ impl Policy for Lecar {
     const PAPER: &'static str =
         "Vietri et al., Driving Cache Replacement with ML-based LeCaR, HotStorage 2018";
     const OPTIONS: &'static [OptionDoc] = &[LEARNING_RATE, DISCOUNT];
-    const BYTES_PER_ENTRY: usize = 47;
+    const BYTES_PER_ENTRY: usize = 61;
     type Options = Options;
 
     fn validate(options: &Options) -> Result<(), OptionError> {
@@ -133,7 +105,8 @@ impl Policy for Lecar {
             hashes: Vec::new(),
             weights: Weights::default(),
             resident_weight: 0,
-            history: History { ghosts: GhostQueue::new(capacity / 2), left: Vec::new() },
+            lru_history: History::new(capacity / 2),
+            lfu_history: History::new(capacity / 2),
             trust_in_lru: 0.5,
             random: Random::new(seed),
             turn: 0,
@@ -157,12 +130,11 @@ impl EvictionPolicy for Lecar {
     fn admit(&mut self, incoming: &Item) -> bool {
         self.turn += 1;
         let (mut lru, mut lfu) = (self.trust_in_lru, 1.0 - self.trust_in_lru);
-        if let Some((left, expert)) = self.history.take(incoming.hash) {
-            let kept = (-self.options.learning_rate * self.regret(left)).exp();
-            match expert {
-                Expert::Lru => lru *= kept,
-                Expert::Lfu => lfu *= kept,
-            }
+        // A ghost is in one history at most: who is thrown out was resident, and had left both.
+        if let Some(left) = self.lru_history.take(incoming.hash) {
+            lru *= self.kept(left);
+        } else if let Some(left) = self.lfu_history.take(incoming.hash) {
+            lfu *= self.kept(left);
         }
         // Made to add up to 1 every time, so nothing can drift.
         self.trust_in_lru = (lru / (lru + lfu)).clamp(LEAST_WEIGHT, 1.0 - LEAST_WEIGHT);
@@ -200,16 +172,16 @@ impl EvictionPolicy for Lecar {
     fn evict(&mut self, incoming: &Item) -> Verdict {
         let oldest = self.recency.back().expect("evict needs a resident entry");
         let rarest = self.frequency.first().expect("both orders hold the same entries");
-        let (victim, expert) = if self.random.unit() < self.trust_in_lru {
-            (oldest, Expert::Lru)
+        let (victim, history) = if self.random.unit() < self.trust_in_lru {
+            (oldest, &mut self.lru_history)
         } else {
-            (rarest, Expert::Lfu)
+            (rarest, &mut self.lfu_history)
         };
         if oldest != rarest {
             let ghost = Item { hash: self.hashes[victim.index()], weight: self.weights.get(victim) };
             let in_use = self.resident_weight + u64::from(incoming.weight);
-            self.history.ghosts.set_capacity(self.capacity.min(in_use) / 2);
-            self.history.push(ghost, self.turn, expert);
+            history.set_capacity(self.capacity.min(in_use) / 2);
+            history.push_with(ghost, Turn::new(self.turn));
         }
         self.forget(victim);
         Verdict::Evict(victim)
@@ -217,7 +189,8 @@ impl EvictionPolicy for Lecar {
 
     fn resize(&mut self, capacity: u64) {
         self.capacity = capacity;
-        self.history.ghosts.set_capacity(capacity / 2);
+        self.lru_history.set_capacity(capacity / 2);
+        self.lfu_history.set_capacity(capacity / 2);
     }
 
     fn len(&self) -> usize {
@@ -229,7 +202,8 @@ impl EvictionPolicy for Lecar {
             + self.frequency.footprint_bytes()
             + self.hashes.capacity() * size_of::<u64>()
             + self.weights.footprint_bytes()
-            + self.history.footprint_bytes()
+            + self.lru_history.footprint_bytes()
+            + self.lfu_history.footprint_bytes()
     }
 
     fn gauges(&self, visit: &mut dyn FnMut(&'static str, f64)) {
@@ -242,8 +216,10 @@ impl EvictionPolicy for Lecar {
         assert_eq!(self.recency.len(), self.frequency.len(), "both orders hold the same entries");
         let weight = self.recency.iter_from_back(&self.links).map(|slot| u64::from(self.weights.get(slot)));
         assert_eq!(weight.sum::<u64>(), self.resident_weight, "the weight is the entries' sum");
-        self.history.ghosts.check_invariants();
-        assert!(self.history.ghosts.capacity() <= self.capacity / 2, "ghosts are bounded by the capacity");
+        for history in [&self.lru_history, &self.lfu_history] {
+            history.check_invariants();
+            assert!(history.capacity() <= self.capacity / 2, "ghosts are bounded by the capacity");
+        }
         assert!((0.0..=1.0).contains(&self.trust_in_lru), "a chance is between 0 and 1");
     }
 }
@@ -292,7 +268,7 @@ mod tests {
             for slot in 0..8 {
                 policy.insert(Slot::new(slot), &Item { hash: u64::from(slot), weight: 1 });
             }
-            policy.history.push(Item { hash: 99, weight: 1 }, 0, Expert::Lru);
+            policy.lru_history.push_with(Item { hash: 99, weight: 1 }, Turn::new(0));
             policy.turn = turns;
             policy.admit(&Item { hash: 99, weight: 1 });
             policy.trust_in_lru
@@ -300,6 +276,30 @@ mod tests {
         assert!(trust_after(0) < 0.45, "regretted at once: {}", trust_after(0));
         assert!(trust_after(0) < trust_after(4) && trust_after(4) < trust_after(8));
         assert!(trust_after(80) > 0.4999, "long forgotten");
+    }
+
+    #[test]
+    fn the_victims_of_one_expert_do_not_push_the_others_from_memory() {
+        let mut policy = Lecar::new(4, 1, &Options::default());
+        let item = |hash| Item { hash, weight: 1 };
+        for slot in 0..4 {
+            policy.insert(Slot::new(slot), &item(u64::from(slot)));
+        }
+        for slot in [0, 0, 1, 2, 3] {
+            policy.hit(Slot::new(slot));
+        }
+        // LRU takes 0, the most used and oldest; from then on LFU the newcomers, which were used once.
+        policy.trust_in_lru = 1.0;
+        for hash in 4..20 {
+            policy.admit(&item(hash));
+            let Verdict::Evict(slot) = policy.evict(&item(hash)) else { panic!("nobody is rejected") };
+            policy.insert(slot, &item(hash));
+            policy.trust_in_lru = 0.0;
+        }
+        policy.check_invariants();
+        policy.trust_in_lru = 0.5;
+        policy.admit(&item(0));
+        assert!(policy.trust_in_lru < 0.5, "LRU's mistake is remembered: {}", policy.trust_in_lru);
     }
 
     #[test]

@@ -472,6 +472,13 @@ fn the_bytes_told_per_entry_are_the_bytes_held() {
             checked.apply(&Operation::Access { key: key.saturating_sub(64), charge: 1 });
             checked.apply(&Operation::Access { key: key.saturating_sub(64), charge: 1 });
         }
+        // Whoever has kept what was used last now finds that it was the wrong choice, and tries another.
+        for key in 0..4 * CAPACITY as u64 {
+            let key = key % (CAPACITY + CAPACITY / 4) as u64;
+            for _ in 0..=key % 2 {
+                checked.apply(&Operation::Access { key, charge: 1 });
+            }
+        }
         // Nor are ghosts free: these leave as soon as they can.
         for key in 0..4 * CAPACITY as u64 {
             checked.apply(&Operation::Access { key: u64::MAX - key, charge: 1 });
