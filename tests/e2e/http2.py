@@ -1,6 +1,7 @@
 """An HTTP/2 client that does what no gRPC library would: every frame is the test's own."""
 
 import collections
+import contextlib
 import socket
 import struct
 
@@ -105,13 +106,17 @@ class Http2:
 
     def pump(self):
         """Takes what has come, or waits for some."""
-        data = self.socket.recv(1 << 16)
+        try:
+            data = self.socket.recv(1 << 16)
+        except ConnectionResetError:
+            data = b""
         if not data:
             self.closed = True
             return
         for event in self.h2.receive_data(data):
             self._take(event)
-        if not self.closed:
+        # The server may have closed already; what it said before that is still to be read.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.flush()
 
     def _take(self, event):
