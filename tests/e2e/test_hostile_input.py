@@ -234,7 +234,8 @@ def test_metadata_beyond_all_bounds_is_refused(victim):
         refused = client.closed or client.goaway or answer.reset is not None or answer.headers[":status"] == "431"
         assert refused
     for head in (b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 100_000 + b"\r\n"):
-        assert re.match(rb"HTTP/1\.1 (414|431) ", say(victim.http, head)), head[:20]
+        # Whoever is still sending when the server closes may lose the answer with the connection (a TCP reset).
+        assert re.match(rb"(HTTP/1\.1 (414|431) .*)?$", say(victim.http, head), re.DOTALL), head[:20]
 
 
 @pytest.mark.parametrize("id", ["x" * 1000, "two words", "tab\there", "caf\u00e9"])
