@@ -38,7 +38,7 @@ impl Default for Options {
 const SAMPLE: OptionDoc = OptionDoc {
     name: "sample",
     allowed: "1 to 1024",
-    meaning: "how many random entries are compared to find a victim",
+    meaning: "how many random entries are compared to find a victim, rounded up to an even number",
 };
 
 /// Requests between two lessons: as many as there are entries, within these limits.
@@ -151,13 +151,16 @@ impl EvictionPolicy for Lhd {
     fn evict(&mut self, _incoming: &Item) -> Verdict {
         assert!(!self.residents.is_empty(), "evict needs a resident entry");
         let mut victim = None;
-        let mut lowest = f64::INFINITY;
-        for _ in 0..self.options.sample {
-            let (slot, record) = self.residents.sample(&mut self.random);
-            let age = self.age(record);
-            let density = f64::from(self.densities.get(record.class, age)) / f64::from(record.weight);
-            if density < lowest {
-                (victim, lowest) = (Some((slot, record.class, age)), density);
+        // The victim's density so far, as a fraction: products are compared, which saves a division each.
+        let (mut lowest, mut its_weight) = (f64::INFINITY, 1.0);
+        for _ in 0..self.options.sample.div_ceil(2) {
+            for (slot, record) in self.residents.sample_two(&mut self.random) {
+                let age = self.age(record);
+                let (density, weight) =
+                    (f64::from(self.densities.get(record.class, age)), f64::from(record.weight));
+                if density * its_weight < lowest * weight {
+                    (victim, lowest, its_weight) = (Some((slot, record.class, age)), density, weight);
+                }
             }
         }
         let (victim, class, age) = victim.expect("a sample has one entry and more");

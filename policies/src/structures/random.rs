@@ -34,6 +34,17 @@ impl Random {
         ((self.bits() as u128 * bound as u128) >> 64) as usize
     }
 
+    /// Two numbers as [`Self::below`] draws them, for bounds below 2^32, out of one draw. Their bias is
+    /// below `bound / 2^32`.
+    pub const fn two_below(&mut self, bound: usize) -> [usize; 2] {
+        debug_assert!(bound > 0 && bound <= u32::MAX as usize, "a bound of 32 bits");
+        let bits = self.bits();
+        [
+            (((bits >> 32) * bound as u64) >> 32) as usize,
+            (((bits & 0xFFFF_FFFF) * bound as u64) >> 32) as usize,
+        ]
+    }
+
     /// A number from 0.0 up to, but not including, 1.0.
     #[expect(clippy::cast_precision_loss, reason = "53 bits are what a double holds")]
     pub const fn unit(&mut self) -> f64 {

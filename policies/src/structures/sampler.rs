@@ -77,6 +77,14 @@ impl<T> Sampler<T> {
         (Slot::new(*slot), record)
     }
 
+    /// Two slots drawn uniformly, for little more than one. There must be one.
+    pub fn sample_two(&self, random: &mut Random) -> [(Slot, &T); 2] {
+        random.two_below(self.dense.len()).map(|place| {
+            let Sample { slot, record } = &self.dense[place];
+            (Slot::new(*slot), record)
+        })
+    }
+
     /// Every slot with its record.
     pub fn iter(&self) -> impl Iterator<Item = (Slot, &T)> {
         self.dense.iter().map(|sample| (Slot::new(sample.slot), &sample.record))
