@@ -211,7 +211,9 @@ BROKEN_FRAMES = {
 @pytest.mark.parametrize("name", BROKEN_FRAMES)
 def test_frames_that_break_the_rules_of_http2(victim, name):
     answer = say(victim.grpc, PREFACE + SETTINGS + BROKEN_FRAMES[name])
-    assert answer.startswith(b"\x00\x00"), "the server's own settings come first"
+    # Whoever is still sending when the server closes may lose all of it with the connection (a TCP reset).
+    cut_off = name == "headers that go on and on" and not answer
+    assert cut_off or answer.startswith(b"\x00\x00"), "the server's own settings come first"
 
 
 def test_floods_are_survived(victim):

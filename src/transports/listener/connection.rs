@@ -145,6 +145,8 @@ impl Shared {
 
     fn http1(&self) -> http1::Builder {
         let mut builder = http1::Builder::new();
+        // Who has said all there is to say still wants the answer.
+        builder.half_close(true);
         builder.timer(TokioTimer::new()).header_read_timeout(self.config.handshake_timeout);
         builder
     }
