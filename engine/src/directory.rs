@@ -159,12 +159,6 @@ impl<P: EvictionPolicy> Directory<P> {
         }
     }
 
-    /// Whether an entry of this charge fits in without an eviction.
-    #[must_use]
-    pub fn has_room_for(&self, charge: u32) -> bool {
-        self.fits(1, u64::from(charge))
-    }
-
     /// Makes room for a newcomer and lets it in. The key must not be resident. `entries` is asked
     /// about the newcomer's slot only after this has returned.
     pub fn insert(&mut self, newcomer: Newcomer, entries: &mut impl Entries) -> Insertion {
