@@ -6,4 +6,3 @@ mod json_lines;
 pub mod logs;
 pub mod metrics;
 pub mod operations;
-mod striped;
