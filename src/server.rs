@@ -4,6 +4,8 @@
 //! so that what can be wrong shows at once and nothing is half up. At a shutdown, health turns to
 //! "not serving" first, then the traffic drains, then what answers probes.
 
+mod sampling;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, TransportConfig, TransportKind};
 use crate::registry::{Registry, StoreEntry};
 use crate::service::CacheService;
+use crate::telemetry::history::History;
 use crate::telemetry::metrics::{Metrics, MetricsError, TlsReloads};
 use crate::tls::{ServerTls, TlsError};
 use crate::transports::grpc::GrpcService;
@@ -57,6 +60,8 @@ pub struct TransportContext {
     pub service: Arc<CacheService>,
     /// The figures, ready to be rendered.
     pub metrics: Arc<Metrics>,
+    /// The figures of the last hours.
+    pub history: Arc<History>,
     /// Turns true when a shutdown begins.
     pub draining: watch::Receiver<bool>,
 }
@@ -125,7 +130,13 @@ impl Server {
         let certificates: Vec<_> = listeners.iter().filter_map(|(.., tls)| tls.clone()).collect();
         let metrics = Arc::new(Metrics::new(move || tls_reloads(&certificates))?);
         let (drain, draining) = watch::channel(false);
-        let context = TransportContext { service: Arc::clone(&service), metrics, draining };
+        let history = Arc::new(History::default());
+        let context = TransportContext {
+            service: Arc::clone(&service),
+            metrics,
+            history: Arc::clone(&history),
+            draining,
+        };
         let mut transports: Vec<Box<dyn Transport>> =
             listeners.into_iter().map(|bound| transport(bound, &context, grpc_port)).collect();
         for bind in &self.transports {
@@ -134,6 +145,7 @@ impl Server {
         Ok(BoundServer {
             transports,
             service,
+            history,
             drain,
             policy: policy.name,
             sweep_interval: config.store.sweep_interval,
@@ -170,14 +182,14 @@ fn transport(
     context: &TransportContext,
     grpc_port: Option<u16>,
 ) -> Box<dyn Transport> {
-    let TransportContext { service, metrics, draining } = context.clone();
+    let TransportContext { service, metrics, history, draining } = context.clone();
     match &config.kind {
         TransportKind::Grpc(config) => {
             let service = GrpcService::new(service, config, draining);
             Box::new(Served::new("grpc", Protocol::Http2, listener, tls, service))
         }
         TransportKind::Http => {
-            let router = http::router(service, metrics, grpc_port);
+            let router = http::router(service, metrics, history, grpc_port);
             Box::new(Served::new("http", Protocol::Http1, listener, tls, router))
         }
     }
@@ -187,6 +199,7 @@ fn transport(
 pub struct BoundServer {
     transports: Vec<Box<dyn Transport>>,
     service: Arc<CacheService>,
+    history: Arc<History>,
     drain: watch::Sender<bool>,
     policy: &'static str,
     sweep_interval: Duration,
@@ -228,6 +241,8 @@ impl BoundServer {
                 .clone()
                 .run_until_cancelled_owned(sweep(Arc::clone(&self.service), self.sweep_interval)),
         );
+        let sampling = sampling::sample(Arc::clone(&self.service), Arc::clone(&self.history));
+        tasks.spawn(background.clone().run_until_cancelled_owned(sampling));
         for tls in self.certificates() {
             let interval = tls.files().reload_interval;
             let watched = tls.watch(interval, background.clone());
