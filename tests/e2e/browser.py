@@ -98,13 +98,19 @@ class Browser:
 
     def requested(self):
         """What the page has asked the network for."""
+        self._catch_up()
         sent = [event["params"] for event in self.events if event["method"] == "Network.requestWillBeSent"]
         return [event["request"]["url"] for event in sent if not event["request"]["url"].startswith("data:")]
 
     def complaints(self):
         """What a page without mistakes leaves empty: errors, refusals, and what was written to the console."""
+        self._catch_up()
         unwanted = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
         return [event for event in self.events if event["method"] in unwanted]
+
+    def _catch_up(self):
+        """Reads the events that came before the answer to a question."""
+        self.evaluate("0")
 
     def _receive(self, deadline):
         while b"\0" not in self._buffer:
