@@ -7,10 +7,11 @@ use tokio::time::{MissedTickBehavior, timeout};
 
 use crate::service::CacheService;
 use crate::telemetry::history::{History, Sample, Step};
+use crate::telemetry::metrics::Metrics;
 
 /// Takes a sample every second, as long as it is polled. Between two of them it sleeps, and a sample reads no more
 /// than a scrape does.
-pub(super) async fn sample(service: Arc<CacheService>, history: Arc<History>) {
+pub(super) async fn sample(service: Arc<CacheService>, metrics: Arc<Metrics>, history: Arc<History>) {
     let second = Step::Second.duration();
     let mut ticks = tokio::time::interval(second);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -22,7 +23,7 @@ pub(super) async fn sample(service: Arc<CacheService>, history: Arc<History>) {
                 uptime: service.uptime(),
                 store,
                 active_requests: service.active_requests(),
-                latency: None,
+                latency: metrics.rpc().map(|rpc| rpc.unary().read()),
                 eviction_age: None,
             }),
             // Why, the log tells whoever asks for the readiness: not once a second for nobody.
@@ -41,6 +42,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::telemetry::metrics::tests::metrics;
 
     const LIMITS: Limits = Limits { max_items: None, max_memory_bytes: 1, max_value_bytes: 1 };
 
@@ -101,7 +103,7 @@ mod tests {
         let store = Arc::new(Moody::default());
         let history = Arc::new(History::default());
         let service = Arc::new(CacheService::new(Arc::clone(&store) as _));
-        let sampling = tokio::spawn(sample(service, Arc::clone(&history)));
+        let sampling = tokio::spawn(sample(service, metrics(), Arc::clone(&history)));
         for (milliseconds, asked, answers) in [(3500, 4, true), (1000, 5, false), (1000, 6, false)] {
             tokio::time::sleep(Duration::from_millis(milliseconds)).await;
             assert_eq!(store.asked.load(Ordering::Relaxed), asked);

@@ -6,3 +6,4 @@ pub mod history;
 mod json_lines;
 pub mod logs;
 pub mod metrics;
+pub mod operations;

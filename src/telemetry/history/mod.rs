@@ -5,6 +5,7 @@
 //! tells what happened between two samples; nothing is counted for it that is not counted anyway.
 
 mod distribution;
+mod durations;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use engine::StoreStats;
 
 pub use distribution::Distribution;
+pub use durations::Durations;
 use ring::Ring;
 
 /// How far apart points are.

@@ -22,8 +22,10 @@ use crate::telemetry::history::History;
 use crate::telemetry::metrics::Metrics;
 
 use endpoints::Endpoints;
+use envelope::Recorder;
 
-/// The endpoints over this service. `grpc_port` is what `GET /` tells; `None` where gRPC has no port.
+/// The endpoints over this service. `grpc_port` is what `GET /` tells; `None` where gRPC has no port. `scheme` is how
+/// clients come, "http" or "https".
 ///
 /// - `GET /` — what this is and where to look: JSON, or the status page for a browser.
 /// - `GET /history` — the figures of the last minutes and hours, which that page draws.
@@ -37,7 +39,9 @@ pub fn router(
     metrics: Arc<Metrics>,
     history: Arc<History>,
     grpc_port: Option<u16>,
+    scheme: &'static str,
 ) -> Router {
+    let recorder = Recorder { metrics: metrics.http().cloned(), scheme };
     Router::new()
         .route("/", get(status::index))
         .route("/history", get(status::history))
@@ -48,6 +52,6 @@ pub fn router(
         .route("/stats", get(endpoints::stats))
         .fallback(endpoints::not_found)
         .method_not_allowed_fallback(endpoints::method_not_allowed)
-        .layer(middleware::from_fn(envelope::wrap))
+        .layer(middleware::from_fn_with_state(recorder, envelope::wrap))
         .with_state(Arc::new(Endpoints { service, metrics, history, grpc_port }))
 }

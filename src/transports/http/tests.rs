@@ -20,9 +20,10 @@ use tower::ServiceExt;
 use tracing::instrument::WithSubscriber;
 
 use crate::config::{LogFormat, LogLevel};
+use crate::service::ActiveRequest;
 use crate::telemetry::capture::Captured;
 use crate::telemetry::history::Sample;
-use crate::telemetry::metrics::TlsReloads;
+use crate::telemetry::metrics::tests::metrics;
 
 use super::*;
 
@@ -119,8 +120,7 @@ fn router_over(service: &Arc<CacheService>) -> Router {
 }
 
 fn router_with(service: &Arc<CacheService>, history: Arc<History>, grpc_port: Option<u16>) -> Router {
-    let metrics = Arc::new(Metrics::new(TlsReloads::default).expect("builds"));
-    router(Arc::clone(service), metrics, history, grpc_port)
+    router(Arc::clone(service), metrics(), history, grpc_port, "http")
 }
 
 struct Answer {
@@ -281,7 +281,7 @@ async fn the_history_is_told_in_columns_and_costs_the_store_nothing() {
 #[tokio::test]
 async fn health_and_readiness_tell_how_it_is() {
     let service = service(Mood::Answers);
-    let _active = service.begin_request();
+    let _active = ActiveRequest::begin(Arc::clone(&service));
     for path in ["/health", "/ready"] {
         let answer = get_path(&service, path).await;
         assert_eq!(answer.code, StatusCode::OK);

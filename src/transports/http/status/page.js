@@ -217,7 +217,7 @@ function render() {
       ? `${moment(shown.time)}: ${series.map(({ name, value }) => `${name} ${said(value(shown), kind.format)}`).join(", ")}` : "nothing yet");
     if (card.details.open) card.table.replaceChildren(tabulate(kind, series, all));
   }
-  advise(answer, all);
+  advise(answer, all.length ? all : kept[1].rows);
   facts(answer);
 }
 
@@ -233,9 +233,11 @@ function tabulate(kind, series, rows) {
       ...series.map(({ value }) => element("td", {}, said(value(row), kind.format)))))));
 }
 
-const write = (id, text) => {
-  if ($(id).textContent !== text) $(id).textContent = text;
+/** Only what has changed is touched: a selection lives on, and screen readers tell nothing twice. */
+const fill = (node, text) => {
+  if (node.textContent !== text) node.textContent = text;
 };
+const write = (id, text) => fill($(id), text);
 
 /** How the server is, or that nobody knows. */
 function tell(answer, lost) {
@@ -263,7 +265,7 @@ function advise(answer, rows) {
   const limit = byItems ? `The limit that they meet is max_items (${whole(answer.max_entries)}), at ${percent(all.memory_usage_bytes / answer.max_memory_bytes)} of the memory: raise that one.` : "";
   const left = `Entries were evicted after about ${seconds(age)}, and ${percent(misses)} of reads missed in the last ${length}. ${limit}`;
   const measure = "To know it, record a trace and ask “tiny-cache curve”.";
-  const refused = all.rejected_writes ? ` ${whole(all.rejected_writes)} writes were refused, being too large.` : "";
+  const refused = all.rejected_writes ? ` ${whole(all.rejected_writes)} writes were refused: too large, or no room to be made.` : "";
   const [verdict, reason] = all.evictions === 0
     ? reads(all) === 0 ? ["Nothing to tell yet.", `There were no reads and no evictions in the last ${length}.`]
       : ["No.", `Nothing was evicted in the last ${length}: what was missed (${percent(misses)} of reads) had never been stored, was deleted, or had expired.`]
@@ -282,7 +284,11 @@ function facts(answer) {
     ["misses", whole(answer.misses_total)], ["evicted", whole(answer.evictions_total)], ["expired", whole(answer.expired_removals_total)],
     ["refused: too large", whole(answer.rejected_oversize_total)], ["refused: no room", whole(answer.rejected_capacity_total)], ["not admitted", whole(answer.rejected_admission_total)],
   ];
-  $("facts").replaceChildren(...listed.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
+  const shown = $("facts").children;
+  listed.forEach(([name, value], place) => {
+    if (!shown[place]) $("facts").append(element("div", {}, element("dt", {}, name), element("dd")));
+    fill(shown[place].lastChild, value);
+  });
 }
 
 for (const choice of document.querySelectorAll("input[name=step]")) {
