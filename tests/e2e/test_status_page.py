@@ -100,6 +100,8 @@ def test_figures_and_plots_follow_the_load(browser):
         assert text_of(browser, "#evictions strong").endswith("/s")
         wait_for_text(browser, "#verdict", lambda text: text == "Very likely.")
         assert "max_items (100)" in text_of(browser, "#reason"), "memory is not what is short"
+        assert text_of(browser, "#latency strong").endswith(("µs", "ms", " s")) and len(lines(browser, "latency")) == 2
+        assert "requests" in text_of(browser, "#throughput .figure span")
         wait_for_seconds(server, 8)
         for card, count in {"throughput": 1, "memory": 1, "entries": 1, "evictions": 2}.items():
             wait_until(lambda card=card, count=count: len(got := lines(browser, card)) >= count and min(got) >= 2, card)

@@ -262,8 +262,8 @@ function advise(answer, rows) {
   const stay = all.entries / ((all.evictions + all.expired_removals) / all.seconds);
   const age = all.eviction_age_p50_seconds ?? stay;
   const byItems = answer.max_entries !== null && all.entries / answer.max_entries > all.memory_usage_bytes / answer.max_memory_bytes;
-  const limit = byItems ? `The limit that they meet is max_items (${whole(answer.max_entries)}), at ${percent(all.memory_usage_bytes / answer.max_memory_bytes)} of the memory: raise that one.` : "";
-  const left = `Entries were evicted after about ${seconds(age)}, and ${percent(misses)} of reads missed in the last ${length}. ${limit}`;
+  const limit = byItems ? ` The limit that they meet is max_items (${whole(answer.max_entries)}), at ${percent(all.memory_usage_bytes / answer.max_memory_bytes)} of the memory: raise that one.` : "";
+  const left = `Entries were evicted after about ${seconds(age)}, and ${percent(misses)} of reads missed in the last ${length}.${limit}`;
   const measure = "To know it, record a trace and ask “tiny-cache curve”.";
   const refused = all.rejected_writes ? ` ${whole(all.rejected_writes)} writes were refused: too large, or no room to be made.` : "";
   const [verdict, reason] = all.evictions === 0
