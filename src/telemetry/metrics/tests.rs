@@ -66,6 +66,7 @@ fn snapshot() -> Snapshot {
         rejected_oversize: 5,
         rejected_capacity: 6,
         rejected_admission: 7,
+        ..Counters::default()
     };
     let limits = Limits { max_items: Some(40), max_memory_bytes: 8192, max_value_bytes: 1024 };
     let store = StoreStats { counters, limits, policy: "lru", store: "memory", shards: 1 };
