@@ -4,6 +4,8 @@
 //! so that what can be wrong shows at once and nothing is half up. At a shutdown, health turns to
 //! "not serving" first, then the traffic drains, then what answers probes.
 
+mod figures;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +16,12 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use self::figures::Figures;
 use crate::config::{Config, TransportConfig, TransportKind};
 use crate::registry::{Registry, StoreEntry};
 use crate::service::CacheService;
-use crate::telemetry::metrics::{Metrics, MetricsError, TlsReloads};
+use crate::telemetry::metrics::{Metrics, MetricsError, Sources};
+use crate::telemetry::operations::{Counting, Operations};
 use crate::tls::{ServerTls, TlsError};
 use crate::transports::grpc::GrpcService;
 use crate::transports::http;
@@ -115,15 +119,21 @@ impl Server {
         let policy = self.registry.policy(&config.eviction.policy);
         let policy = policy.ok_or_else(|| unknown("policy", &config.eviction.policy))?;
         let store = (store.build)(&config.store, &config.eviction, policy, Arc::new(SystemClock::default()));
-        let service = Arc::new(CacheService::new(store));
+        let telemetry = &config.telemetry;
+        let counting = if telemetry.metrics {
+            Counting::On { namespaces: telemetry.namespaces.clone() }
+        } else {
+            Counting::Off
+        };
+        let service = Arc::new(CacheService::observed(store, Operations::new(counting)));
         // `GET /` tells where gRPC is, so its port must be known before HTTP is made.
         let listeners = config.transports.iter().map(bind_listener).collect::<Result<Vec<_>, _>>()?;
         let grpc_port = listeners.iter().find_map(|(config, listener, _)| match &config.kind {
             TransportKind::Grpc(_) => port(listener),
             TransportKind::Http => None,
         });
-        let certificates: Vec<_> = listeners.iter().filter_map(|(.., tls)| tls.clone()).collect();
-        let metrics = Arc::new(Metrics::new(move || tls_reloads(&certificates))?);
+        let figures = Arc::new(Figures::new(Arc::clone(&service), Arc::default()));
+        let metrics = Arc::new(Metrics::new(Arc::clone(&figures) as Arc<dyn Sources>, telemetry.metrics)?);
         let (drain, draining) = watch::channel(false);
         let context = TransportContext { service: Arc::clone(&service), metrics, draining };
         let mut transports: Vec<Box<dyn Transport>> =
@@ -131,6 +141,7 @@ impl Server {
         for bind in &self.transports {
             transports.push(bind(&context).map_err(StartError::Transport)?);
         }
+        figures.watch(&transports);
         Ok(BoundServer {
             transports,
             service,
@@ -157,14 +168,6 @@ fn port(listener: &Listener) -> Option<u16> {
     }
 }
 
-/// Over all listeners.
-fn tls_reloads(certificates: &[Arc<ServerTls>]) -> TlsReloads {
-    TlsReloads {
-        done: certificates.iter().map(|tls| tls.reloads_total()).sum(),
-        failed: certificates.iter().map(|tls| tls.reload_failures_total()).sum(),
-    }
-}
-
 fn transport(
     (config, listener, tls): BoundListener<'_>,
     context: &TransportContext,
@@ -173,11 +176,13 @@ fn transport(
     let TransportContext { service, metrics, draining } = context.clone();
     match &config.kind {
         TransportKind::Grpc(config) => {
-            let service = GrpcService::new(service, config, draining);
+            let refused = Arc::clone(listener.counters().refused_requests());
+            let service = GrpcService::new(service, config, draining, metrics.rpc().cloned(), refused);
             Box::new(Served::new("grpc", Protocol::Http2, listener, tls, service))
         }
         TransportKind::Http => {
-            let router = http::router(service, metrics, grpc_port);
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            let router = http::router(service, metrics, grpc_port, scheme);
             Box::new(Served::new("http", Protocol::Http1, listener, tls, router))
         }
     }

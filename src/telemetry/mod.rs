@@ -5,3 +5,4 @@ pub(crate) mod capture;
 mod json_lines;
 pub mod logs;
 pub mod metrics;
+pub mod operations;
