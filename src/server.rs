@@ -138,6 +138,9 @@ impl Server {
         });
         let figures = Arc::new(Figures::new(Arc::clone(&service), Arc::default()));
         let metrics = Arc::new(Metrics::new(Arc::clone(&figures) as Arc<dyn Sources>, telemetry.metrics)?);
+        if let Some(metrics) = metrics.store() {
+            service.record_in(Arc::clone(metrics));
+        }
         let (drain, draining) = watch::channel(false);
         let history = Arc::new(History::default());
         let context = TransportContext {

@@ -18,14 +18,17 @@ pub(super) async fn sample(service: Arc<CacheService>, metrics: Arc<Metrics>, hi
     loop {
         ticks.tick().await;
         match timeout(second, service.counters()).await {
-            Ok(Ok(store)) => history.record(&Sample {
-                time: SystemTime::now(),
-                uptime: service.uptime(),
-                store,
-                active_requests: service.active_requests(),
-                latency: metrics.rpc().map(|rpc| rpc.unary().read()),
-                eviction_age: None,
-            }),
+            Ok(Ok(store)) => {
+                service.record_evictions();
+                history.record(&Sample {
+                    time: SystemTime::now(),
+                    uptime: service.uptime(),
+                    store,
+                    active_requests: service.active_requests(),
+                    latency: metrics.rpc().map(|rpc| rpc.unary().read()),
+                    eviction_age: metrics.store().map(|store| store.ages().read()),
+                });
+            }
             // Why, the log tells whoever asks for the readiness: not once a second for nobody.
             Ok(Err(_)) | Err(_) => history.miss(),
         }

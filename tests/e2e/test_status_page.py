@@ -98,6 +98,7 @@ def test_figures_and_plots_follow_the_load(browser):
         wait_for_text(browser, "#entries strong", lambda text: text == "100")
         assert text_of(browser, "#entries .figure span").startswith("of 100")
         assert text_of(browser, "#evictions strong").endswith("/s")
+        wait_for_text(browser, "#evictions .figure span", lambda text: "at an age of" in text)
         wait_for_text(browser, "#verdict", lambda text: text == "Very likely.")
         assert "max_items (100)" in text_of(browser, "#reason"), "memory is not what is short"
         assert text_of(browser, "#latency strong").endswith(("µs", "ms", " s")) and len(lines(browser, "latency")) == 2

@@ -48,6 +48,7 @@ fn a_point_tells_what_happened_since_the_one_before() {
         rejected_oversize: 500,
         rejected_capacity: 600,
         rejected_admission: 700,
+        ..Counters::default()
     };
     let after = Counters {
         entries: 2,
@@ -59,6 +60,7 @@ fn a_point_tells_what_happened_since_the_one_before() {
         rejected_oversize: 505,
         rejected_capacity: 606,
         rejected_admission: 707,
+        ..Counters::default()
     };
     history.record(&sample(Duration::ZERO, before));
     assert_eq!(history.read(Step::Second, 0).points, []);

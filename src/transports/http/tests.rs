@@ -96,6 +96,7 @@ impl Store for TestStore {
             rejected_oversize: 6,
             rejected_capacity: 7,
             rejected_admission: 8,
+            ..Counters::default()
         };
         StoreFuture::ready(Ok(StoreStats {
             counters,
