@@ -5,6 +5,7 @@
 //! "not serving" first, then the traffic drains, then what answers probes.
 
 mod figures;
+mod sampling;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use self::figures::Figures;
 use crate::config::{Config, TransportConfig, TransportKind};
 use crate::registry::{Registry, StoreEntry};
 use crate::service::CacheService;
+use crate::telemetry::history::History;
 use crate::telemetry::metrics::{Metrics, MetricsError, Sources};
 use crate::telemetry::operations::{Counting, Operations};
 use crate::tls::{ServerTls, TlsError};
@@ -61,6 +63,8 @@ pub struct TransportContext {
     pub service: Arc<CacheService>,
     /// The figures, ready to be rendered.
     pub metrics: Arc<Metrics>,
+    /// The figures of the last hours.
+    pub history: Arc<History>,
     /// Turns true when a shutdown begins.
     pub draining: watch::Receiver<bool>,
 }
@@ -134,8 +138,17 @@ impl Server {
         });
         let figures = Arc::new(Figures::new(Arc::clone(&service), Arc::default()));
         let metrics = Arc::new(Metrics::new(Arc::clone(&figures) as Arc<dyn Sources>, telemetry.metrics)?);
+        if let Some(metrics) = metrics.store() {
+            service.record_in(Arc::clone(metrics));
+        }
         let (drain, draining) = watch::channel(false);
-        let context = TransportContext { service: Arc::clone(&service), metrics, draining };
+        let history = Arc::new(History::default());
+        let context = TransportContext {
+            service: Arc::clone(&service),
+            metrics: Arc::clone(&metrics),
+            history: Arc::clone(&history),
+            draining,
+        };
         let mut transports: Vec<Box<dyn Transport>> =
             listeners.into_iter().map(|bound| transport(bound, &context, grpc_port)).collect();
         for bind in &self.transports {
@@ -145,6 +158,8 @@ impl Server {
         Ok(BoundServer {
             transports,
             service,
+            metrics,
+            history,
             drain,
             policy: policy.name,
             sweep_interval: config.store.sweep_interval,
@@ -173,7 +188,7 @@ fn transport(
     context: &TransportContext,
     grpc_port: Option<u16>,
 ) -> Box<dyn Transport> {
-    let TransportContext { service, metrics, draining } = context.clone();
+    let TransportContext { service, metrics, history, draining } = context.clone();
     match &config.kind {
         TransportKind::Grpc(config) => {
             let refused = Arc::clone(listener.counters().refused_requests());
@@ -182,7 +197,7 @@ fn transport(
         }
         TransportKind::Http => {
             let scheme = if tls.is_some() { "https" } else { "http" };
-            let router = http::router(service, metrics, grpc_port, scheme);
+            let router = http::router(service, metrics, history, grpc_port, scheme);
             Box::new(Served::new("http", Protocol::Http1, listener, tls, router))
         }
     }
@@ -192,6 +207,8 @@ fn transport(
 pub struct BoundServer {
     transports: Vec<Box<dyn Transport>>,
     service: Arc<CacheService>,
+    metrics: Arc<Metrics>,
+    history: Arc<History>,
     drain: watch::Sender<bool>,
     policy: &'static str,
     sweep_interval: Duration,
@@ -233,6 +250,9 @@ impl BoundServer {
                 .clone()
                 .run_until_cancelled_owned(sweep(Arc::clone(&self.service), self.sweep_interval)),
         );
+        let (service, metrics) = (Arc::clone(&self.service), Arc::clone(&self.metrics));
+        let sampling = sampling::sample(service, metrics, Arc::clone(&self.history));
+        tasks.spawn(background.clone().run_until_cancelled_owned(sampling));
         for tls in self.certificates() {
             let interval = tls.files().reload_interval;
             let watched = tls.watch(interval, background.clone());

@@ -169,7 +169,7 @@ impl Entries for Residents {
         self.charge_of.get(slot.index()).copied().unwrap_or(1)
     }
 
-    fn evicted(&mut self, slot: Slot) {
+    fn evicted(&mut self, slot: Slot, _: u64) {
         self.expired(slot);
         if !self.deadline_nanos_of.is_empty() {
             self.expiry.remove(slot);
