@@ -5,7 +5,7 @@
 //! "not serving" first, then the traffic drains, then what answers probes.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::{Limits, SystemClock};
 use policies::PolicyEntry;
@@ -17,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, TransportConfig, TransportKind};
 use crate::registry::{Registry, StoreEntry};
 use crate::service::CacheService;
+use crate::telemetry::access_log::{AccessLog, AccessLogError};
 use crate::telemetry::metrics::{Metrics, MetricsError, TlsReloads};
+use crate::telemetry::operations::{Counting, Operations};
 use crate::tls::{ServerTls, TlsError};
 use crate::transports::grpc::GrpcService;
 use crate::transports::http;
@@ -42,6 +44,9 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The access log cannot be opened.
+    #[error(transparent)]
+    AccessLog(#[from] AccessLogError),
     /// Metrics could not be set up.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -49,6 +54,9 @@ pub enum StartError {
     #[error("cannot bind a transport")]
     Transport(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
+
+/// How long the access log may take for what is queued, even where connections used up the grace.
+const LEAST_FLUSH: Duration = Duration::from_secs(1);
 
 /// What a transport of one's own is bound with.
 #[derive(Clone)]
@@ -115,7 +123,8 @@ impl Server {
         let policy = self.registry.policy(&config.eviction.policy);
         let policy = policy.ok_or_else(|| unknown("policy", &config.eviction.policy))?;
         let store = (store.build)(&config.store, &config.eviction, policy, Arc::new(SystemClock::default()));
-        let service = Arc::new(CacheService::new(store));
+        let access_log = config.telemetry.access_log.as_ref().map(AccessLog::open).transpose()?.map(Arc::new);
+        let service = Arc::new(CacheService::observed(store, operations(access_log.as_ref())));
         // `GET /` tells where gRPC is, so its port must be known before HTTP is made.
         let listeners = config.transports.iter().map(bind_listener).collect::<Result<Vec<_>, _>>()?;
         let grpc_port = listeners.iter().find_map(|(config, listener, _)| match &config.kind {
@@ -134,11 +143,21 @@ impl Server {
         Ok(BoundServer {
             transports,
             service,
+            access_log,
             drain,
             policy: policy.name,
             sweep_interval: config.store.sweep_interval,
             shutdown_grace: config.server.shutdown_grace,
         })
+    }
+}
+
+/// Counts operations, and tells them to who wants to hear of them.
+fn operations(access_log: Option<&Arc<AccessLog>>) -> Operations {
+    let operations = Operations::new(Counting::On { namespaces: Vec::new() });
+    match access_log {
+        Some(log) => operations.listening(Box::new(Arc::clone(log))),
+        None => operations,
     }
 }
 
@@ -187,6 +206,7 @@ fn transport(
 pub struct BoundServer {
     transports: Vec<Box<dyn Transport>>,
     service: Arc<CacheService>,
+    access_log: Option<Arc<AccessLog>>,
     drain: watch::Sender<bool>,
     policy: &'static str,
     sweep_interval: Duration,
@@ -219,6 +239,12 @@ impl BoundServer {
         self.transports.iter().filter_map(|transport| transport.tls().cloned()).collect()
     }
 
+    /// The access log, if there is one, to be opened anew on demand.
+    #[must_use]
+    pub const fn access_log(&self) -> Option<&Arc<AccessLog>> {
+        self.access_log.as_ref()
+    }
+
     /// Serves until `shutdown`, then drains.
     pub async fn run(self, shutdown: CancellationToken) -> Drained {
         let background = CancellationToken::new();
@@ -249,6 +275,7 @@ impl BoundServer {
         }
 
         shutdown.cancelled().await;
+        let grace_ends = Instant::now() + self.shutdown_grace;
         self.service.begin_drain();
         self.drain.send_replace(true);
         traffic_stop.cancel();
@@ -257,6 +284,9 @@ impl BoundServer {
         aborted_connections += join(&mut probes).await;
         background.cancel();
         while tasks.join_next().await.is_some() {}
+        if let Some(log) = self.access_log {
+            log.close(grace_ends.saturating_duration_since(Instant::now()).max(LEAST_FLUSH)).await;
+        }
         Drained { aborted_connections }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use policies::PolicyEntry;
 
+use super::access_log;
 use super::document::{self, Setting, Table};
 use super::duration::Span;
 use super::effective::Effective;
@@ -192,8 +193,9 @@ fn telemetry(file: Option<Setting>, layers: &mut Layers, report: &mut Report) ->
     let mut section = Section::begin("telemetry", "[telemetry]", file, layers.take("telemetry"), report);
     let log_level = section.take("log_level", &LOG_LEVEL, LogLevel::Info).value;
     let log_format = section.take("log_format", &LOG_FORMAT, LogFormat::Text).value;
+    let access_log = section.take_table("access_log");
     section.end();
-    TelemetryConfig { log_level, log_format }
+    TelemetryConfig { log_level, log_format, access_log: access_log::read(access_log, report) }
 }
 
 fn server(file: Option<Setting>, report: &mut Report) -> ServerConfig {

@@ -227,7 +227,8 @@ mod tests {
     }
 
     fn say_everything() {
-        let config = TelemetryConfig { log_level: LogLevel::Info, log_format: LogFormat::Json };
+        let config =
+            TelemetryConfig { log_level: LogLevel::Info, log_format: LogFormat::Json, access_log: None };
         init(&config).expect("the first time");
         assert!(matches!(init(&config), Err(LogError::AlreadySetUp(_))));
         tracing_log::log::warn!(target: "rustls::check", "from the log crate");

@@ -20,6 +20,7 @@ use tonic::{Code, Status};
 
 use super::failure;
 use crate::service::{ActiveRequest, CacheService};
+use crate::telemetry::request_scope::RequestScope;
 use crate::transports::request_id::{REQUEST_ID, request_id};
 
 /// The id of the request in hand, as an extension of it.
@@ -80,6 +81,8 @@ impl Call {
         if self.timeout == Some(Duration::ZERO) {
             return Poll::Ready(Status::deadline_exceeded("deadline exceeded").into_http());
         }
+        let operations = self.service.operations();
+        let _scope = operations.wants_request_id().then(|| RequestScope::enter(self.id.0.clone()));
         // The handler is not polled again after a panic, so nobody sees its broken state.
         match catch_unwind(AssertUnwindSafe(|| self.handler.as_mut().poll(cx))) {
             Ok(Poll::Ready(Ok(response))) => return Poll::Ready(self.told_as_ours(response)),
