@@ -7,11 +7,13 @@
 use std::time::{Duration, Instant};
 
 use engine::{
-    Budget, Directory, Entries, EvictionPolicy, Expired, ExpiryWheel, Insertion, Newcomer, Slot, WeighBy,
+    Budget, Directory, Entries, EvictionPolicy, Expired, ExpiryWheel, Insertion, Newcomer, Slot, Update,
+    WeighBy,
 };
 use serde::Serialize;
 
 use crate::requests::Block;
+use crate::trace::Operation;
 
 /// What a capacity counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -40,7 +42,7 @@ pub struct Cache {
 /// What a simulation counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Requests.
+    /// Requests: reads alone.
     pub requests: u64,
     /// Requests whose object was not resident.
     pub misses: u64,
@@ -158,22 +160,39 @@ impl<P: EvictionPolicy> Replay<P> {
     }
 
     fn run<const BYTES: bool, const TTL: bool>(&mut self, block: &Block<'_>) {
-        let sizes = block.sizes();
+        let (sizes, operations) = (block.sizes(), block.operations());
         let (mut misses, mut missed_bytes) = (0, 0);
         for (index, &id) in block.ids().iter().enumerate() {
             if TTL {
                 self.pass_time_to(block.times().map_or(0, |times| times[index]));
             }
+            let operation = operations.map_or(Operation::Read, |operations| operations[index]);
+            let size = || sizes.map_or(1, |sizes| sizes[index]);
+            let charge = || if BYTES { size() } else { 1 };
             let Self { directory, residents, .. } = self;
             let slot = residents.slot_of[id as usize];
-            if slot != ABSENT {
-                directory.hit(Slot::new(slot), residents);
-                continue;
+            match operation {
+                Operation::Read if slot != ABSENT => {
+                    directory.hit(Slot::new(slot), residents);
+                    continue;
+                }
+                Operation::Read => {
+                    misses += 1;
+                    missed_bytes += u64::from(size());
+                }
+                Operation::Write if slot != ABSENT => {
+                    self.overwrite::<BYTES, TTL>(Slot::new(slot), block.fingerprint(index), charge());
+                    continue;
+                }
+                Operation::Write => {}
+                Operation::Delete => {
+                    if slot != ABSENT {
+                        self.delete(Slot::new(slot));
+                    }
+                    continue;
+                }
             }
-            let size = sizes.map_or(1, |sizes| sizes[index]);
-            misses += 1;
-            missed_bytes += u64::from(size);
-            let charge = if BYTES { size } else { 1 };
+            let charge = charge();
             let newcomer = Newcomer { hash: index_hash(id), fingerprint: block.fingerprint(index), charge };
             if let Insertion::Inserted(slot) = directory.insert(newcomer, residents) {
                 residents.slot_of[id as usize] = slot.get();
@@ -188,6 +207,29 @@ impl<P: EvictionPolicy> Replay<P> {
         }
         self.tally.misses += misses;
         self.tally.missed_bytes += missed_bytes;
+    }
+
+    /// Replaces the value of a resident object.
+    fn overwrite<const BYTES: bool, const TTL: bool>(&mut self, slot: Slot, fingerprint: u64, charge: u32) {
+        match self.directory.update(slot, fingerprint, charge, &mut self.residents) {
+            Update::Kept => {
+                if BYTES {
+                    set(&mut self.residents.charge_of, slot, charge);
+                }
+                if TTL {
+                    self.residents.expiry.remove(slot);
+                    self.set_deadline(slot);
+                }
+            }
+            Update::Rejected => self.residents.evicted(slot),
+            // As in the server, what was there stays.
+            Update::TooLarge => {}
+        }
+    }
+
+    fn delete(&mut self, slot: Slot) {
+        self.directory.remove(slot, &self.residents);
+        self.residents.evicted(slot);
     }
 
     /// Removes what has expired until now. Where times go backwards, time stands still.
@@ -226,7 +268,7 @@ impl<P: EvictionPolicy> Simulation for Replay<P> {
             (Mode::Bytes, false) => self.run::<true, false>(block),
             (Mode::Bytes, true) => self.run::<true, true>(block),
         }
-        self.tally.requests += block.len() as u64;
+        self.tally.requests += block.reads();
         self.tally.bytes += block.bytes();
         self.tally.elapsed += started.elapsed();
     }
@@ -254,7 +296,7 @@ impl<P: EvictionPolicy> Simulation for Replay<P> {
 mod tests {
     use super::*;
     use crate::requests::Recording;
-    use crate::requests::tests::recording;
+    use crate::requests::tests::{log, recording};
     use crate::simulator::{PolicyChoice, Simulator};
 
     fn run(recording: &Recording, policy: &str, cache: &Cache) -> Tally {
@@ -291,6 +333,27 @@ mod tests {
         ] {
             let tally = run(&recording(trace), "lru", &bytes);
             assert_eq!((tally.misses, tally.missed_bytes), (misses, missed_bytes), "{trace}");
+        }
+    }
+
+    #[test]
+    fn writes_and_deletes_change_the_cache_and_are_not_counted() {
+        for (mode, capacity, ttl_seconds, lines, misses, missed_bytes) in [
+            (Mode::Items, 2, None, "set a 10, get a 10, set a 10, get a 10", 0, 0),
+            (Mode::Items, 2, None, "get a 10, delete a 10, get a 10, delete a 10", 2, 20),
+            // The write renews `a`, so that `b` leaves.
+            (Mode::Items, 2, None, "get a 1, get b 1, set a 1, get c 1, get a 1, get b 1", 4, 4),
+            (Mode::Items, 2, None, "get a 1, get b 1, set c 1, get b 1, get c 1", 2, 2),
+            // The new value is larger, so that `b` leaves; one that does not fit changes nothing.
+            (Mode::Bytes, 20, None, "get a 5, get b 10, set a 15, get b 10, get a 15", 4, 40),
+            (Mode::Bytes, 20, None, "get a 5, set a 21, get a 5", 1, 5),
+            // A write begins a new life.
+            (Mode::Items, 2, Some(3), "get a 1 0, set a 1 2, get a 1 4, get a 1 5", 2, 2),
+            (Mode::Bytes, 9, Some(3), "get a 1 0, delete a 1 2, get b 1 4, get a 1 4", 3, 3),
+        ] {
+            let tally = run(&log(lines), "lru", &Cache { mode, capacity, ttl_seconds, seed: 0 });
+            assert_eq!((tally.misses, tally.missed_bytes), (misses, missed_bytes), "{lines}");
+            assert_eq!(tally.requests as usize, lines.matches("get").count(), "{lines}");
         }
     }
 

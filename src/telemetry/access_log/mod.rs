@@ -20,6 +20,8 @@ use std::time::{Duration, SystemTime};
 
 use crossbeam_queue::ArrayQueue;
 use engine::Key;
+use opentelemetry::trace::TraceContextExt as _;
+use opentelemetry::{Context, TraceId};
 
 use crate::config::{AccessLogConfig, LoggedKeys, Origin};
 use crate::telemetry::operations::{Operation, OperationListener, OperationResult};
@@ -143,6 +145,7 @@ impl AccessLog {
             ttl: operation.ttl,
             latency: operation.latency,
             request_id: request_scope::request_id(),
+            trace_id: trace_id(),
         };
         if self.shared.queue.push(record).is_err() {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
@@ -167,6 +170,13 @@ impl OperationListener for Arc<AccessLog> {
             self.log(operation);
         }
     }
+}
+
+/// The trace that this thread is working for, where there is one.
+fn trace_id() -> Option<TraceId> {
+    Context::map_current(|context| {
+        context.has_active_span().then(|| context.span().span_context().trace_id())
+    })
 }
 
 /// The bits of a draw that count.

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
+use opentelemetry::TraceId;
 
 use crate::telemetry::operations::{OperationKind, OperationResult};
 
@@ -27,6 +28,7 @@ pub(super) struct Record {
     pub(super) ttl: Option<Duration>,
     pub(super) latency: Option<Duration>,
     pub(super) request_id: Option<HeaderValue>,
+    pub(super) trace_id: Option<TraceId>,
 }
 
 impl Record {
@@ -66,6 +68,9 @@ impl Record {
             lines.extend_from_slice(b",\"request_id\":");
             serde_json::to_writer(&mut *lines, id)?;
         }
+        if let Some(id) = self.trace_id {
+            write!(lines, ",\"trace_id\":\"{id}\"")?;
+        }
         lines.extend_from_slice(b"}\n");
         Ok(())
     }
@@ -87,6 +92,7 @@ mod tests {
             ttl: None,
             latency: None,
             request_id: None,
+            trace_id: None,
         }
     }
 
@@ -102,6 +108,7 @@ mod tests {
             ttl: Some(Duration::from_secs(60)),
             latency: Some(Duration::from_nanos(1_002_003)),
             request_id: Some(HeaderValue::from_static("i\"d")),
+            trace_id: Some(TraceId::from(0xABC)),
             ..record()
         };
         for (record, expected) in [
@@ -113,7 +120,8 @@ mod tests {
                 full,
                 "{\"ts\":1700000000.001234,\"op\":\"set_if_absent\",\"namespace\":\"web\",\
                  \"key\":\"a\\\"\\\\\\n\\u0001é\",\"size\":53,\"value_bytes\":50,\"ttl_seconds\":60,\
-                 \"result\":\"stored\",\"latency_us\":1002.003,\"request_id\":\"i\\\"d\"}",
+                 \"result\":\"stored\",\"latency_us\":1002.003,\"request_id\":\"i\\\"d\",\
+                 \"trace_id\":\"00000000000000000000000000000abc\"}",
             ),
         ] {
             let mut line = Vec::new();

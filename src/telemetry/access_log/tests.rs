@@ -238,3 +238,27 @@ fn a_path_that_cannot_be_opened_is_told_with_its_place() {
         "{told}"
     );
 }
+
+#[test]
+fn a_line_names_the_request_and_the_trace_that_it_is_for() {
+    use opentelemetry::SpanId;
+    use opentelemetry::trace::{SpanContext, TraceFlags, TraceState};
+
+    let log = Log::with(|_| ());
+    {
+        let _request = request_scope::RequestScope::enter(http::HeaderValue::from_static("r"));
+        let span = SpanContext::new(
+            TraceId::from(7),
+            SpanId::from(8),
+            TraceFlags::SAMPLED,
+            true,
+            TraceState::default(),
+        );
+        let _span = Context::new().with_remote_span_context(span).attach();
+        log.get("k");
+    }
+    log.get("k");
+    let lines = lines(&log.end().path().join("log"));
+    assert_eq!((&lines[0]["request_id"], &lines[0]["trace_id"]), (&"r".into(), &format!("{:032}", 7).into()));
+    assert!(lines[1].get("request_id").is_none() && lines[1].get("trace_id").is_none());
+}
