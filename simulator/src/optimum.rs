@@ -15,8 +15,8 @@
 //! misses less, and perhaps none can miss as little. Object misses count each hit as one; byte
 //! misses are bounded in a second run that counts each hit by its size.
 //!
-//! Writes and deletes are no requests: a write makes its object resident for nothing, so nobody has to keep it for that, and after a
-//! delete it is gone.
+//! Writes and deletes are no requests. A write makes its object resident for nothing, so nobody has to keep it until then; what it
+//! stores need not be stored. After a delete the object is gone.
 //!
 //! With a ttl, a request that comes too late after the previous one is no hit in either. That an object
 //! expires after its insertion, not its last use, is ignored, which leaves a bound.
@@ -101,6 +101,12 @@ fn furthest_next_use(block: &Block<'_>, previous: &[u32], capacity: u64) -> Tall
             continue;
         }
         if !resident[id as usize] {
+            let is_full = items >= capacity && never_used_again == 0;
+            if operation == Operation::Write
+                && (next[now] == NEVER || (is_full && next_uses.peek() < Some(&next[now])))
+            {
+                continue;
+            }
             if operation == Operation::Read {
                 tally.misses += 1;
                 tally.missed_bytes += block.sizes().map_or(1, |sizes| u64::from(sizes[now]));
@@ -268,6 +274,8 @@ mod tests {
             // In one place: `a` comes back for nothing, so `b` can stay for that time.
             ("get a 1, get b 1, get b 1, set a 1, get a 1", 2),
             ("get a 1, get b 1, delete a 1, get b 1, get a 1", 3),
+            // What is written need not be stored.
+            ("get a 1, set b 1, get a 1, set c 1, get a 1, get c 1", 2),
         ] {
             for mode in [Mode::Items, Mode::Bytes] {
                 let found = optimum(&log(lines), &Cache { mode, capacity: 1, ttl_seconds: None, seed: 0 });

@@ -154,7 +154,7 @@ fn an_access_log_is_its_reads_and_what_else_changes_the_cache() {
         (vec![set("a", 9), delete("a")], "write a 9, delete a 9"),
         (vec![delete("a"), get("a", "miss")], "read a -"),
         // What is stored after a delete has not been asked for since.
-        (vec![get("a", "miss"), delete("a"), set("a", 3)], "read a 3, delete a 1, write a 3"),
+        (vec![get("a", "miss"), delete("a"), set("a", 3)], "read a -, delete a 1, write a 3"),
         (vec![line("get", "a", "hit", 4), line("get", "a", "error", 0)], "read a 4"),
         (vec![get("a", "miss"), line("set_if_absent", "a", "exists", 5), set("a", 6)], "read a 6"),
         (vec![get("a", "miss"), line("set", "a", "rejected", 99), get("b", "hit")], "read a -, read b -"),
