@@ -4,6 +4,8 @@
 //! so that what can be wrong shows at once and nothing is half up. At a shutdown, health turns to
 //! "not serving" first, then the traffic drains, then what answers probes.
 
+mod figures;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,11 +16,12 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, TransportConfig, TransportKind};
+use self::figures::Figures;
+use crate::config::{Config, TelemetryConfig, TransportConfig, TransportKind};
 use crate::registry::{Registry, StoreEntry};
 use crate::service::CacheService;
 use crate::telemetry::access_log::{AccessLog, AccessLogError};
-use crate::telemetry::metrics::{Metrics, MetricsError, TlsReloads};
+use crate::telemetry::metrics::{ExportCounters, Metrics, MetricsError, Sources};
 use crate::telemetry::operations::{Counting, Operations};
 use crate::tls::{ServerTls, TlsError};
 use crate::transports::grpc::GrpcService;
@@ -123,16 +126,21 @@ impl Server {
         let policy = self.registry.policy(&config.eviction.policy);
         let policy = policy.ok_or_else(|| unknown("policy", &config.eviction.policy))?;
         let store = (store.build)(&config.store, &config.eviction, policy, Arc::new(SystemClock::default()));
-        let access_log = config.telemetry.access_log.as_ref().map(AccessLog::open).transpose()?.map(Arc::new);
-        let service = Arc::new(CacheService::observed(store, operations(access_log.as_ref())));
+        let telemetry = &config.telemetry;
+        let exports = Arc::new(ExportCounters::default());
+        let access_log = telemetry.access_log.as_ref();
+        let access_log =
+            access_log.map(|config| AccessLog::open(config, Arc::clone(&exports))).transpose()?;
+        let access_log = access_log.map(Arc::new);
+        let service = Arc::new(CacheService::observed(store, operations(telemetry, access_log.as_ref())));
         // `GET /` tells where gRPC is, so its port must be known before HTTP is made.
         let listeners = config.transports.iter().map(bind_listener).collect::<Result<Vec<_>, _>>()?;
         let grpc_port = listeners.iter().find_map(|(config, listener, _)| match &config.kind {
             TransportKind::Grpc(_) => port(listener),
             TransportKind::Http => None,
         });
-        let certificates: Vec<_> = listeners.iter().filter_map(|(.., tls)| tls.clone()).collect();
-        let metrics = Arc::new(Metrics::new(move || tls_reloads(&certificates))?);
+        let figures = Arc::new(Figures::new(Arc::clone(&service), exports));
+        let metrics = Arc::new(Metrics::new(Arc::clone(&figures) as Arc<dyn Sources>, telemetry.metrics)?);
         let (drain, draining) = watch::channel(false);
         let context = TransportContext { service: Arc::clone(&service), metrics, draining };
         let mut transports: Vec<Box<dyn Transport>> =
@@ -140,6 +148,7 @@ impl Server {
         for bind in &self.transports {
             transports.push(bind(&context).map_err(StartError::Transport)?);
         }
+        figures.watch(&transports);
         Ok(BoundServer {
             transports,
             service,
@@ -152,9 +161,14 @@ impl Server {
     }
 }
 
-/// Counts operations, and tells them to who wants to hear of them.
-fn operations(access_log: Option<&Arc<AccessLog>>) -> Operations {
-    let operations = Operations::new(Counting::On { namespaces: Vec::new() });
+/// Counts operations where metrics are wanted, and tells them to who wants to hear of them.
+fn operations(telemetry: &TelemetryConfig, access_log: Option<&Arc<AccessLog>>) -> Operations {
+    let counting = if telemetry.metrics {
+        Counting::On { namespaces: telemetry.namespaces.clone() }
+    } else {
+        Counting::Off
+    };
+    let operations = Operations::new(counting);
     match access_log {
         Some(log) => operations.listening(Box::new(Arc::clone(log))),
         None => operations,
@@ -176,14 +190,6 @@ fn port(listener: &Listener) -> Option<u16> {
     }
 }
 
-/// Over all listeners.
-fn tls_reloads(certificates: &[Arc<ServerTls>]) -> TlsReloads {
-    TlsReloads {
-        done: certificates.iter().map(|tls| tls.reloads_total()).sum(),
-        failed: certificates.iter().map(|tls| tls.reload_failures_total()).sum(),
-    }
-}
-
 fn transport(
     (config, listener, tls): BoundListener<'_>,
     context: &TransportContext,
@@ -192,11 +198,13 @@ fn transport(
     let TransportContext { service, metrics, draining } = context.clone();
     match &config.kind {
         TransportKind::Grpc(config) => {
-            let service = GrpcService::new(service, config, draining);
+            let refused = Arc::clone(listener.counters().refused_requests());
+            let service = GrpcService::new(service, config, draining, metrics.rpc().cloned(), refused);
             Box::new(Served::new("grpc", Protocol::Http2, listener, tls, service))
         }
         TransportKind::Http => {
-            let router = http::router(service, metrics, grpc_port);
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            let router = http::router(service, metrics, grpc_port, scheme);
             Box::new(Served::new("http", Protocol::Http1, listener, tls, router))
         }
     }

@@ -280,7 +280,7 @@ mod tests {
             for mode in [Mode::Items, Mode::Bytes] {
                 let found = optimum(&log(lines), &Cache { mode, capacity: 1, ttl_seconds: None, seed: 0 });
                 assert_eq!(found.misses, misses, "{mode:?}: {lines}");
-                assert_eq!(found.requests as usize, lines.matches("get").count(), "{lines}");
+                assert_eq!(found.requests, lines.matches("get").count() as u64, "{lines}");
             }
         }
     }

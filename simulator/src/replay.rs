@@ -354,7 +354,7 @@ mod tests {
         ] {
             let tally = run(&log(lines), "lru", &Cache { mode, capacity, ttl_seconds, seed: 0 });
             assert_eq!((tally.misses, tally.missed_bytes), (misses, missed_bytes), "{lines}");
-            assert_eq!(tally.requests as usize, lines.matches("get").count(), "{lines}");
+            assert_eq!(tally.requests, lines.matches("get").count() as u64, "{lines}");
         }
     }
 

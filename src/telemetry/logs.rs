@@ -227,8 +227,7 @@ mod tests {
     }
 
     fn say_everything() {
-        let config =
-            TelemetryConfig { log_level: LogLevel::Info, log_format: LogFormat::Json, access_log: None };
+        let config = TelemetryConfig { log_format: LogFormat::Json, ..TelemetryConfig::default() };
         init(&config).expect("the first time");
         assert!(matches!(init(&config), Err(LogError::AlreadySetUp(_))));
         tracing_log::log::warn!(target: "rustls::check", "from the log crate");

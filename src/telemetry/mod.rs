@@ -8,4 +8,3 @@ pub mod logs;
 pub mod metrics;
 pub mod operations;
 pub mod request_scope;
-mod striped;

@@ -10,7 +10,7 @@ import threading
 import cache_pb2 as pb
 import pytest
 import zstandard
-from clients import connect
+from clients import connect, fetch
 from server import Server, run, wait_until
 
 SEED = 20_241_124
@@ -160,6 +160,9 @@ def test_a_full_disk_costs_lines_and_nothing_else(tmp_path):
         assert "No space left" in server.wait_for_line("access log: cannot be written")["error"]
         assert server.wait_for_line("lines are lost")["lost_lines"] >= 900
         assert not stub.Get(pb.CacheKey(key="k")).found
+        metric = 'tiny_cache_telemetry_dropped_total{signal="access_log"} '
+        [lost] = [line for line in fetch(server.http, "/metrics").body.decode().splitlines() if line.startswith(metric)]
+        assert int(lost.removeprefix(metric)) >= 900
     assert len(server.lines("cannot be written")) == 1
 
 

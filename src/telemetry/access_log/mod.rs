@@ -14,7 +14,7 @@ mod writer;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
@@ -24,6 +24,7 @@ use opentelemetry::trace::TraceContextExt as _;
 use opentelemetry::{Context, TraceId};
 
 use crate::config::{AccessLogConfig, LoggedKeys, Origin};
+use crate::telemetry::metrics::{ExportCounters, Signal};
 use crate::telemetry::operations::{Operation, OperationListener, OperationResult};
 use crate::telemetry::request_scope;
 
@@ -52,10 +53,16 @@ pub enum AccessLogError {
 /// What the requests and the writer share.
 struct Shared {
     queue: ArrayQueue<Record>,
-    /// Lines that will never be written.
-    lost: AtomicU64,
+    /// Where lines are counted that will never be written.
+    exports: Arc<ExportCounters>,
     reopen: AtomicBool,
     stop: AtomicBool,
+}
+
+impl Shared {
+    fn lost_lines(&self) -> u64 {
+        self.exports.dropped_so_far(Signal::AccessLog)
+    }
 }
 
 /// The access log as the server sees it. Once it is dropped, the thread writes what is queued and ends.
@@ -68,8 +75,8 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// Opens the destination and starts the thread.
-    pub fn open(config: &AccessLogConfig) -> Result<Self, AccessLogError> {
+    /// Opens the destination and starts the thread. Lines that are lost are counted in `exports`.
+    pub fn open(config: &AccessLogConfig, exports: Arc<ExportCounters>) -> Result<Self, AccessLogError> {
         let destination = Destination::open(&config.destination).map_err(|cause| AccessLogError::Open {
             place: config.place.clone(),
             path: config.destination.to_string(),
@@ -77,7 +84,7 @@ impl AccessLog {
         })?;
         let shared = Arc::new(Shared {
             queue: ArrayQueue::new(config.queue_lines),
-            lost: AtomicU64::new(0),
+            exports,
             reopen: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
@@ -92,7 +99,7 @@ impl AccessLog {
     /// Lines lost so far, since the queue was full or the file could not be written.
     #[must_use]
     pub fn lost_lines(&self) -> u64 {
-        self.shared.lost.load(Ordering::Relaxed)
+        self.shared.lost_lines()
     }
 
     /// Opens the file anew, soon: after it was moved away.
@@ -148,7 +155,7 @@ impl AccessLog {
             trace_id: trace_id(),
         };
         if self.shared.queue.push(record).is_err() {
-            self.shared.lost.fetch_add(1, Ordering::Relaxed);
+            self.shared.exports.dropped(Signal::AccessLog, 1);
         }
     }
 }
@@ -192,7 +199,7 @@ const fn draw(fingerprint: u64) -> u64 {
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share is between 0 and 1")]
 fn threshold(share: f64) -> Option<u64> {
-    const ALL: f64 = (1_u64 << DRAW_BITS) as f64;
+    const ALL: f64 = 9_007_199_254_740_992.0; // 2 to the power of DRAW_BITS.
     (share < 1.0).then(|| (share * ALL) as u64)
 }
 

@@ -28,7 +28,7 @@ impl Log {
             flush_interval: Duration::from_millis(5),
         };
         change(&mut config);
-        let log = Arc::new(AccessLog::open(&config).expect("opens"));
+        let log = Arc::new(AccessLog::open(&config, Arc::default()).expect("opens"));
         Self { directory, log }
     }
 
@@ -229,7 +229,7 @@ fn a_path_that_cannot_be_opened_is_told_with_its_place() {
         queue_lines: 1,
         flush_interval: Duration::from_secs(1),
     };
-    let told = AccessLog::open(&config).err().expect("refused").to_string();
+    let told = AccessLog::open(&config, Arc::default()).err().expect("refused").to_string();
     assert!(
         told.ends_with(
             "SOME_PLACE: telemetry.access_log.path: cannot open \"/no/such/directory/log\": \

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::destination::Destination;
+use crate::telemetry::metrics::Signal;
 
 /// Lines are written once there are so many bytes of them, however short the time.
 const BUFFER_BYTES: usize = 1 << 16;
@@ -122,7 +123,7 @@ impl Writer {
 
     /// Says when losses begin and when they have ended.
     fn tell_losses(&mut self) {
-        let lost = self.shared.lost.load(Ordering::Relaxed);
+        let lost = self.shared.lost_lines();
         let was_losing = std::mem::replace(&mut self.is_losing, lost > self.lost);
         self.lost = lost;
         match (was_losing, self.is_losing) {
@@ -138,7 +139,7 @@ impl Writer {
     fn end(&mut self) {
         let unwritten = self.lines.iter().filter(|&&byte| byte == b'\n').count() + self.shared.queue.len();
         if unwritten > 0 {
-            self.shared.lost.fetch_add(unwritten as u64, Ordering::Relaxed);
+            self.shared.exports.dropped(Signal::AccessLog, unwritten as u64);
             tracing::warn!(unwritten, "access log: ended with lines that could not be written");
         }
     }

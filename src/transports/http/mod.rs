@@ -19,8 +19,10 @@ use crate::service::CacheService;
 use crate::telemetry::metrics::Metrics;
 
 use endpoints::Endpoints;
+use envelope::Recorder;
 
-/// The endpoints over this service. `grpc_port` is what `GET /` tells; `None` where gRPC has no port.
+/// The endpoints over this service. `grpc_port` is what `GET /` tells; `None` where gRPC has no port. `scheme` is how
+/// clients come, "http" or "https".
 ///
 /// - `GET /` — what this is and where to look.
 /// - `GET /health` — 200 while the store answers, else 503.
@@ -28,7 +30,13 @@ use endpoints::Endpoints;
 /// - `GET /live` — 200 as long as the process answers at all.
 /// - `GET /metrics` — the Prometheus text format.
 /// - `GET /stats` — every figure of the API's `CacheStats` by its name there.
-pub fn router(service: Arc<CacheService>, metrics: Arc<Metrics>, grpc_port: Option<u16>) -> Router {
+pub fn router(
+    service: Arc<CacheService>,
+    metrics: Arc<Metrics>,
+    grpc_port: Option<u16>,
+    scheme: &'static str,
+) -> Router {
+    let recorder = Recorder { metrics: metrics.http().cloned(), scheme };
     Router::new()
         .route("/", get(endpoints::index))
         .route("/health", get(endpoints::health))
@@ -38,6 +46,6 @@ pub fn router(service: Arc<CacheService>, metrics: Arc<Metrics>, grpc_port: Opti
         .route("/stats", get(endpoints::stats))
         .fallback(endpoints::not_found)
         .method_not_allowed_fallback(endpoints::method_not_allowed)
-        .layer(middleware::from_fn(envelope::wrap))
+        .layer(middleware::from_fn_with_state(recorder, envelope::wrap))
         .with_state(Arc::new(Endpoints { service, metrics, grpc_port }))
 }
