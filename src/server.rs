@@ -8,7 +8,7 @@ mod figures;
 mod sampling;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::{Limits, SystemClock};
 use policies::PolicyEntry;
@@ -18,11 +18,12 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use self::figures::Figures;
-use crate::config::{Config, TransportConfig, TransportKind};
+use crate::config::{Config, TelemetryConfig, TransportConfig, TransportKind};
 use crate::registry::{Registry, StoreEntry};
 use crate::service::CacheService;
+use crate::telemetry::access_log::{AccessLog, AccessLogError};
 use crate::telemetry::history::History;
-use crate::telemetry::metrics::{Metrics, MetricsError, Sources};
+use crate::telemetry::metrics::{ExportCounters, Metrics, MetricsError, Sources};
 use crate::telemetry::operations::{Counting, Operations};
 use crate::tls::{ServerTls, TlsError};
 use crate::transports::grpc::GrpcService;
@@ -48,6 +49,9 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The access log cannot be opened.
+    #[error(transparent)]
+    AccessLog(#[from] AccessLogError),
     /// Metrics could not be set up.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -55,6 +59,9 @@ pub enum StartError {
     #[error("cannot bind a transport")]
     Transport(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
+
+/// How long the access log may take for what is queued, even where connections used up the grace.
+const LEAST_FLUSH: Duration = Duration::from_secs(1);
 
 /// What a transport of one's own is bound with.
 #[derive(Clone)]
@@ -124,19 +131,19 @@ impl Server {
         let policy = policy.ok_or_else(|| unknown("policy", &config.eviction.policy))?;
         let store = (store.build)(&config.store, &config.eviction, policy, Arc::new(SystemClock::default()));
         let telemetry = &config.telemetry;
-        let counting = if telemetry.metrics {
-            Counting::On { namespaces: telemetry.namespaces.clone() }
-        } else {
-            Counting::Off
-        };
-        let service = Arc::new(CacheService::observed(store, Operations::new(counting)));
+        let exports = Arc::new(ExportCounters::default());
+        let access_log = telemetry.access_log.as_ref();
+        let access_log =
+            access_log.map(|config| AccessLog::open(config, Arc::clone(&exports))).transpose()?;
+        let access_log = access_log.map(Arc::new);
+        let service = Arc::new(CacheService::observed(store, operations(telemetry, access_log.as_ref())));
         // `GET /` tells where gRPC is, so its port must be known before HTTP is made.
         let listeners = config.transports.iter().map(bind_listener).collect::<Result<Vec<_>, _>>()?;
         let grpc_port = listeners.iter().find_map(|(config, listener, _)| match &config.kind {
             TransportKind::Grpc(_) => port(listener),
             TransportKind::Http => None,
         });
-        let figures = Arc::new(Figures::new(Arc::clone(&service), Arc::default()));
+        let figures = Arc::new(Figures::new(Arc::clone(&service), exports));
         let metrics = Arc::new(Metrics::new(Arc::clone(&figures) as Arc<dyn Sources>, telemetry.metrics)?);
         if let Some(metrics) = metrics.store() {
             service.record_in(Arc::clone(metrics));
@@ -160,11 +167,26 @@ impl Server {
             service,
             metrics,
             history,
+            access_log,
             drain,
             policy: policy.name,
             sweep_interval: config.store.sweep_interval,
             shutdown_grace: config.server.shutdown_grace,
         })
+    }
+}
+
+/// Counts operations where metrics are wanted, and tells them to who wants to hear of them.
+fn operations(telemetry: &TelemetryConfig, access_log: Option<&Arc<AccessLog>>) -> Operations {
+    let counting = if telemetry.metrics {
+        Counting::On { namespaces: telemetry.namespaces.clone() }
+    } else {
+        Counting::Off
+    };
+    let operations = Operations::new(counting);
+    match access_log {
+        Some(log) => operations.listening(Box::new(Arc::clone(log))),
+        None => operations,
     }
 }
 
@@ -209,6 +231,7 @@ pub struct BoundServer {
     service: Arc<CacheService>,
     metrics: Arc<Metrics>,
     history: Arc<History>,
+    access_log: Option<Arc<AccessLog>>,
     drain: watch::Sender<bool>,
     policy: &'static str,
     sweep_interval: Duration,
@@ -239,6 +262,12 @@ impl BoundServer {
     #[must_use]
     pub fn certificates(&self) -> Vec<Arc<ServerTls>> {
         self.transports.iter().filter_map(|transport| transport.tls().cloned()).collect()
+    }
+
+    /// The access log, if there is one, to be opened anew on demand.
+    #[must_use]
+    pub const fn access_log(&self) -> Option<&Arc<AccessLog>> {
+        self.access_log.as_ref()
     }
 
     /// Serves until `shutdown`, then drains.
@@ -274,6 +303,7 @@ impl BoundServer {
         }
 
         shutdown.cancelled().await;
+        let grace_ends = Instant::now() + self.shutdown_grace;
         self.service.begin_drain();
         self.drain.send_replace(true);
         traffic_stop.cancel();
@@ -282,6 +312,9 @@ impl BoundServer {
         aborted_connections += join(&mut probes).await;
         background.cancel();
         while tasks.join_next().await.is_some() {}
+        if let Some(log) = self.access_log {
+            log.close(grace_ends.saturating_duration_since(Instant::now()).max(LEAST_FLUSH)).await;
+        }
         Drained { aborted_connections }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use policies::PolicyEntry;
 
+use super::access_log;
 use super::document::{self, Setting, Table};
 use super::duration::Span;
 use super::effective::Effective;
@@ -195,8 +196,10 @@ fn telemetry(file: Option<Setting>, layers: &mut Layers, report: &mut Report) ->
     let log_format = section.take("log_format", &LOG_FORMAT, default.log_format).value;
     let metrics = section.take("metrics", &Switch, default.metrics).value;
     let namespaces = section.take("namespaces", &Namespaces, default.namespaces).value;
+    let access_log = section.take_table("access_log");
     section.end();
-    TelemetryConfig { log_level, log_format, metrics, namespaces }
+    let access_log = access_log::read(access_log, report);
+    TelemetryConfig { log_level, log_format, metrics, namespaces, access_log }
 }
 
 fn server(file: Option<Setting>, report: &mut Report) -> ServerConfig {

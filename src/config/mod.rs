@@ -9,6 +9,7 @@
 //! A key is declared in one line where it is read (`section.take("max_items", &format, default)`);
 //! that line gives its type, its range, its messages, its default and its place in `config show`.
 
+mod access_log;
 mod document;
 mod duration;
 mod effective;
@@ -23,6 +24,7 @@ mod section;
 mod size;
 mod transport;
 
+pub use access_log::{AccessLogConfig, LogDestination, LoggedKeys};
 pub use effective::Effective;
 pub(crate) use error::nearest;
 pub use error::{Complaint, ConfigErrors, EX_CONFIG, Problem};

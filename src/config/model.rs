@@ -11,6 +11,8 @@ use std::time::Duration;
 use engine::WeighBy;
 use policies::PolicyFactory;
 
+use super::access_log::AccessLogConfig;
+
 /// Everything there is to configure.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -132,7 +134,7 @@ pub struct GrpcConfig {
 }
 
 /// `[telemetry]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TelemetryConfig {
     /// `log_level`. Default info.
     pub log_level: LogLevel,
@@ -143,11 +145,19 @@ pub struct TelemetryConfig {
     pub metrics: bool,
     /// `namespaces`: those that operations are told apart by. Default none.
     pub namespaces: Vec<String>,
+    /// `[telemetry.access_log]`; `None`: there is none.
+    pub access_log: Option<AccessLogConfig>,
 }
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { log_level: LogLevel::Info, log_format: LogFormat::Text, metrics: true, namespaces: Vec::new() }
+        Self {
+            log_level: LogLevel::Info,
+            log_format: LogFormat::Text,
+            metrics: true,
+            namespaces: Vec::new(),
+            access_log: None,
+        }
     }
 }
 

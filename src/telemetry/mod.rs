@@ -1,5 +1,6 @@
 //! What an operator sees: metrics, their recent history, and logs.
 
+pub mod access_log;
 #[cfg(test)]
 pub(crate) mod capture;
 pub mod history;
@@ -7,3 +8,4 @@ mod json_lines;
 pub mod logs;
 pub mod metrics;
 pub mod operations;
+pub mod request_scope;

@@ -155,6 +155,11 @@ pub trait OperationListener: Send + Sync {
         true
     }
 
+    /// Whether it asks for the request's id: see [`request_scope`](super::request_scope).
+    fn wants_request_id(&self) -> bool {
+        false
+    }
+
     /// An operation has ended.
     fn on_operation(&self, operation: &Operation<'_>);
 
@@ -189,6 +194,7 @@ impl Began {
 pub struct Operations {
     counters: Option<Counters>,
     listeners: Vec<Box<dyn OperationListener>>,
+    wants_request_id: bool,
 }
 
 impl Operations {
@@ -199,14 +205,21 @@ impl Operations {
             Counting::Off => None,
             Counting::On { namespaces } => Some(Counters::new(namespaces)),
         };
-        Self { counters, listeners: Vec::new() }
+        Self { counters, listeners: Vec::new(), wants_request_id: false }
     }
 
     /// With one more listener.
     #[must_use]
     pub fn listening(mut self, listener: Box<dyn OperationListener>) -> Self {
+        self.wants_request_id |= listener.wants_request_id();
         self.listeners.push(listener);
         self
+    }
+
+    /// Whether a transport is to say which request a thread is working on.
+    #[must_use]
+    pub const fn wants_request_id(&self) -> bool {
+        self.wants_request_id
     }
 
     /// To be called before the store is asked.

@@ -56,6 +56,12 @@ impl ExportCounters {
         self.dropped[signal as usize].fetch_add(count, Ordering::Relaxed);
     }
 
+    /// How many spans, records or lines have been lost so far.
+    #[must_use]
+    pub fn dropped_so_far(&self, signal: Signal) -> u64 {
+        self.dropped[signal as usize].load(Ordering::Relaxed)
+    }
+
     /// The figures so far.
     #[must_use]
     pub fn figures(&self) -> ExportFigures {

@@ -23,6 +23,7 @@ use super::streamed::Streamed;
 use super::{Shared, failure};
 use crate::service::ActiveRequest;
 use crate::telemetry::metrics::RpcMethod;
+use crate::telemetry::request_scope::RequestScope;
 use crate::transports::refused::RequestRefusal;
 use crate::transports::request_id::{REQUEST_ID, request_id};
 
@@ -89,6 +90,8 @@ impl Call {
         if self.timeout == Some(Duration::ZERO) {
             return Poll::Ready(self.too_late());
         }
+        let operations = self.shared.service.operations();
+        let _scope = operations.wants_request_id().then(|| RequestScope::enter(self.id.0.clone()));
         // The handler is not polled again after a panic, so nobody sees its broken state.
         match catch_unwind(AssertUnwindSafe(|| self.handler.as_mut().poll(cx))) {
             Ok(Poll::Ready(Ok(response))) => return Poll::Ready(self.told_as_ours(response)),
