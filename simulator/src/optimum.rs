@@ -279,7 +279,10 @@ mod tests {
         ] {
             for mode in [Mode::Items, Mode::Bytes] {
                 let found = optimum(&log(lines), &Cache { mode, capacity: 1, ttl_seconds: None, seed: 0 });
-                assert_eq!(found.misses, misses, "{mode:?}: {lines}");
+                match mode {
+                    Mode::Items => assert_eq!(found.misses, misses, "{lines}"),
+                    Mode::Bytes => assert!(found.misses <= misses, "{lines}"),
+                }
                 assert_eq!(found.requests, lines.matches("get").count() as u64, "{lines}");
             }
         }

@@ -235,7 +235,10 @@ impl<P: EvictionPolicy> Replay<P> {
             let charge = || if BYTES { size() } else { 1 };
             let Self { directory, residents, early, .. } = self;
             let slot = residents.slot_of[id as usize];
-            if EXTRAS && let Some(early) = early {
+            if EXTRAS
+                && operation != Operation::Delete
+                && let Some(early) = early
+            {
                 early.requested(slot == ABSENT);
             }
             match operation {
@@ -248,7 +251,7 @@ impl<P: EvictionPolicy> Replay<P> {
                     missed_bytes += u64::from(size());
                 }
                 Operation::Write if slot != ABSENT => {
-                    self.overwrite::<BYTES, EXTRAS>(Slot::new(slot), block.fingerprint(index), charge());
+                    self.overwrite::<BYTES>(Slot::new(slot), block.fingerprint(index), charge());
                     continue;
                 }
                 Operation::Write => {}
@@ -280,25 +283,14 @@ impl<P: EvictionPolicy> Replay<P> {
         self.tally.missed_bytes += missed_bytes;
     }
 
-    fn make_early_room(&mut self, place: u32) {
-        if self.early.as_mut().is_some_and(|early| early.is_due(place)) {
-            self.directory.evict_one(&mut self.residents);
-        }
-    }
-
     /// Replaces the value of a resident object.
-    fn overwrite<const BYTES: bool, const EXTRAS: bool>(
-        &mut self,
-        slot: Slot,
-        fingerprint: u64,
-        charge: u32,
-    ) {
+    fn overwrite<const BYTES: bool>(&mut self, slot: Slot, fingerprint: u64, charge: u32) {
         match self.directory.update(slot, fingerprint, charge, &mut self.residents) {
             Update::Kept => {
                 if BYTES {
                     set(&mut self.residents.charge_of, slot, charge);
                 }
-                if EXTRAS && self.ttl_seconds.is_some() {
+                if self.ttl_seconds.is_some() {
                     self.residents.expiry.remove(slot);
                     self.set_deadline(slot);
                 }
@@ -312,6 +304,12 @@ impl<P: EvictionPolicy> Replay<P> {
     fn delete(&mut self, slot: Slot) {
         self.directory.remove(slot, &self.residents);
         self.residents.left(slot);
+    }
+
+    fn make_early_room(&mut self, place: u32) {
+        if self.early.as_mut().is_some_and(|early| early.is_due(place)) {
+            self.directory.evict_one(&mut self.residents);
+        }
     }
 
     /// Removes what has expired until now. Where times go backwards, time stands still.

@@ -42,10 +42,10 @@ pub struct Block<'a> {
     sizes: &'a [u32],
     /// Empty where nobody needs times.
     times: &'a [u32],
-    /// Empty where the block is not of a sample.
-    places: &'a [u32],
     /// Empty where all are reads.
     operations: &'a [Operation],
+    /// Empty where the block is not of a sample.
+    places: &'a [u32],
     fingerprints: Fingerprints<'a>,
     distinct: usize,
 }
@@ -81,12 +81,6 @@ impl<'a> Block<'a> {
         (!self.times.is_empty()).then_some(self.times)
     }
 
-    /// In a sample: how many requests of the whole trace come before each, modulo 2^32.
-    #[must_use]
-    pub fn places(&self) -> Option<&'a [u32]> {
-        (!self.places.is_empty()).then_some(self.places)
-    }
-
     /// What requests do; `None` where all are reads.
     #[must_use]
     pub fn operations(&self) -> Option<&'a [Operation]> {
@@ -99,6 +93,12 @@ impl<'a> Block<'a> {
         let reads =
             |operations: &[Operation]| operations.iter().filter(|&&kind| kind == Operation::Read).count();
         self.operations().map_or(self.len(), reads) as u64
+    }
+
+    /// In a sample: how many requests of the whole trace come before each, modulo 2^32.
+    #[must_use]
+    pub fn places(&self) -> Option<&'a [u32]> {
+        (!self.places.is_empty()).then_some(self.places)
     }
 
     /// All numbers so far are below this.
@@ -203,8 +203,8 @@ impl Columns {
             ids: &self.ids[requests.clone()],
             sizes: self.sizes.get(requests.clone()).unwrap_or_default(),
             times: self.times.get(requests.clone()).unwrap_or_default(),
-            places: self.places.get(requests.clone()).unwrap_or_default(),
-            operations: self.operations.get(requests).unwrap_or_default(),
+            operations: self.operations.get(requests.clone()).unwrap_or_default(),
+            places: self.places.get(requests).unwrap_or_default(),
             fingerprints,
             distinct,
         }
@@ -375,8 +375,8 @@ impl Recording {
             columns.ids.push(number);
             columns.sizes.extend(sizes.get(index));
             columns.times.extend(times.get(index));
-            columns.places.push(places.get(index).copied().unwrap_or(number_in_trace));
             columns.operations.extend(operations.get(index));
+            columns.places.push(places.get(index).copied().unwrap_or(number_in_trace));
         }
         sample.survey.requests = sample.whole().reads();
         sample.survey.distinct = sample.fingerprints.len() as u64;
@@ -518,6 +518,20 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn only_reads_count_and_a_sample_keeps_what_each_request_does() {
+        assert!(recording("a,1\n").whole().operations().is_none());
+        let recording = log("get a 1, set b 5, delete a 1, get b 5, get a 2");
+        let survey = *recording.survey();
+        assert_eq!((survey.requests, survey.distinct, survey.footprint_bytes), (3, 2, 6));
+        assert_eq!((recording.whole().reads(), recording.whole().bytes()), (3, 8));
+        let all: Vec<Request> = recording.whole().iter().collect();
+        let sample = recording.sample(2);
+        assert!(all == sample.whole().iter().collect::<Vec<_>>());
+        assert_eq!(*sample.survey(), Survey { requests: 3, distinct: 2, ..Survey::default() });
+        assert_eq!(all.iter().filter(|request| request.operation == Operation::Write).count(), 1);
+    }
+
+    #[test]
     fn a_sample_holds_every_request_to_as_many_popular_and_early_objects_as_the_whole() {
         // Objects 0 to 99 are requested 8 times and come first, 100 to 899 once.
         let mut rows = String::new();
@@ -548,20 +562,6 @@ pub(crate) mod tests {
         }
         assert_eq!(whole.sample(0).survey().requests, 0);
         assert_eq!(whole.sample(10_000).survey().requests, whole.survey().requests);
-    }
-
-    #[test]
-    fn only_reads_count_and_a_sample_keeps_what_each_request_does() {
-        assert!(recording("a,1\n").whole().operations().is_none());
-        let recording = log("get a 1, set b 5, delete a 1, get b 5, get a 2");
-        let survey = *recording.survey();
-        assert_eq!((survey.requests, survey.distinct, survey.footprint_bytes), (3, 2, 6));
-        assert_eq!((recording.whole().reads(), recording.whole().bytes()), (3, 8));
-        let all: Vec<Request> = recording.whole().iter().collect();
-        let sample = recording.sample(2);
-        assert!(all == sample.whole().iter().collect::<Vec<_>>());
-        assert_eq!(*sample.survey(), Survey { requests: 3, distinct: 2, ..Survey::default() });
-        assert_eq!(all.iter().filter(|request| request.operation == Operation::Write).count(), 1);
     }
 
     #[test]
