@@ -15,6 +15,7 @@ use super::format::{Choice, Count, Name, OrWord, PowerOfTwo};
 use super::layers::{Layers, Override};
 use super::model::{Config, LogFormat, LogLevel, ServerConfig, StoreConfig, TelemetryConfig};
 use super::origin::{Origin, one_line};
+use super::otlp;
 use super::section::{Report, Section, dotted};
 use super::size::{self, Size};
 use super::transport;
@@ -192,8 +193,10 @@ fn telemetry(file: Option<Setting>, layers: &mut Layers, report: &mut Report) ->
     let mut section = Section::begin("telemetry", "[telemetry]", file, layers.take("telemetry"), report);
     let log_level = section.take("log_level", &LOG_LEVEL, LogLevel::Info).value;
     let log_format = section.take("log_format", &LOG_FORMAT, LogFormat::Text).value;
+    let otlp_table = section.take_table("otlp");
     section.end();
-    TelemetryConfig { log_level, log_format }
+    let otlp = otlp::read(otlp_table, std::mem::take(&mut layers.otel), report);
+    TelemetryConfig { log_level, log_format, otlp }
 }
 
 fn server(file: Option<Setting>, report: &mut Report) -> ServerConfig {

@@ -11,6 +11,8 @@ use std::time::Duration;
 use engine::WeighBy;
 use policies::PolicyFactory;
 
+use super::otlp::OtlpConfig;
+
 /// Everything there is to configure.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -132,12 +134,14 @@ pub struct GrpcConfig {
 }
 
 /// `[telemetry]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TelemetryConfig {
     /// `log_level`. Default info.
     pub log_level: LogLevel,
     /// `log_format`. Default text.
     pub log_format: LogFormat,
+    /// `[telemetry.otlp]`
+    pub otlp: OtlpConfig,
 }
 
 /// How much is logged.

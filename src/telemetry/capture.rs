@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 use tracing::subscriber::Subscriber;
 
-use crate::config::{LogFormat, LogLevel, TelemetryConfig};
+use crate::config::{LogFormat, LogLevel, OtlpConfig, TelemetryConfig};
 
 use super::logs::{LogControl, subscriber};
 
@@ -22,7 +22,11 @@ impl Captured {
         log_format: LogFormat,
     ) -> (impl Subscriber + Send + Sync + use<>, LogControl) {
         let writer = self.clone();
-        subscriber(&TelemetryConfig { log_level, log_format }, false, move || writer.clone())
+        subscriber(
+            &TelemetryConfig { log_level, log_format, otlp: OtlpConfig::default() },
+            false,
+            move || writer.clone(),
+        )
     }
 
     pub(crate) fn text(&self) -> String {
