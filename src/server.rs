@@ -11,19 +11,27 @@ use engine::{Limits, SystemClock};
 use policies::PolicyEntry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, TransportConfig, TransportKind};
 use crate::registry::{Registry, StoreEntry};
 use crate::service::CacheService;
 use crate::telemetry::metrics::{Metrics, MetricsError, TlsReloads};
+use crate::telemetry::operations::{Counting, Operations};
+use crate::telemetry::otlp::{Otlp, OtlpError};
+use crate::telemetry::traces::{SpanAttributes, Tracing};
 use crate::tls::{ServerTls, TlsError};
 use crate::transports::grpc::GrpcService;
 use crate::transports::http;
 use crate::transports::listener::{BindError, BoundAddress, Listener, Protocol};
 use crate::transports::served::Served;
 use crate::transports::{Drained, Transport};
+
+/// How long telemetry that is left may take to leave at a shutdown: what the drain has left of its grace, but so much at
+/// least and at most.
+const MIN_FLUSH: Duration = Duration::from_millis(500);
+const MAX_FLUSH: Duration = Duration::from_secs(5);
 
 /// Why a server could not start. Every message is one line that names what is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +53,9 @@ pub enum StartError {
     /// Metrics could not be set up.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// Telemetry could not be set up.
+    #[error(transparent)]
+    Telemetry(#[from] OtlpError),
     /// A transport that was added to the builder could not be bound.
     #[error("cannot bind a transport")]
     Transport(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -57,6 +68,8 @@ pub struct TransportContext {
     pub service: Arc<CacheService>,
     /// The figures, ready to be rendered.
     pub metrics: Arc<Metrics>,
+    /// What makes spans, where requests are traced.
+    pub tracing: Option<Arc<Tracing>>,
     /// Turns true when a shutdown begins.
     pub draining: watch::Receiver<bool>,
 }
@@ -109,13 +122,23 @@ impl Server {
 
     /// Builds everything and binds every socket. Must run within a tokio runtime.
     pub fn bind(&self, config: &Config) -> Result<BoundServer, StartError> {
+        self.bind_exporting(config, Arc::new(Otlp::start(&config.telemetry.otlp)?))
+    }
+
+    /// As [`bind`](Self::bind), with exports that were started before, so that the log could be among them.
+    pub fn bind_exporting(&self, config: &Config, otlp: Arc<Otlp>) -> Result<BoundServer, StartError> {
         let unknown = |what, name: &str| StartError::Unknown { what, name: name.to_owned() };
         let store = self.registry.store(&config.store.kind);
         let store = store.ok_or_else(|| unknown("store", &config.store.kind))?;
         let policy = self.registry.policy(&config.eviction.policy);
         let policy = policy.ok_or_else(|| unknown("policy", &config.eviction.policy))?;
         let store = (store.build)(&config.store, &config.eviction, policy, Arc::new(SystemClock::default()));
-        let service = Arc::new(CacheService::new(store));
+        let tracing = otlp.tracing().map(Arc::new);
+        let mut operations = Operations::new(Counting::On { namespaces: Vec::new() });
+        if tracing.is_some() {
+            operations = operations.listening(Box::new(SpanAttributes::new(policy.name)));
+        }
+        let service = Arc::new(CacheService::observed(store, operations));
         // `GET /` tells where gRPC is, so its port must be known before HTTP is made.
         let listeners = config.transports.iter().map(bind_listener).collect::<Result<Vec<_>, _>>()?;
         let grpc_port = listeners.iter().find_map(|(config, listener, _)| match &config.kind {
@@ -125,7 +148,7 @@ impl Server {
         let certificates: Vec<_> = listeners.iter().filter_map(|(.., tls)| tls.clone()).collect();
         let metrics = Arc::new(Metrics::new(move || tls_reloads(&certificates))?);
         let (drain, draining) = watch::channel(false);
-        let context = TransportContext { service: Arc::clone(&service), metrics, draining };
+        let context = TransportContext { service: Arc::clone(&service), metrics, tracing, draining };
         let mut transports: Vec<Box<dyn Transport>> =
             listeners.into_iter().map(|bound| transport(bound, &context, grpc_port)).collect();
         for bind in &self.transports {
@@ -134,6 +157,7 @@ impl Server {
         Ok(BoundServer {
             transports,
             service,
+            otlp,
             drain,
             policy: policy.name,
             sweep_interval: config.store.sweep_interval,
@@ -170,14 +194,14 @@ fn transport(
     context: &TransportContext,
     grpc_port: Option<u16>,
 ) -> Box<dyn Transport> {
-    let TransportContext { service, metrics, draining } = context.clone();
+    let TransportContext { service, metrics, tracing, draining } = context.clone();
     match &config.kind {
         TransportKind::Grpc(config) => {
-            let service = GrpcService::new(service, config, draining);
+            let service = GrpcService::new(service, tracing, config, draining);
             Box::new(Served::new("grpc", Protocol::Http2, listener, tls, service))
         }
         TransportKind::Http => {
-            let router = http::router(service, metrics, grpc_port);
+            let router = http::router(service, metrics, tracing, grpc_port);
             Box::new(Served::new("http", Protocol::Http1, listener, tls, router))
         }
     }
@@ -187,6 +211,7 @@ fn transport(
 pub struct BoundServer {
     transports: Vec<Box<dyn Transport>>,
     service: Arc<CacheService>,
+    otlp: Arc<Otlp>,
     drain: watch::Sender<bool>,
     policy: &'static str,
     sweep_interval: Duration,
@@ -248,7 +273,9 @@ impl BoundServer {
             group.spawn(transport.serve(stop.clone(), self.shutdown_grace));
         }
 
+        self.otlp.run();
         shutdown.cancelled().await;
+        let told = Instant::now();
         self.service.begin_drain();
         self.drain.send_replace(true);
         traffic_stop.cancel();
@@ -257,6 +284,8 @@ impl BoundServer {
         aborted_connections += join(&mut probes).await;
         background.cancel();
         while tasks.join_next().await.is_some() {}
+        let left = self.shutdown_grace.saturating_sub(told.elapsed());
+        self.otlp.shut_down(left.clamp(MIN_FLUSH, MAX_FLUSH)).await;
         Drained { aborted_connections }
     }
 }

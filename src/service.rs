@@ -1,11 +1,16 @@
 //! The use-cases, once for all transports: what a key, a namespace and a batch may be, and what
 //! each call comes to.
 
+mod told;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use engine::{CompareAndSet, Entry, Key, Limits, SetIfAbsent, Store, StoreError, StoreStats, Value};
+
+use self::told::{result_at, told, told_many, told_write};
+use crate::telemetry::operations::{Counting, OperationKind, Operations};
 
 /// The longest key in Unicode code points, the namespace's prefix included.
 pub const MAX_KEY_CHARS: usize = 256;
@@ -98,6 +103,7 @@ pub type ItemResult<T> = Result<T, ServiceError>;
 /// The cache as its transports see it.
 pub struct CacheService {
     store: Arc<dyn Store>,
+    operations: Operations,
     started: Instant,
     active_requests: AtomicU64,
     refused_messages: AtomicU64,
@@ -105,11 +111,18 @@ pub struct CacheService {
 }
 
 impl CacheService {
-    /// A service over this store, up since now.
+    /// A service over this store, up since now, that counts its operations.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
+        Self::observed(store, Operations::new(Counting::On { namespaces: Vec::new() }))
+    }
+
+    /// A service over this store, up since now, that tells `operations` what it does.
+    #[must_use]
+    pub fn observed(store: Arc<dyn Store>, operations: Operations) -> Self {
         Self {
             store,
+            operations,
             started: Instant::now(),
             active_requests: AtomicU64::new(0),
             refused_messages: AtomicU64::new(0),
@@ -119,12 +132,24 @@ impl CacheService {
 
     /// The live value of a key.
     pub async fn get(&self, namespace: Namespace<'_>, key: &str) -> Result<Option<Value>, ServiceError> {
-        Ok(self.store.get(namespace.key(key)?).await?)
+        let began = self.operations.begin();
+        let result = match namespace.key(key) {
+            Ok(key) => self.store.get(key).await.map_err(ServiceError::Store),
+            Err(error) => Err(error),
+        };
+        self.operations.tell(began, told(OperationKind::Get, namespace, key, result.as_ref()));
+        result
     }
 
     /// Stores a value, replacing what was there.
     pub async fn set(&self, namespace: Namespace<'_>, item: Item<'_>) -> Result<(), ServiceError> {
-        Ok(self.store.set(entry(namespace, &item)?).await?)
+        let began = self.operations.begin();
+        let result = match entry(namespace, &item) {
+            Ok(entry) => self.store.set(entry).await.map_err(ServiceError::Store),
+            Err(error) => Err(error),
+        };
+        self.operations.tell(began, told_write(OperationKind::Set, namespace, item, result.as_ref()));
+        result
     }
 
     /// Stores a value where no live one is.
@@ -133,7 +158,13 @@ impl CacheService {
         namespace: Namespace<'_>,
         item: Item<'_>,
     ) -> Result<SetIfAbsent, ServiceError> {
-        Ok(self.store.set_if_absent(entry(namespace, &item)?).await?)
+        let began = self.operations.begin();
+        let result = match entry(namespace, &item) {
+            Ok(entry) => self.store.set_if_absent(entry).await.map_err(ServiceError::Store),
+            Err(error) => Err(error),
+        };
+        self.operations.tell(began, told_write(OperationKind::SetIfAbsent, namespace, item, result.as_ref()));
+        result
     }
 
     /// Replaces a live value that equals `expected`.
@@ -143,12 +174,25 @@ impl CacheService {
         expected: &[u8],
         item: Item<'_>,
     ) -> Result<CompareAndSet, ServiceError> {
-        Ok(self.store.compare_and_set(expected, entry(namespace, &item)?).await?)
+        let began = self.operations.begin();
+        let result = match entry(namespace, &item) {
+            Ok(entry) => self.store.compare_and_set(expected, entry).await.map_err(ServiceError::Store),
+            Err(error) => Err(error),
+        };
+        self.operations
+            .tell(began, told_write(OperationKind::CompareAndSet, namespace, item, result.as_ref()));
+        result
     }
 
     /// Removes a key; whether a live value was there.
     pub async fn delete(&self, namespace: Namespace<'_>, key: &str) -> Result<bool, ServiceError> {
-        Ok(self.store.delete(namespace.key(key)?).await?)
+        let began = self.operations.begin();
+        let result = match namespace.key(key) {
+            Ok(key) => self.store.delete(key).await.map_err(ServiceError::Store),
+            Err(error) => Err(error),
+        };
+        self.operations.tell(began, told(OperationKind::Delete, namespace, key, result.as_ref()));
+        result
     }
 
     /// The live values of many keys, one result per key in order; a bad key fails alone.
@@ -157,18 +201,28 @@ impl CacheService {
         namespace: Namespace<'_>,
         keys: &[String],
     ) -> Result<Vec<ItemResult<Option<Value>>>, ServiceError> {
-        let (valid, results) = split(keys.iter().map(|key| namespace.key(key)));
-        Ok(merge(results, self.store.get_many(&valid).await?))
+        let began = self.operations.begin();
+        let (valid, refused) = split(keys.iter().map(|key| namespace.key(key)));
+        let results = merge(refused, self.store.get_many(&valid).await);
+        let told = told_many(OperationKind::Get, namespace, keys, &results);
+        self.operations.tell_batch(began, OperationKind::Get, namespace.0, told);
+        results
     }
 
     /// Stores many values, one result per item in order; a bad item fails alone.
     pub async fn set_many<'a>(
         &self,
         namespace: Namespace<'a>,
-        items: impl Iterator<Item = Item<'a>>,
+        items: impl Iterator<Item = Item<'a>> + Clone,
     ) -> Result<Vec<ItemResult<()>>, ServiceError> {
-        let (valid, results) = split(items.map(|item| entry(namespace, &item)));
-        Ok(merge(results, self.store.set_many(&valid).await?))
+        let began = self.operations.begin();
+        let (valid, refused) = split(items.clone().map(|item| entry(namespace, &item)));
+        let results = merge(refused, self.store.set_many(&valid).await);
+        let told = items
+            .enumerate()
+            .map(|(place, item)| told_write(OperationKind::Set, namespace, item, result_at(&results, place)));
+        self.operations.tell_batch(began, OperationKind::Set, namespace.0, told);
+        results
     }
 
     /// Removes many keys, one result per key in order; a bad key fails alone.
@@ -177,8 +231,18 @@ impl CacheService {
         namespace: Namespace<'_>,
         keys: &[String],
     ) -> Result<Vec<ItemResult<bool>>, ServiceError> {
-        let (valid, results) = split(keys.iter().map(|key| namespace.key(key)));
-        Ok(merge(results, self.store.delete_many(&valid).await?))
+        let began = self.operations.begin();
+        let (valid, refused) = split(keys.iter().map(|key| namespace.key(key)));
+        let results = merge(refused, self.store.delete_many(&valid).await);
+        let told = told_many(OperationKind::Delete, namespace, keys, &results);
+        self.operations.tell_batch(began, OperationKind::Delete, namespace.0, told);
+        results
+    }
+
+    /// What became of operations so far.
+    #[must_use]
+    pub const fn operations(&self) -> &Operations {
+        &self.operations
     }
 
     /// Removes what has expired.
@@ -272,15 +336,16 @@ fn split<T>(items: impl Iterator<Item = Result<T, ServiceError>>) -> (Vec<T>, Ve
 }
 
 /// Puts the store's answers between the refusals, back into the order of the request.
-fn merge<T>(refused: Vec<Option<ServiceError>>, answers: engine::Batch<T>) -> Vec<ItemResult<T>> {
-    let mut answers = answers.into_iter();
-    refused
-        .into_iter()
-        .map(|refusal| match refusal {
-            Some(error) => Err(error),
-            None => Ok(answers.next().expect("a store answers every item of a batch")?),
-        })
-        .collect()
+fn merge<T>(
+    refused: Vec<Option<ServiceError>>,
+    answers: Result<engine::Batch<T>, StoreError>,
+) -> Result<Vec<ItemResult<T>>, ServiceError> {
+    let mut answers = answers?.into_iter();
+    let results = refused.into_iter().map(|refusal| match refusal {
+        Some(error) => Err(error),
+        None => Ok(answers.next().expect("a store answers every item of a batch")?),
+    });
+    Ok(results.collect())
 }
 
 #[cfg(test)]

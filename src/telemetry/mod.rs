@@ -5,5 +5,7 @@ pub(crate) mod capture;
 mod json_lines;
 pub mod logs;
 pub mod metrics;
+pub mod operations;
 pub mod otlp;
+mod striped;
 pub mod traces;

@@ -6,14 +6,16 @@
 
 use std::borrow::Cow;
 
+use engine::Key;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::propagation::TextMapPropagator;
-use opentelemetry::trace::{SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, Tracer};
+use opentelemetry::trace::{SpanBuilder, SpanContext, SpanKind, SpanRef, Status, TraceContextExt, Tracer};
 use opentelemetry::{Context, ContextGuard, KeyValue};
 use opentelemetry_http::HeaderExtractor;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SdkTracer, ShouldSample};
 
+use super::operations::{Batch, Operation, OperationKind, OperationListener, OperationResult};
 use crate::config::Sampling;
 
 /// Where callers say which trace a request belongs to (W3C Trace Context).
@@ -29,23 +31,11 @@ pub struct Tracing {
     sampling: Sampling,
     follow_callers: bool,
     propagator: TraceContextPropagator,
-    policy: &'static str,
 }
 
 impl Tracing {
-    pub(super) fn new(
-        tracer: SdkTracer,
-        sampling: Sampling,
-        follow_callers: bool,
-        policy: &'static str,
-    ) -> Self {
-        Self { tracer, sampling, follow_callers, propagator: TraceContextPropagator::new(), policy }
-    }
-
-    /// The policy in force, for spans to tell.
-    #[must_use]
-    pub const fn policy(&self) -> &'static str {
-        self.policy
+    pub(super) fn new(tracer: SdkTracer, sampling: Sampling, follow_callers: bool) -> Self {
+        Self { tracer, sampling, follow_callers, propagator: TraceContextPropagator::new() }
     }
 
     /// Begins the span of a request, if it is to have one: only then `describe` is asked for its name and attributes.
@@ -124,6 +114,83 @@ impl ServerSpan {
         }
         span.end();
     }
+}
+
+/// Tells the current span, where there is one, what the service did. The key's hash is its fingerprint, which the access
+/// log and policies know it by as well; the key itself is nowhere.
+#[derive(Debug)]
+pub struct SpanAttributes {
+    policy: &'static str,
+}
+
+impl SpanAttributes {
+    /// For a server with this policy.
+    #[must_use]
+    pub const fn new(policy: &'static str) -> Self {
+        Self { policy }
+    }
+
+    fn common(&self, kind: OperationKind, namespace: &str) -> Vec<KeyValue> {
+        let mut attributes = vec![
+            KeyValue::new("tiny_cache.operation", kind.name()),
+            KeyValue::new("tiny_cache.policy", self.policy),
+        ];
+        if !namespace.is_empty() {
+            attributes.push(KeyValue::new("tiny_cache.namespace", namespace.to_owned()));
+        }
+        attributes
+    }
+}
+
+impl OperationListener for SpanAttributes {
+    fn wants_latency(&self) -> bool {
+        false
+    }
+
+    fn on_operation(&self, operation: &Operation<'_>) {
+        if operation.in_batch {
+            return;
+        }
+        with_current_span(|span| {
+            let mut attributes = self.common(operation.kind, operation.namespace);
+            attributes.push(KeyValue::new("tiny_cache.result", operation.result.name()));
+            // A key that is none has no hash either.
+            if let Some(key) = Key::new(operation.namespace.as_bytes(), operation.key.as_bytes()) {
+                attributes.push(KeyValue::new("tiny_cache.key.hash", format!("{:016x}", key.fingerprint())));
+            }
+            attributes.extend(operation.value_bytes.map(|bytes| size("tiny_cache.value.size", bytes)));
+            let ttl = operation.ttl.map(|ttl| KeyValue::new("tiny_cache.ttl", ttl.as_secs_f64()));
+            attributes.extend(ttl);
+            span.set_attributes(attributes);
+        });
+    }
+
+    fn on_batch(&self, batch: &Batch<'_>) {
+        with_current_span(|span| {
+            let mut attributes = self.common(batch.kind, batch.namespace);
+            attributes.push(size("tiny_cache.batch.keys", batch.keys));
+            attributes.push(size("tiny_cache.batch.value.size", batch.value_bytes));
+            for result in OperationResult::ALL {
+                if batch.count(result) > 0 {
+                    let name = format!("tiny_cache.batch.{}", result.name());
+                    attributes.push(size(name, batch.count(result)));
+                }
+            }
+            span.set_attributes(attributes);
+        });
+    }
+}
+
+fn size(name: impl Into<opentelemetry::Key>, number: u64) -> KeyValue {
+    KeyValue::new(name, i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+fn with_current_span(tell: impl FnOnce(SpanRef<'_>)) {
+    Context::map_current(|context| {
+        if context.has_active_span() {
+            tell(context.span());
+        }
+    });
 }
 
 /// The current span of this thread, for a log line.

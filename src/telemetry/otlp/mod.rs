@@ -18,7 +18,6 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter as _, SdkLogger, SdkLoggerProvider};
-use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::resource::{EnvResourceDetector, ResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, SpanExporter as _};
 use opentelemetry_semantic_conventions::resource::{SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION};
@@ -163,10 +162,10 @@ impl Otlp {
 
     /// What makes spans, where they are exported.
     #[must_use]
-    pub fn tracing(&self, policy: &'static str) -> Option<Tracing> {
+    pub fn tracing(&self) -> Option<Tracing> {
         let (provider, config) = self.traces.as_ref()?;
         let tracer: SdkTracer = provider.tracer("tiny-cache");
-        Some(Tracing::new(tracer, config.sampling, config.follow_callers, policy))
+        Some(Tracing::new(tracer, config.sampling, config.follow_callers))
     }
 
     /// Where log lines go besides standard error, where they are exported.
@@ -181,18 +180,15 @@ impl Otlp {
         self.reader.as_ref()
     }
 
-    /// Begins to push metrics, where they are exported, as `collect` finds them. Tells what of the environment was
-    /// passed over, now that there is a log.
-    pub fn run<F>(&self, collect: impl Fn(PushReader) -> F + Send + Sync + 'static)
-    where
-        F: Future<Output = Option<ResourceMetrics>> + Send + 'static,
-    {
+    /// Begins to push metrics, where they are exported, once there are instruments to read. Tells what of the environment
+    /// was passed over, now that there is a log.
+    pub fn run(&self) {
         for variable in &self.ignored {
             tracing::warn!(variable, "a variable cannot be used and is passed over");
         }
         let push = self.push.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let (Some(push), Some(runtime)) = (push, &self.runtime) {
-            self.tasks().spawn_on(push.run(collect), runtime.handle());
+            self.tasks().spawn_on(push.run(), runtime.handle());
         }
     }
 

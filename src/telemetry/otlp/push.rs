@@ -9,7 +9,7 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::metrics::{InstrumentKind, ManualReader, Pipeline, Temporality};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::figures::ExportFigures;
@@ -63,26 +63,30 @@ pub(super) struct Push {
 }
 
 impl Push {
-    /// Pushes at every interval, and once more when told to stop. `collect` fills in what there is now, or nothing
-    /// where the store does not answer.
-    pub(super) async fn run<F>(self, collect: impl Fn(PushReader) -> F)
-    where
-        F: Future<Output = Option<ResourceMetrics>>,
-    {
+    /// Pushes at every interval, and once more when told to stop.
+    pub(super) async fn run(self) {
         let figures = self.figures.of(Signal::Metrics);
-        let mut ticks = tokio::time::interval_at(
-            tokio::time::Instant::now() + self.config.interval,
-            self.config.interval,
-        );
+        let interval = self.config.interval;
+        let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.stop.is_cancelled() {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = self.stop.cancelled() => {}
             }
-            if let Some(metrics) = collect(self.reader.clone()).await {
-                let export = self.exporter.export(&metrics);
-                figures.watch(Signal::Metrics, self.config.export_timeout, 0, export).await;
+            let reader = self.reader.clone();
+            // The instruments have the store asked for a new snapshot, and wait for it.
+            let collected = tokio::task::spawn_blocking(move || {
+                let mut metrics = ResourceMetrics::default();
+                reader.collect(&mut metrics).map(|()| metrics)
+            });
+            match collected.await {
+                Ok(Ok(metrics)) => {
+                    let export = self.exporter.export(&metrics);
+                    figures.watch(Signal::Metrics, self.config.export_timeout, 0, export).await;
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "cannot collect metrics to push"),
+                Err(error) => tracing::error!(%error, "a collection of metrics ended by a panic"),
             }
         }
     }

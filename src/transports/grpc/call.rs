@@ -19,6 +19,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::failure;
+use super::span::CallSpan;
 use crate::service::{ActiveRequest, CacheService};
 use crate::transports::request_id::{REQUEST_ID, request_id};
 
@@ -49,6 +50,7 @@ pub(super) struct Call {
     is_write: bool,
     timeout: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
+    span: Option<CallSpan>,
     service: Arc<CacheService>,
     _active: ActiveRequest,
 }
@@ -57,6 +59,7 @@ impl Call {
     /// Reads the metadata that concerns every call, then lets `handle` make the handler's future.
     pub(super) fn start<B>(
         service: &Arc<CacheService>,
+        span: Option<CallSpan>,
         mut request: Request<B>,
         handle: impl FnOnce(Request<B>) -> Handler,
     ) -> Self {
@@ -70,6 +73,7 @@ impl Call {
             is_write,
             timeout,
             timer: None,
+            span,
             service: Arc::clone(service),
             _active: service.begin_request(),
             handler: handle(request),
@@ -80,6 +84,7 @@ impl Call {
         if self.timeout == Some(Duration::ZERO) {
             return Poll::Ready(Status::deadline_exceeded("deadline exceeded").into_http());
         }
+        let _current = self.span.as_ref().map(CallSpan::enter);
         // The handler is not polled again after a panic, so nobody sees its broken state.
         match catch_unwind(AssertUnwindSafe(|| self.handler.as_mut().poll(cx))) {
             Ok(Poll::Ready(Ok(response))) => return Poll::Ready(self.told_as_ours(response)),
@@ -134,6 +139,9 @@ impl Future for Call {
         let Poll::Ready(mut response) = self.poll_handler(cx) else {
             return Poll::Pending;
         };
+        if let Some(span) = self.span.take() {
+            span.end(&mut response);
+        }
         if failure::is_trailers_only(&response) {
             response = failure::with_initial_metadata(response, &self.id.0);
         }

@@ -5,6 +5,7 @@ mod call;
 mod codec;
 mod failure;
 mod health;
+mod span;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::config::GrpcConfig;
 use crate::proto;
 use crate::proto::cache_service_server::CacheServiceServer;
 use crate::service::CacheService;
+use crate::telemetry::traces::Tracing;
 
 use cache::CacheRpc;
 use call::Call;
@@ -41,19 +43,25 @@ type SideService = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infall
 #[derive(Clone)]
 pub struct GrpcService {
     service: Arc<CacheService>,
+    tracing: Option<Arc<Tracing>>,
     cache: CacheServiceServer<CacheRpc>,
     /// Health and reflection: path prefix and service, few and rarely called.
     others: Arc<[(&'static str, SideService)]>,
 }
 
 impl GrpcService {
-    /// The services. `draining` turns true when a shutdown begins.
+    /// The services, with spans where `tracing` makes some. `draining` turns true when a shutdown begins.
     ///
     /// # Panics
     ///
     /// If the embedded descriptor sets are no descriptor sets.
     #[must_use]
-    pub fn new(service: Arc<CacheService>, config: &GrpcConfig, draining: watch::Receiver<bool>) -> Self {
+    pub fn new(
+        service: Arc<CacheService>,
+        tracing: Option<Arc<Tracing>>,
+        config: &GrpcConfig,
+        draining: watch::Receiver<bool>,
+    ) -> Self {
         let cache = CacheServiceServer::new(CacheRpc::new(Arc::clone(&service)))
             .max_decoding_message_size(config.max_message_bytes)
             .accept_compressed(CompressionEncoding::Gzip)
@@ -73,7 +81,7 @@ impl GrpcService {
             others.push(side(descriptors().build_v1().expect(valid)));
             others.push(side(descriptors().build_v1alpha().expect(valid)));
         }
-        Self { service, cache, others: others.into() }
+        Self { service, tracing, cache, others: others.into() }
     }
 }
 
@@ -102,8 +110,9 @@ impl Service<Request<Incoming>> for GrpcService {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> CallFuture {
-        let Self { service, cache, others } = self;
-        CallFuture(Call::start(service, request, |request| {
+        let Self { service, tracing, cache, others } = self;
+        let span = tracing.as_ref().and_then(|tracing| span::begin(tracing, &request));
+        CallFuture(Call::start(service, span, request, |request| {
             let name = service_name(request.uri().path());
             if name == CacheServiceServer::<CacheRpc>::NAME {
                 return cache.call(request);

@@ -3,20 +3,28 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use tracing::{Instrument, debug, error, error_span};
 
+use crate::telemetry::traces::Tracing;
 use crate::transports::request_id::{REQUEST_ID, request_id};
 
 use super::answers::Failure;
+use super::span;
 
 /// Runs a request within its span and puts its id on the answer.
-pub(super) async fn wrap(request: Request, next: Next) -> Response {
+pub(super) async fn wrap(
+    State(tracing): State<Option<Arc<Tracing>>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let server_span = tracing.and_then(|tracing| span::begin(&tracing, &request));
     let id = request_id(request.headers());
     // Of the highest level, so that the id is on every line that is logged at all.
     let span = error_span!(
@@ -25,7 +33,11 @@ pub(super) async fn wrap(request: Request, next: Next) -> Response {
         method = %request.method(),
         path = request.uri().path(),
     );
-    let mut response = answer(request, next).instrument(span).await;
+    let answer = answer(request, next).instrument(span);
+    let mut response = match server_span {
+        None => answer.await,
+        Some(server_span) => server_span.around(answer).await,
+    };
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }

@@ -6,6 +6,7 @@
 mod answers;
 mod endpoints;
 mod envelope;
+mod span;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use axum::routing::get;
 
 use crate::service::CacheService;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Tracing;
 
 use endpoints::Endpoints;
 
@@ -28,7 +30,14 @@ use endpoints::Endpoints;
 /// - `GET /live` — 200 as long as the process answers at all.
 /// - `GET /metrics` — the Prometheus text format.
 /// - `GET /stats` — every figure of the API's `CacheStats` by its name there.
-pub fn router(service: Arc<CacheService>, metrics: Arc<Metrics>, grpc_port: Option<u16>) -> Router {
+///
+/// Where `tracing` makes spans, requests get some.
+pub fn router(
+    service: Arc<CacheService>,
+    metrics: Arc<Metrics>,
+    tracing: Option<Arc<Tracing>>,
+    grpc_port: Option<u16>,
+) -> Router {
     Router::new()
         .route("/", get(endpoints::index))
         .route("/health", get(endpoints::health))
@@ -38,6 +47,6 @@ pub fn router(service: Arc<CacheService>, metrics: Arc<Metrics>, grpc_port: Opti
         .route("/stats", get(endpoints::stats))
         .fallback(endpoints::not_found)
         .method_not_allowed_fallback(endpoints::method_not_allowed)
-        .layer(middleware::from_fn(envelope::wrap))
+        .layer(middleware::from_fn_with_state(tracing, envelope::wrap))
         .with_state(Arc::new(Endpoints { service, metrics, grpc_port }))
 }

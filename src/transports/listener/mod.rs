@@ -32,7 +32,7 @@ use socket::ListeningSocket;
 
 pub use self::address::BoundAddress;
 pub use self::counters::ConnectionCounters;
-pub use self::service::{ConnectInfo, HttpService, Peer};
+pub use self::service::{ConnectInfo, HttpService, Peer, peer_attributes};
 use crate::config::{ConnectionConfig, ListenAddress};
 use crate::tls::{Alpn, ServerTls};
 
