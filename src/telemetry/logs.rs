@@ -239,7 +239,8 @@ mod tests {
     }
 
     fn say_everything() {
-        let config = TelemetryConfig { log_level: LogLevel::Info, log_format: LogFormat::Json };
+        let otlp = crate::config::OtlpConfig::default();
+        let config = TelemetryConfig { log_level: LogLevel::Info, log_format: LogFormat::Json, otlp };
         init(&config).expect("the first time");
         assert!(matches!(init(&config), Err(LogError::AlreadySetUp(_))));
         tracing_log::log::warn!(target: "rustls::check", "from the log crate");

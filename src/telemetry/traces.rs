@@ -203,3 +203,68 @@ pub(super) fn current_ids() -> Option<(String, String)> {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::TracerProvider;
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+
+    use super::*;
+
+    const CALLER: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+    /// The `traceresponse` of a request with this `traceparent`, if it got a span.
+    fn response(sampling: Sampling, follow_callers: bool, traceparent: Option<&str>) -> Option<String> {
+        let provider = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOn).build();
+        let tracing = Tracing::new(provider.tracer("test"), sampling, follow_callers);
+        let mut headers = HeaderMap::new();
+        if let Some(value) = traceparent {
+            headers.insert(TRACEPARENT, HeaderValue::try_from(value).expect("can be sent"));
+        }
+        let span = tracing.begin(&headers, || ("test".into(), Vec::new()))?;
+        Some(span.response_header().to_str().expect("text").to_owned())
+    }
+
+    #[test]
+    fn a_callers_decision_holds_where_it_is_followed() {
+        let caller = |flags: &str| format!("00-{CALLER}-00f067aa0ba902b7-{flags}");
+        let (wanted, unwanted) = (caller("01"), caller("00"));
+        let continues = |response: Option<String>| response.map(|text| text.contains(CALLER));
+        let sampling = |parent_based, ratio| Sampling { parent_based, ratio };
+        for (sampling, traceparent, expected) in [
+            (sampling(true, 0.0), None, None),
+            (sampling(true, 1.0), None, Some(false)),
+            (sampling(true, 0.0), Some(&wanted), Some(true)),
+            (sampling(true, 1.0), Some(&unwanted), None),
+            (sampling(false, 0.0), Some(&wanted), None),
+            (sampling(false, 1.0), Some(&unwanted), Some(true)),
+            // Garbage is as good as nothing.
+            (sampling(true, 1.0), Some(&"00-xyz".to_owned()), Some(false)),
+        ] {
+            let actual = continues(response(sampling, true, traceparent.map(String::as_str)));
+            assert_eq!(actual, expected, "{sampling:?} {traceparent:?}");
+        }
+        assert_eq!(continues(response(sampling(true, 1.0), false, Some(&unwanted))), Some(false));
+    }
+
+    #[test]
+    fn a_share_of_the_requests_is_sampled() {
+        let sampling = Sampling { parent_based: true, ratio: 0.25 };
+        let sampled = (0..4000).filter(|_| response(sampling, true, None).is_some()).count();
+        assert!((800..1200).contains(&sampled), "{sampled}");
+        // By the id where it is not the caller's to decide: the same one each time.
+        let sampling = Sampling { parent_based: false, ratio: 0.25 };
+        for (id, expected) in [("1", true), ("f", false)] {
+            let traceparent = format!("00-{CALLER:.16}{}-00f067aa0ba902b7-00", id.repeat(16));
+            assert_eq!(response(sampling, true, Some(&traceparent)).is_some(), expected, "{id}");
+        }
+    }
+
+    #[test]
+    fn a_header_tells_the_caller_of_the_span() {
+        let text = response(Sampling { parent_based: true, ratio: 1.0 }, true, None).expect("a span");
+        let parts: Vec<&str> = text.split('-').collect();
+        assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [2, 32, 16, 2]);
+        assert_eq!((parts[0], parts[3]), ("00", "01"));
+    }
+}

@@ -113,7 +113,12 @@ fn service(mood: Mood) -> Arc<CacheService> {
 }
 
 fn router_over(service: &Arc<CacheService>) -> Router {
-    router(Arc::clone(service), Arc::new(Metrics::new(TlsReloads::default).expect("builds")), Some(50051))
+    router(
+        Arc::clone(service),
+        Arc::new(Metrics::new(TlsReloads::default).expect("builds")),
+        None,
+        Some(50051),
+    )
 }
 
 struct Answer {
@@ -179,8 +184,12 @@ async fn the_index_tells_where_to_look() {
             StatusCode::OK
         );
     }
-    let no_port =
-        router(service(Mood::Answers), Arc::new(Metrics::new(TlsReloads::default).expect("builds")), None);
+    let no_port = router(
+        service(Mood::Answers),
+        Arc::new(Metrics::new(TlsReloads::default).expect("builds")),
+        None,
+        None,
+    );
     let answer = send(no_port, Request::new(Body::empty())).await;
     assert!(answer.json()["grpc_port"].is_null());
 }
