@@ -4,6 +4,8 @@
 //! so that what can be wrong shows at once and nothing is half up. At a shutdown, health turns to
 //! "not serving" first, then the traffic drains, then what answers probes.
 
+mod figures;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +16,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use self::figures::Figures;
 use crate::config::{Config, TransportConfig, TransportKind};
 use crate::registry::{Registry, StoreEntry};
 use crate::service::CacheService;
-use crate::telemetry::metrics::{Metrics, MetricsError, TlsReloads};
+use crate::telemetry::metrics::{Metrics, MetricsError, Sources};
 use crate::telemetry::operations::{Counting, Operations};
 use crate::telemetry::otlp::{Otlp, OtlpError};
 use crate::telemetry::traces::{SpanAttributes, Tracing};
@@ -133,8 +136,14 @@ impl Server {
         let policy = self.registry.policy(&config.eviction.policy);
         let policy = policy.ok_or_else(|| unknown("policy", &config.eviction.policy))?;
         let store = (store.build)(&config.store, &config.eviction, policy, Arc::new(SystemClock::default()));
+        let telemetry = &config.telemetry;
+        let counting = if telemetry.metrics {
+            Counting::On { namespaces: telemetry.namespaces.clone() }
+        } else {
+            Counting::Off
+        };
         let tracing = otlp.tracing().map(Arc::new);
-        let mut operations = Operations::new(Counting::On { namespaces: Vec::new() });
+        let mut operations = Operations::new(counting);
         if tracing.is_some() {
             operations = operations.listening(Box::new(SpanAttributes::new(policy.name)));
         }
@@ -145,8 +154,10 @@ impl Server {
             TransportKind::Grpc(_) => port(listener),
             TransportKind::Http => None,
         });
-        let certificates: Vec<_> = listeners.iter().filter_map(|(.., tls)| tls.clone()).collect();
-        let metrics = Arc::new(Metrics::new(move || tls_reloads(&certificates))?);
+        let figures = Arc::new(Figures::new(Arc::clone(&service), Arc::clone(otlp.exports())));
+        let sources = Arc::clone(&figures) as Arc<dyn Sources>;
+        let metrics = Metrics::with_readers(sources, telemetry.metrics, |builder| otlp.read_by(builder))
+            .map(Arc::new)?;
         let (drain, draining) = watch::channel(false);
         let context = TransportContext { service: Arc::clone(&service), metrics, tracing, draining };
         let mut transports: Vec<Box<dyn Transport>> =
@@ -154,6 +165,7 @@ impl Server {
         for bind in &self.transports {
             transports.push(bind(&context).map_err(StartError::Transport)?);
         }
+        figures.watch(&transports);
         Ok(BoundServer {
             transports,
             service,
@@ -181,14 +193,6 @@ fn port(listener: &Listener) -> Option<u16> {
     }
 }
 
-/// Over all listeners.
-fn tls_reloads(certificates: &[Arc<ServerTls>]) -> TlsReloads {
-    TlsReloads {
-        done: certificates.iter().map(|tls| tls.reloads_total()).sum(),
-        failed: certificates.iter().map(|tls| tls.reload_failures_total()).sum(),
-    }
-}
-
 fn transport(
     (config, listener, tls): BoundListener<'_>,
     context: &TransportContext,
@@ -197,11 +201,14 @@ fn transport(
     let TransportContext { service, metrics, tracing, draining } = context.clone();
     match &config.kind {
         TransportKind::Grpc(config) => {
-            let service = GrpcService::new(service, tracing, config, draining);
+            let refused = Arc::clone(listener.counters().refused_requests());
+            let service =
+                GrpcService::new(service, config, draining, metrics.rpc().cloned(), refused, tracing);
             Box::new(Served::new("grpc", Protocol::Http2, listener, tls, service))
         }
         TransportKind::Http => {
-            let router = http::router(service, metrics, tracing, grpc_port);
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            let router = http::router(service, metrics, grpc_port, scheme, tracing);
             Box::new(Served::new("http", Protocol::Http1, listener, tls, router))
         }
     }

@@ -3,6 +3,7 @@
 
 mod told;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,13 +11,12 @@ use std::time::{Duration, Instant};
 use engine::{CompareAndSet, Entry, Key, Limits, SetIfAbsent, Store, StoreError, StoreStats, Value};
 
 use self::told::{result_at, told, told_many, told_write};
+use crate::namespace::{MAX_NAMESPACE_CHARS, is_namespace};
+use crate::striped::Striped;
 use crate::telemetry::operations::{Counting, OperationKind, Operations};
 
 /// The longest key in Unicode code points, the namespace's prefix included.
 pub const MAX_KEY_CHARS: usize = 256;
-
-/// The longest namespace in characters.
-pub const MAX_NAMESPACE_CHARS: usize = 64;
 
 /// Why a call failed, in terms that each transport maps to its own codes.
 #[derive(Debug, thiserror::Error)]
@@ -39,11 +39,7 @@ impl<'a> Namespace<'a> {
     /// digits, `.`, `_` or `-`, all of them ASCII.
     pub fn parse(raw: &'a str) -> Result<Self, ServiceError> {
         let name = raw.trim();
-        let (first, rest) = name.as_bytes().split_at(name.len().min(1));
-        let valid = name.len() <= MAX_NAMESPACE_CHARS
-            && first.iter().all(u8::is_ascii_alphanumeric)
-            && rest.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
-        if valid {
+        if is_namespace(name) {
             Ok(Self(name))
         } else {
             Err(ServiceError::InvalidArgument(format!(
@@ -105,7 +101,8 @@ pub struct CacheService {
     store: Arc<dyn Store>,
     operations: Operations,
     started: Instant,
-    active_requests: AtomicU64,
+    /// Begun less ended: only their sum over all stripes means anything.
+    active_requests: Striped<AtomicU64>,
     refused_messages: AtomicU64,
     draining: AtomicBool,
 }
@@ -124,7 +121,7 @@ impl CacheService {
             store,
             operations,
             started: Instant::now(),
-            active_requests: AtomicU64::new(0),
+            active_requests: Striped::new(AtomicU64::default),
             refused_messages: AtomicU64::new(0),
             draining: AtomicBool::new(false),
         }
@@ -283,14 +280,10 @@ impl CacheService {
     /// gRPC requests in flight.
     #[must_use]
     pub fn active_requests(&self) -> u64 {
-        self.active_requests.load(Ordering::Relaxed)
-    }
-
-    /// Counts a request as in flight until the guard is dropped.
-    #[must_use]
-    pub fn begin_request(self: &Arc<Self>) -> ActiveRequest {
-        self.active_requests.fetch_add(1, Ordering::Relaxed);
-        ActiveRequest { service: Arc::clone(self) }
+        let active = self.active_requests.iter().map(|active| active.load(Ordering::Relaxed));
+        // A request may end on another thread than it began, and between two of these reads.
+        let active = active.fold(0, u64::wrapping_add);
+        if i64::try_from(active).is_ok() { active } else { 0 }
     }
 
     /// Whether a shutdown has begun.
@@ -305,14 +298,36 @@ impl CacheService {
     }
 }
 
-/// A request in flight.
-pub struct ActiveRequest {
-    service: Arc<CacheService>,
+/// A request in flight for as long as this is there, with what it needs at hand.
+pub struct ActiveRequest<T>(T)
+where
+    T: Deref<Target: AsRef<CacheService>>;
+
+impl<T: Deref<Target: AsRef<CacheService>>> ActiveRequest<T> {
+    /// A request has begun.
+    pub fn begin(with: T) -> Self {
+        with.as_ref().active_requests.mine().fetch_add(1, Ordering::Relaxed);
+        Self(with)
+    }
 }
 
-impl Drop for ActiveRequest {
+impl AsRef<Self> for CacheService {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+impl<T: Deref<Target: AsRef<CacheService>>> Deref for ActiveRequest<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Deref<Target: AsRef<CacheService>>> Drop for ActiveRequest<T> {
     fn drop(&mut self) {
-        self.service.active_requests.fetch_sub(1, Ordering::Relaxed);
+        self.0.as_ref().active_requests.mine().fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -11,7 +11,7 @@ use super::duration::Span;
 use super::effective::Effective;
 use super::error::{Complaint, ConfigErrors, nearest};
 use super::eviction;
-use super::format::{Choice, Count, Name, OrWord, PowerOfTwo};
+use super::format::{Choice, Count, Name, Namespaces, OrWord, PowerOfTwo, Switch};
 use super::layers::{Layers, Override};
 use super::model::{Config, LogFormat, LogLevel, ServerConfig, StoreConfig, TelemetryConfig};
 use super::origin::{Origin, one_line};
@@ -190,13 +190,16 @@ fn describe(origin: &Origin) -> String {
 
 fn telemetry(file: Option<Setting>, layers: &mut Layers, report: &mut Report) -> TelemetryConfig {
     let file = report.expect_table("telemetry", file);
+    let default = TelemetryConfig::default();
     let mut section = Section::begin("telemetry", "[telemetry]", file, layers.take("telemetry"), report);
-    let log_level = section.take("log_level", &LOG_LEVEL, LogLevel::Info).value;
-    let log_format = section.take("log_format", &LOG_FORMAT, LogFormat::Text).value;
+    let log_level = section.take("log_level", &LOG_LEVEL, default.log_level).value;
+    let log_format = section.take("log_format", &LOG_FORMAT, default.log_format).value;
+    let metrics = section.take("metrics", &Switch, default.metrics).value;
+    let namespaces = section.take("namespaces", &Namespaces, default.namespaces).value;
     let otlp_table = section.take_table("otlp");
     section.end();
     let otlp = otlp::read(otlp_table, std::mem::take(&mut layers.otel), report);
-    TelemetryConfig { log_level, log_format, otlp }
+    TelemetryConfig { log_level, log_format, metrics, namespaces, otlp }
 }
 
 fn server(file: Option<Setting>, report: &mut Report) -> ServerConfig {

@@ -140,8 +140,25 @@ pub struct TelemetryConfig {
     pub log_level: LogLevel,
     /// `log_format`. Default text.
     pub log_format: LogFormat,
+    /// `metrics`: whether operations are counted and requests timed. What the store counts anyway is always told.
+    /// Default true.
+    pub metrics: bool,
+    /// `namespaces`: those that operations are told apart by. Default none.
+    pub namespaces: Vec<String>,
     /// `[telemetry.otlp]`
     pub otlp: OtlpConfig,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self {
+            log_level: LogLevel::Info,
+            log_format: LogFormat::Text,
+            metrics: true,
+            namespaces: Vec::new(),
+            otlp: OtlpConfig::default(),
+        }
+    }
 }
 
 /// How much is logged.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 use tracing::subscriber::Subscriber;
 
-use crate::config::{LogFormat, LogLevel, OtlpConfig, TelemetryConfig};
+use crate::config::{LogFormat, LogLevel, TelemetryConfig};
 
 use super::logs::{LogControl, subscriber};
 
@@ -23,7 +23,7 @@ impl Captured {
     ) -> (impl Subscriber + Send + Sync + use<>, LogControl) {
         let writer = self.clone();
         subscriber(
-            &TelemetryConfig { log_level, log_format, otlp: OtlpConfig::default() },
+            &TelemetryConfig { log_level, log_format, ..TelemetryConfig::default() },
             false,
             move || writer.clone(),
         )

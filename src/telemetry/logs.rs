@@ -239,10 +239,9 @@ mod tests {
     }
 
     fn say_everything() {
-        let otlp = crate::config::OtlpConfig::default();
-        let config = TelemetryConfig { log_level: LogLevel::Info, log_format: LogFormat::Json, otlp };
-        init(&config).expect("the first time");
-        assert!(matches!(init(&config), Err(LogError::AlreadySetUp(_))));
+        let config = TelemetryConfig { log_format: LogFormat::Json, ..TelemetryConfig::default() };
+        init(&config, None).expect("the first time");
+        assert!(matches!(init(&config, None), Err(LogError::AlreadySetUp(_))));
         tracing_log::log::warn!(target: "rustls::check", "from the log crate");
         let _span = error_span!("request", request_id = "abc").entered();
         panic::catch_unwind(|| panic!("gone {}", "wrong")).expect_err("panics");

@@ -7,5 +7,4 @@ pub mod logs;
 pub mod metrics;
 pub mod operations;
 pub mod otlp;
-mod striped;
 pub mod traces;

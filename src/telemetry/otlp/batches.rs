@@ -15,7 +15,7 @@ use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::figures::ExportFigures;
+use super::exports::Exports;
 use crate::config::{BatchConfig, Signal};
 
 /// The queue of one signal.
@@ -24,7 +24,7 @@ pub(super) struct Batches<T> {
     config: BatchConfig,
     waiting: Mutex<Vec<T>>,
     full: Notify,
-    figures: ExportFigures,
+    exports: Exports,
     stop: CancellationToken,
 }
 
@@ -32,10 +32,10 @@ impl<T: Send> Batches<T> {
     pub(super) fn new(
         signal: Signal,
         config: BatchConfig,
-        figures: ExportFigures,
+        exports: Exports,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        Arc::new(Self { signal, config, waiting: Mutex::default(), full: Notify::new(), figures, stop })
+        Arc::new(Self { signal, config, waiting: Mutex::default(), full: Notify::new(), exports, stop })
     }
 
     /// Leaves an item to the exporter, or drops it.
@@ -44,7 +44,7 @@ impl<T: Send> Batches<T> {
             let mut queue = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             if queue.len() >= self.config.max_queue {
                 drop(queue);
-                self.figures.of(self.signal).drop_items(1);
+                self.exports.drop_items(self.signal, 1);
                 return;
             }
             queue.push(item);
@@ -64,7 +64,6 @@ impl<T: Send> Batches<T> {
 
     /// Exports what is put in until it is told to stop, and then what is left.
     pub(super) async fn run(self: Arc<Self>, export: impl AsyncFn(Vec<T>) -> OTelSdkResult) {
-        let figures = self.figures.of(self.signal);
         while !self.stop.is_cancelled() {
             tokio::select! {
                 () = tokio::time::sleep(self.config.delay) => {}
@@ -77,7 +76,7 @@ impl<T: Send> Batches<T> {
                 if items == 0 {
                     break;
                 }
-                figures.watch(self.signal, self.config.export_timeout, items, export(batch)).await;
+                self.exports.watch(self.signal, self.config.export_timeout, items, export(batch)).await;
                 // A few that came meanwhile had better wait for others, but for the last time.
                 if items < self.config.max_batch && !self.stop.is_cancelled() {
                     break;
@@ -138,6 +137,8 @@ impl LogProcessor for Records {
 mod tests {
     use std::future::ready;
 
+    use crate::telemetry::metrics;
+
     use super::*;
 
     const CONFIG: BatchConfig = BatchConfig {
@@ -150,9 +151,9 @@ mod tests {
     /// Puts `0..items` into a queue that is told to stop after `life`, and returns the sizes of the batches with the
     /// times at which they left, and what was dropped.
     async fn batches(items: u64, life: Duration) -> (Vec<(Duration, Vec<u64>)>, u64) {
-        let figures = ExportFigures::default();
+        let exports = Exports::default();
         let stop = CancellationToken::new();
-        let queue = Batches::new(Signal::Traces, CONFIG, figures.clone(), stop.clone());
+        let queue = Batches::new(Signal::Traces, CONFIG, exports.clone(), stop.clone());
         (0..items).for_each(|item| queue.put(item));
         let exported = Mutex::default();
         let start = tokio::time::Instant::now();
@@ -165,7 +166,7 @@ mod tests {
             stop.cancel();
         };
         tokio::join!(queue.run(export), told);
-        (exported.into_inner().expect("no panic"), figures.of(Signal::Traces).dropped())
+        (exported.into_inner().expect("no panic"), exports.counters.figures().of(metrics::Signal::Traces)[2])
     }
 
     #[tokio::test(start_paused = true)]

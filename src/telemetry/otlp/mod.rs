@@ -2,12 +2,12 @@
 //!
 //! Everything that takes time happens on a thread of its own, with a runtime of its own: collecting, encoding, sending,
 //! waiting for a collector that does not answer. A request only ever puts a finished span or a log record into a
-//! bounded queue. What a collector does not take is counted ([`ExportFigures`]) and told in the log when it begins and
+//! bounded queue. What a collector does not take is counted ([`ExportCounters`]) and told in the log when it begins and
 //! when it ends, and nobody else notices.
 
 mod batches;
 mod exporters;
-mod figures;
+mod exports;
 mod push;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +18,7 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter as _, SdkLogger, SdkLoggerProvider};
+use opentelemetry_sdk::metrics::MeterProviderBuilder;
 use opentelemetry_sdk::resource::{EnvResourceDetector, ResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, SpanExporter as _};
 use opentelemetry_semantic_conventions::resource::{SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION};
@@ -27,10 +28,11 @@ use tokio_util::sync::CancellationToken;
 
 use batches::{Batches, Records, Spans};
 pub use exporters::OtlpError;
-pub use figures::{ExportFigures, SignalFigures};
+use exports::Exports;
 use push::Push;
-pub use push::PushReader;
+use push::PushReader;
 
+use super::metrics::ExportCounters;
 use super::traces::Tracing;
 use crate::config::{LogExport, MetricExport, OtlpConfig, Signal, TraceExport};
 
@@ -40,7 +42,7 @@ pub type LogBridge = OpenTelemetryTracingBridge<SdkLoggerProvider, SdkLogger>;
 /// The exports of a server. Without any it is nothing but zeroes.
 #[derive(Debug)]
 pub struct Otlp {
-    figures: ExportFigures,
+    exports: Exports,
     resource: Resource,
     traces: Option<(SdkTracerProvider, TraceExport)>,
     logs: Option<SdkLoggerProvider>,
@@ -67,7 +69,7 @@ impl Otlp {
     pub fn start(config: &OtlpConfig) -> Result<Self, OtlpError> {
         let OtlpConfig { metrics, traces, logs, ignored } = config;
         let mut otlp = Self {
-            figures: ExportFigures::default(),
+            exports: Exports::default(),
             resource: resource(),
             traces: None,
             logs: None,
@@ -105,7 +107,7 @@ impl Otlp {
             reader,
             exporter: exporters::metrics(&config.target)?,
             config: config.clone(),
-            figures: self.figures.clone(),
+            exports: self.exports.clone(),
             stop: self.stop.clone(),
         });
         Ok(())
@@ -114,7 +116,7 @@ impl Otlp {
     fn start_traces(&mut self, config: &TraceExport, runtime: &Handle) -> Result<(), OtlpError> {
         let mut exporter = exporters::spans(&config.target)?;
         exporter.set_resource(&self.resource);
-        let queue = Batches::new(Signal::Traces, config.batches, self.figures.clone(), self.stop.clone());
+        let queue = Batches::new(Signal::Traces, config.batches, self.exports.clone(), self.stop.clone());
         let run = Arc::clone(&queue).run(async move |batch| exporter.export(batch).await);
         self.tasks().spawn_on(run, runtime);
         let provider = SdkTracerProvider::builder()
@@ -130,7 +132,7 @@ impl Otlp {
     fn start_logs(&mut self, config: &LogExport, runtime: &Handle) -> Result<(), OtlpError> {
         let mut exporter = exporters::logs(&config.target)?;
         exporter.set_resource(&self.resource);
-        let queue = Batches::new(Signal::Logs, config.batches, self.figures.clone(), self.stop.clone());
+        let queue = Batches::new(Signal::Logs, config.batches, self.exports.clone(), self.stop.clone());
         let run = Arc::clone(&queue).run(async move |batch: Vec<batches::Record>| {
             let records: Vec<_> = batch.iter().map(|(record, scope)| (record, scope)).collect();
             exporter.export(LogBatch::new(&records)).await
@@ -148,16 +150,19 @@ impl Otlp {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What became of exports so far.
+    /// What counts exports, also for others who hand telemetry on.
     #[must_use]
-    pub const fn figures(&self) -> &ExportFigures {
-        &self.figures
+    pub const fn exports(&self) -> &Arc<ExportCounters> {
+        &self.exports.counters
     }
 
-    /// What tells this server from others.
+    /// Has the instruments read by what pushes them, where metrics are exported.
     #[must_use]
-    pub const fn resource(&self) -> &Resource {
-        &self.resource
+    pub fn read_by(&self, builder: MeterProviderBuilder) -> MeterProviderBuilder {
+        match &self.reader {
+            Some(reader) => builder.with_resource(self.resource.clone()).with_reader(reader.clone()),
+            None => builder,
+        }
     }
 
     /// What makes spans, where they are exported.
@@ -172,12 +177,6 @@ impl Otlp {
     #[must_use]
     pub fn log_bridge(&self) -> Option<LogBridge> {
         self.logs.as_ref().map(OpenTelemetryTracingBridge::new)
-    }
-
-    /// What is to read the instruments, where metrics are exported.
-    #[must_use]
-    pub const fn reader(&self) -> Option<&PushReader> {
-        self.reader.as_ref()
     }
 
     /// Begins to push metrics, where they are exported, once there are instruments to read. Tells what of the environment

@@ -12,12 +12,12 @@ use opentelemetry_sdk::metrics::{InstrumentKind, ManualReader, Pipeline, Tempora
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::figures::ExportFigures;
+use super::exports::Exports;
 use crate::config::{self, MetricExport, Signal};
 
 /// Reads all instruments when it is asked to.
 #[derive(Clone, Debug)]
-pub struct PushReader(Arc<ManualReader>);
+pub(super) struct PushReader(Arc<ManualReader>);
 
 impl PushReader {
     pub(super) fn new(temporality: config::Temporality) -> Self {
@@ -58,14 +58,13 @@ pub(super) struct Push {
     pub(super) reader: PushReader,
     pub(super) exporter: MetricExporter,
     pub(super) config: MetricExport,
-    pub(super) figures: ExportFigures,
+    pub(super) exports: Exports,
     pub(super) stop: CancellationToken,
 }
 
 impl Push {
     /// Pushes at every interval, and once more when told to stop.
     pub(super) async fn run(self) {
-        let figures = self.figures.of(Signal::Metrics);
         let interval = self.config.interval;
         let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -83,7 +82,7 @@ impl Push {
             match collected.await {
                 Ok(Ok(metrics)) => {
                     let export = self.exporter.export(&metrics);
-                    figures.watch(Signal::Metrics, self.config.export_timeout, 0, export).await;
+                    self.exports.watch(Signal::Metrics, self.config.export_timeout, 0, export).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "cannot collect metrics to push"),
                 Err(error) => tracing::error!(%error, "a collection of metrics ended by a panic"),

@@ -21,8 +21,10 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Tracing;
 
 use endpoints::Endpoints;
+use envelope::Recorder;
 
-/// The endpoints over this service. `grpc_port` is what `GET /` tells; `None` where gRPC has no port.
+/// The endpoints over this service. `grpc_port` is what `GET /` tells; `None` where gRPC has no port. `scheme` is how
+/// clients come, "http" or "https".
 ///
 /// - `GET /` — what this is and where to look.
 /// - `GET /health` — 200 while the store answers, else 503.
@@ -35,9 +37,11 @@ use endpoints::Endpoints;
 pub fn router(
     service: Arc<CacheService>,
     metrics: Arc<Metrics>,
-    tracing: Option<Arc<Tracing>>,
     grpc_port: Option<u16>,
+    scheme: &'static str,
+    tracing: Option<Arc<Tracing>>,
 ) -> Router {
+    let recorder = Recorder { metrics: metrics.http().cloned(), scheme, tracing };
     Router::new()
         .route("/", get(endpoints::index))
         .route("/health", get(endpoints::health))
@@ -47,6 +51,6 @@ pub fn router(
         .route("/stats", get(endpoints::stats))
         .fallback(endpoints::not_found)
         .method_not_allowed_fallback(endpoints::method_not_allowed)
-        .layer(middleware::from_fn_with_state(tracing, envelope::wrap))
+        .layer(middleware::from_fn_with_state(recorder, envelope::wrap))
         .with_state(Arc::new(Endpoints { service, metrics, grpc_port }))
 }

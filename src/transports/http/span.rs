@@ -13,7 +13,7 @@ use opentelemetry_semantic_conventions::attribute::{
 };
 
 use crate::telemetry::traces::{ServerSpan, TRACERESPONSE, Tracing};
-use crate::transports::listener::{ConnectInfo, peer_attributes};
+use crate::transports::listener::peer_attributes;
 
 /// The span of a request in flight.
 pub(super) struct RequestSpan(ServerSpan);
@@ -22,15 +22,14 @@ pub(super) struct RequestSpan(ServerSpan);
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"];
 
 /// Begins the span of a request, if it is to have one.
-pub(super) fn begin(tracing: &Tracing, request: &Request) -> Option<RequestSpan> {
+pub(super) fn begin(tracing: &Tracing, scheme: &'static str, request: &Request) -> Option<RequestSpan> {
     let span = tracing.begin(request.headers(), || {
         let known = METHODS.iter().copied().find(|method| *method == request.method().as_str());
         let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-        let is_tls = request.extensions().get::<ConnectInfo>().is_some_and(|info| info.tls);
         let mut attributes = vec![
             KeyValue::new(HTTP_REQUEST_METHOD, known.unwrap_or("_OTHER")),
             KeyValue::new(URL_PATH, request.uri().path().to_owned()),
-            KeyValue::new(URL_SCHEME, if is_tls { "https" } else { "http" }),
+            KeyValue::new(URL_SCHEME, scheme),
         ];
         if let Some(agent) = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok()) {
             attributes.push(KeyValue::new(USER_AGENT_ORIGINAL, agent.to_owned()));

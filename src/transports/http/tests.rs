@@ -19,8 +19,9 @@ use tower::ServiceExt;
 use tracing::instrument::WithSubscriber;
 
 use crate::config::{LogFormat, LogLevel};
+use crate::service::ActiveRequest;
 use crate::telemetry::capture::Captured;
-use crate::telemetry::metrics::TlsReloads;
+use crate::telemetry::metrics::tests::metrics;
 
 use super::*;
 
@@ -113,12 +114,7 @@ fn service(mood: Mood) -> Arc<CacheService> {
 }
 
 fn router_over(service: &Arc<CacheService>) -> Router {
-    router(
-        Arc::clone(service),
-        Arc::new(Metrics::new(TlsReloads::default).expect("builds")),
-        None,
-        Some(50051),
-    )
+    router(Arc::clone(service), metrics(), Some(50051), "http", None)
 }
 
 struct Answer {
@@ -184,12 +180,7 @@ async fn the_index_tells_where_to_look() {
             StatusCode::OK
         );
     }
-    let no_port = router(
-        service(Mood::Answers),
-        Arc::new(Metrics::new(TlsReloads::default).expect("builds")),
-        None,
-        None,
-    );
+    let no_port = router(service(Mood::Answers), metrics(), None, "http", None);
     let answer = send(no_port, Request::new(Body::empty())).await;
     assert!(answer.json()["grpc_port"].is_null());
 }
@@ -197,7 +188,7 @@ async fn the_index_tells_where_to_look() {
 #[tokio::test]
 async fn health_and_readiness_tell_how_it_is() {
     let service = service(Mood::Answers);
-    let _active = service.begin_request();
+    let _active = ActiveRequest::begin(Arc::clone(&service));
     for path in ["/health", "/ready"] {
         let answer = get_path(&service, path).await;
         assert_eq!(answer.code, StatusCode::OK);
