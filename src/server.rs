@@ -170,6 +170,7 @@ impl Server {
             transports,
             service,
             otlp,
+            metrics: context.metrics,
             drain,
             policy: policy.name,
             sweep_interval: config.store.sweep_interval,
@@ -219,6 +220,7 @@ pub struct BoundServer {
     transports: Vec<Box<dyn Transport>>,
     service: Arc<CacheService>,
     otlp: Arc<Otlp>,
+    metrics: Arc<Metrics>,
     drain: watch::Sender<bool>,
     policy: &'static str,
     sweep_interval: Duration,
@@ -280,7 +282,8 @@ impl BoundServer {
             group.spawn(transport.serve(stop.clone(), self.shutdown_grace));
         }
 
-        self.otlp.run();
+        let metrics = self.metrics;
+        self.otlp.run(move || metrics.refresh());
         shutdown.cancelled().await;
         let told = Instant::now();
         self.service.begin_drain();

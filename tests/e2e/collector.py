@@ -1,5 +1,6 @@
 """A real OpenTelemetry collector (rotel) that hands on what it receives, and what the tests see of it."""
 
+import http.server
 import pathlib
 import socket
 import subprocess
@@ -69,7 +70,7 @@ class Received:
     def wait_for_span(self, name, count=1):
         return wait_until(lambda: len(spans := self.spans(name)) >= count and spans, f"{count} spans {name}")[-1]
 
-    def serve(self):
+    def serve(self, credentials=None):
         """An OTLP receiver that keeps what it gets; its server and port."""
 
         class Traces(trace_service_pb2_grpc.TraceServiceServicer):
@@ -98,9 +99,33 @@ class Received:
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Traces(), server)
         metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(Metrics(), server)
         logs_service_pb2_grpc.add_LogsServiceServicer_to_server(Logs(), server)
-        port = server.add_insecure_port("127.0.0.1:0")
+        address = "127.0.0.1:0"
+        port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
         server.start()
         return server, port
+
+
+    def serve_https(self, context):
+        """The same over HTTP with TLS, for traces; its server and port."""
+        received = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["content-length"]))
+                assert self.path == "/v1/traces" and self.headers["content-type"] == "application/x-protobuf"
+                for of in trace_service_pb2.ExportTraceServiceRequest.FromString(body).resource_spans:
+                    received.add(received._spans, [({}, span) for scope in of.scope_spans for span in scope.spans])
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return server, server.server_address[1]
 
 
 class Collector:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import ssl
 import statistics
 import subprocess
 import time
@@ -11,15 +12,16 @@ import cache_pb2
 import cache_pb2_grpc
 import grpc
 import pytest
+from certificates import Files
 from clients import connect, fetch, open_channel
-from collector import Collector, SilentPort, attributes, free_port
+from collector import Collector, Received, SilentPort, attributes, free_port
 from opentelemetry import trace
 from opentelemetry.instrumentation.grpc import client_interceptor
 from opentelemetry.instrumentation.grpc.grpcext import intercept_channel
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from server import Server, wait_until
+from server import Server, run, wait_until
 
 SERVER = 2
 CLIENT_TRACE, CLIENT_SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -272,25 +274,94 @@ def test_switches_of_the_environment_are_over_the_file(collector, tmp_path):
         f"endpoint = 'http://127.0.0.1:{free_port()}'\nheaders = {{ authorization = 'Bearer file' }}\n"
     )
 
-    def run(spans, **environment):
+    def serve(spans, **environment):
         with Server("--config", config, environment=environment) as server, connect(server.grpc) as stub:
             _, call = stub.Get.with_call(cache_pb2.CacheKey(key="k"))
             assert ("traceresponse" in dict(call.initial_metadata())) == spans
             return server
 
-    run(True)
-    run(False, OTEL_SDK_DISABLED="true")
-    run(False, OTEL_TRACES_EXPORTER="none")
-    run(False, OTEL_TRACES_SAMPLER="always_off")
+    serve(True)
+    serve(False, OTEL_SDK_DISABLED="true")
+    serve(False, OTEL_TRACES_EXPORTER="none")
+    serve(False, OTEL_TRACES_SAMPLER="always_off")
     before = len(collector.received.spans())
     # One signal's own variable beats the one for all, which beats the file.
-    run(
+    serve(
         True,
         OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{free_port()}",
         OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"http://127.0.0.1:{collector.http_port}/v1/traces",
         OTEL_EXPORTER_OTLP_TRACES_PROTOCOL="http/protobuf",
     )
     wait_until(lambda: len(collector.received.spans()) > before, "the span")
-    server = run(True, OTEL_TRACES_SAMPLER="sometimes", OTEL_BSP_MAX_QUEUE_SIZE="many", OTEL_PROPAGATORS="b3")
+    server = serve(True, OTEL_TRACES_SAMPLER="sometimes", OTEL_BSP_MAX_QUEUE_SIZE="many", OTEL_PROPAGATORS="b3")
     told = " ".join(line["variable"] for line in server.lines("passed over"))
     assert all(name in told for name in ["OTEL_TRACES_SAMPLER", "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_PROPAGATORS"]), told
+
+
+def test_the_last_push_tells_what_was_done_until_the_end(collector):
+    environment = exporting(collector.endpoint("grpc"), signals="metrics", OTEL_METRIC_EXPORT_INTERVAL="3600000")
+    with Server(environment=environment) as server, connect(server.grpc) as stub:
+        for _ in range(7):
+            stub.Get(cache_pb2.CacheKey(key="k"))
+        fetch(server.http, "/metrics")
+        stub.Get(cache_pb2.CacheKey(key="k"))
+    misses = wait_until(lambda: collector.received.metric("tiny_cache.misses"), "the push at the end")
+    assert misses.sum.data_points[0].as_int == 8
+
+
+def test_figures_are_pushed_as_they_are_served(collector):
+    environment = exporting(
+        collector.endpoint("grpc"), signals="metrics", OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE="delta"
+    )
+    with Server(environment=environment) as server, connect(server.grpc) as stub:
+        stub.Set(cache_pb2.CacheItem(key="k", value=b"1"))
+        received = collector.received
+        calls = wait_until(lambda: received.metric("rpc.server.call.duration"), "the histogram")
+        assert calls.histogram.aggregation_temporality == 1
+        assert calls.histogram.data_points[0].count == 1
+        entries = wait_until(
+            lambda: (found := received.metric("tiny_cache.entries")) and found.gauge.data_points[0].as_int and found,
+            "the entry",
+        )
+        assert entries.gauge.data_points[0].as_int == 1
+        # Prometheus still sees sums from the start.
+        assert figure(server, "rpc_server_call_duration_seconds_count", rpc_method="cache.CacheService/Set") == 1
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_exports_go_over_tls_to_a_collector_that_is_trusted(tmp_path, authority, protocol, mutual):
+    files = Files(tmp_path, authority)
+    client, key = tmp_path / "client.crt", tmp_path / "client.key"
+    for path, content in zip((client, key), authority.sign("client")):
+        path.write_bytes(content)
+    received = Received()
+    if protocol == "grpc":
+        identity = [(files.key.read_bytes(), files.cert.read_bytes())]
+        sink, port = received.serve(grpc.ssl_server_credentials(identity, authority.pem, mutual))
+        stop = lambda: sink.stop(None)
+    else:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=files.client_ca)
+        context.load_cert_chain(files.cert, files.key)
+        context.verify_mode = ssl.CERT_REQUIRED if mutual else ssl.CERT_NONE
+        sink, port = received.serve_https(context)
+        stop = sink.shutdown
+    trusted = {"OTEL_EXPORTER_OTLP_CERTIFICATE": str(files.client_ca)}
+    if mutual:
+        trusted |= {"OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE": str(client), "OTEL_EXPORTER_OTLP_CLIENT_KEY": str(key)}
+    # Without a scheme it is TLS.
+    environment = exporting(f"127.0.0.1:{port}", protocol, signals="traces")
+    with Server(environment=environment | trusted) as server, connect(server.grpc) as stub:
+        stub.Get(cache_pb2.CacheKey(key="k"))
+        received.wait_for_span("cache.CacheService/Get")
+    with Server(environment=environment) as server, connect(server.grpc) as stub:
+        stub.Get(cache_pb2.CacheKey(key="k"))
+        server.wait_for_line("cannot export", timeout=20)
+    stop()
+
+
+def test_certificates_that_cannot_be_used_end_the_start(tmp_path):
+    for protocol in ["grpc", "http/protobuf"]:
+        missing = exporting("https://127.0.0.1:1", protocol, OTEL_EXPORTER_OTLP_CERTIFICATE=str(tmp_path / "none.pem"))
+        ended = run("serve", environment=missing)
+        assert ended.returncode == 2 and "none.pem" in ended.stderr, ended.stderr

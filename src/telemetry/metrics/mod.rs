@@ -142,6 +142,11 @@ impl Metrics {
         &self.provider
     }
 
+    /// To be called by a reader that comes by itself, for figures as they are now.
+    pub fn refresh(&self) {
+        self.published.expire();
+    }
+
     /// The figures, with the store's as given, in the Prometheus text format, see [`CONTENT_TYPE`].
     ///
     /// Scrapes may overlap: each shows its own snapshot. Takes about a millisecond, mostly of arithmetic.

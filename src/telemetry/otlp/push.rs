@@ -63,8 +63,8 @@ pub(super) struct Push {
 }
 
 impl Push {
-    /// Pushes at every interval, and once more when told to stop.
-    pub(super) async fn run(self) {
+    /// Pushes at every interval, and once more when told to stop. `refresh` is called before the instruments are read.
+    pub(super) async fn run(self, refresh: impl Fn()) {
         let interval = self.config.interval;
         let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -74,6 +74,7 @@ impl Push {
                 () = self.stop.cancelled() => {}
             }
             let reader = self.reader.clone();
+            refresh();
             // The instruments have the store asked for a new snapshot, and wait for it.
             let collected = tokio::task::spawn_blocking(move || {
                 let mut metrics = ResourceMetrics::default();
