@@ -182,3 +182,47 @@ class SilentPort:
 
     def __exit__(self, *_):
         self._socket.close()
+
+
+class RefusingPort:
+    """Answers every export with an error, as a collector does that has too much to do or does not want it."""
+
+    def __init__(self, protocol):
+        if protocol == "grpc":
+            server = grpc.server(futures.ThreadPoolExecutor(2))
+            self.port = server.add_insecure_port("127.0.0.1:0")
+            server.start()
+            self._stop = lambda: server.stop(None)
+        else:
+
+            class Handler(http.server.BaseHTTPRequestHandler):
+                def do_POST(self):
+                    self.rfile.read(int(self.headers["content-length"]))
+                    self.send_error(503)
+
+                def log_message(self, *_):
+                    pass
+
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+            self.port = server.server_address[1]
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            self._stop = server.shutdown
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._stop()
+
+
+class MissingPort:
+    """Nobody listens there."""
+
+    def __init__(self):
+        self.port = free_port()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass

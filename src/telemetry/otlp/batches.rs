@@ -155,7 +155,7 @@ mod tests {
         let stop = CancellationToken::new();
         let queue = Batches::new(Signal::Traces, CONFIG, exports.clone(), stop.clone());
         (0..items).for_each(|item| queue.put(item));
-        let exported = Mutex::default();
+        let exported = Mutex::new(Vec::new());
         let start = tokio::time::Instant::now();
         let export = async |batch| {
             exported.lock().expect("no panic").push((start.elapsed(), batch));
