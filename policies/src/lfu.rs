@@ -23,6 +23,7 @@ impl Policy for Lfu {
                                  scheme, 2010";
     const OPTIONS: &'static [OptionDoc] = &[];
     const BYTES_PER_ENTRY: usize = 13;
+    const SCALES_DOWN: bool = false;
     type Options = NoOptions;
 
     fn new(_capacity: u64, _seed: u64, _options: &NoOptions) -> Self {

@@ -79,6 +79,50 @@ pub struct Replay<P> {
     ttl_seconds: Option<u32>,
     now_seconds: u32,
     tally: Tally,
+    early: Option<EarlyRoom>,
+}
+
+/// Makes room in a miniature when the whole cache would have to, not when the sample's next newcomer comes.
+///
+/// In the whole cache the next newcomer comes soon, and may be one that the sample lacks. Most policies let go
+/// of an entry of the same age then, whatever the size of the cache; but where newcomers push each other out of a single
+/// place, a newcomer of the sample would have that place to itself for too long.
+struct EarlyRoom {
+    /// Share of requests that miss, as it was lately.
+    miss_ratio: f64,
+    /// Since which of the whole trace's requests there is a newcomer in a full cache, and how many more go by until the next.
+    newcomer: Option<(u32, u32)>,
+    /// Whether anything had to go yet.
+    full: bool,
+}
+
+impl EarlyRoom {
+    const MEMORY_REQUESTS: f64 = 256.0;
+
+    /// Whether by now the whole cache would have let something go.
+    fn is_due(&mut self, place: u32) -> bool {
+        let due = self.newcomer.is_some_and(|(since, requests)| place.wrapping_sub(since) > requests);
+        if due {
+            self.newcomer = None;
+        }
+        due
+    }
+
+    fn requested(&mut self, missed: bool) {
+        self.miss_ratio += (f64::from(u8::from(missed)) - self.miss_ratio) / Self::MEMORY_REQUESTS;
+    }
+
+    /// A newcomer came. In a full cache, how long it is until the next is drawn from a geometric distribution.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturating is right")]
+    fn came(&mut self, place: u32, pushed_out_another: bool) {
+        self.full |= pushed_out_another;
+        if !self.full {
+            return;
+        }
+        let drawn = f64::from((index_hash(place) >> 32) as u32) / f64::from(u32::MAX);
+        let requests = -drawn.max(1e-9).ln() / self.miss_ratio.max(1e-9);
+        self.newcomer = Some((place, requests as u32));
+    }
 }
 
 /// Which key is in which slot, what it weighs, and until when it is there.
@@ -148,7 +192,20 @@ impl<P: EvictionPolicy> Replay<P> {
             ttl_seconds: cache.ttl_seconds,
             now_seconds: 0,
             tally: Tally::default(),
+            early: None,
         }
+    }
+
+    /// A cache for a sample, of a policy whose newcomers push each other out of a single place. One entry more than the
+    /// sample's share has room, since that place is the sample's own for a moment only.
+    #[must_use]
+    pub fn miniature(build: impl FnOnce(&Cache) -> P, cache: &Cache) -> Self {
+        let cache = match cache.mode {
+            Mode::Items => Cache { capacity: cache.capacity + 1, ..*cache },
+            Mode::Bytes => *cache,
+        };
+        let early = Some(EarlyRoom { miss_ratio: 1.0, newcomer: None, full: false });
+        Self { early, ..Self::new(build(&cache), &cache) }
     }
 
     /// The directory, for a closer look.
@@ -157,15 +214,21 @@ impl<P: EvictionPolicy> Replay<P> {
         &self.directory
     }
 
-    fn run<const BYTES: bool, const TTL: bool>(&mut self, block: &Block<'_>) {
+    /// `EXTRAS`: something else happens between requests, a ttl or what a miniature needs.
+    fn run<const BYTES: bool, const EXTRAS: bool>(&mut self, block: &Block<'_>) {
         let sizes = block.sizes();
         let (mut misses, mut missed_bytes) = (0, 0);
         for (index, &id) in block.ids().iter().enumerate() {
-            if TTL {
+            let place = block.places().map_or(0, |places| places[index]);
+            if EXTRAS {
                 self.pass_time_to(block.times().map_or(0, |times| times[index]));
+                self.make_early_room(place);
             }
-            let Self { directory, residents, .. } = self;
+            let Self { directory, residents, early, .. } = self;
             let slot = residents.slot_of[id as usize];
+            if EXTRAS && let Some(early) = early {
+                early.requested(slot == ABSENT);
+            }
             if slot != ABSENT {
                 directory.hit(Slot::new(slot), residents);
                 continue;
@@ -175,19 +238,29 @@ impl<P: EvictionPolicy> Replay<P> {
             missed_bytes += u64::from(size);
             let charge = if BYTES { size } else { 1 };
             let newcomer = Newcomer { hash: index_hash(id), fingerprint: block.fingerprint(index), charge };
+            let items = directory.items();
             if let Insertion::Inserted(slot) = directory.insert(newcomer, residents) {
                 residents.slot_of[id as usize] = slot.get();
                 set(&mut residents.id_of, slot, id);
                 if BYTES {
                     set(&mut residents.charge_of, slot, charge);
                 }
-                if TTL {
+                if EXTRAS {
+                    if let Some(early) = early {
+                        early.came(place, directory.items() <= items);
+                    }
                     self.set_deadline(slot);
                 }
             }
         }
         self.tally.misses += misses;
         self.tally.missed_bytes += missed_bytes;
+    }
+
+    fn make_early_room(&mut self, place: u32) {
+        if self.early.as_mut().is_some_and(|early| early.is_due(place)) {
+            self.directory.evict_one(&mut self.residents);
+        }
     }
 
     /// Removes what has expired until now. Where times go backwards, time stands still.
@@ -220,7 +293,7 @@ impl<P: EvictionPolicy> Simulation for Replay<P> {
     fn replay(&mut self, block: &Block<'_>) {
         let started = Instant::now();
         self.residents.slot_of.resize(block.distinct().max(self.residents.slot_of.len()), ABSENT);
-        match (self.mode, self.ttl_seconds.is_some()) {
+        match (self.mode, self.ttl_seconds.is_some() || self.early.is_some()) {
             (Mode::Items, false) => self.run::<false, false>(block),
             (Mode::Items, true) => self.run::<false, true>(block),
             (Mode::Bytes, false) => self.run::<true, false>(block),

@@ -40,6 +40,8 @@ pub struct Block<'a> {
     sizes: &'a [u32],
     /// Empty where nobody needs times.
     times: &'a [u32],
+    /// Empty where the block is not of a sample.
+    places: &'a [u32],
     fingerprints: Fingerprints<'a>,
     distinct: usize,
 }
@@ -73,6 +75,12 @@ impl<'a> Block<'a> {
     #[must_use]
     pub fn times(&self) -> Option<&'a [u32]> {
         (!self.times.is_empty()).then_some(self.times)
+    }
+
+    /// In a sample: how many requests of the whole trace come before each, modulo 2^32.
+    #[must_use]
+    pub fn places(&self) -> Option<&'a [u32]> {
+        (!self.places.is_empty()).then_some(self.places)
     }
 
     /// All numbers so far are below this.
@@ -130,6 +138,8 @@ struct Columns {
     /// Empty where nobody needs times.
     times: Vec<u32>,
     keep_times: bool,
+    /// Empty where this is not a sample.
+    places: Vec<u32>,
 }
 
 impl Columns {
@@ -161,7 +171,8 @@ impl Columns {
         Block {
             ids: &self.ids[requests.clone()],
             sizes: self.sizes.get(requests.clone()).unwrap_or_default(),
-            times: self.times.get(requests).unwrap_or_default(),
+            times: self.times.get(requests.clone()).unwrap_or_default(),
+            places: self.places.get(requests).unwrap_or_default(),
             fingerprints,
             distinct,
         }
@@ -251,12 +262,17 @@ impl Requests {
 
 const NOT_SAMPLED: u32 = u32::MAX;
 
-/// Whether a sample of this rate holds the key. Policies use the fingerprint's bits as they are, so the sample is chosen
-/// by others: or a sketch of its keys would see a part of its counters only.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is between 0 and 1")]
-fn is_sampled(fingerprint: u64, rate: f64) -> bool {
-    const TWO_TO_53: f64 = 9_007_199_254_740_992.0;
-    mix(mix(fingerprint)) >> 11 < (rate * TWO_TO_53) as u64
+/// What decides which of a few alike objects a sample holds. Policies use the fingerprint's bits as they are, so this
+/// takes others: or a sketch of the sample's keys would see a part of its counters only.
+fn lot(fingerprint: u64) -> u64 {
+    mix(mix(fingerprint))
+}
+
+/// Objects with counts of the same bucket are requested about as often.
+fn bucket(count: u32) -> u32 {
+    let log = count.max(1).ilog2();
+    let half = (count >> log.saturating_sub(1)) & 1;
+    2 * log + half
 }
 
 /// A whole trace in memory.
@@ -289,23 +305,35 @@ impl Recording {
         (Self { columns, fingerprints: interner.into_fingerprints(), survey }, outcome)
     }
 
-    /// The requests to a share of the objects, chosen by a hash of their keys. A sample of a sample, at a lower
-    /// rate, is the sample of the whole at that rate.
+    /// The requests to so many of the objects: one out of each run of alike ones, the one with the lowest hash. Alike
+    /// are objects that are requested about as often, and neighbours those whose first requests are; so the
+    /// sample's popularity and its arrivals over time are the whole's, which leaves little to luck.
     #[must_use]
-    pub fn sample(&self, rate: f64) -> Self {
-        let mut sample = Self::default();
-        let mut numbers = vec![NOT_SAMPLED; self.fingerprints.len()];
-        let mut next = 0;
-        for (number, &fingerprint) in numbers.iter_mut().zip(&self.fingerprints) {
-            if is_sampled(fingerprint, rate) {
-                *number = next;
-                next += 1;
-                sample.fingerprints.push(fingerprint);
+    pub fn sample(&self, objects: u64) -> Self {
+        let objects = usize::try_from(objects).unwrap_or(usize::MAX).min(self.fingerprints.len());
+        let counts = self.counts();
+        let mut alike: Vec<(u32, u32)> =
+            (0u32..).zip(&counts).map(|(id, &count)| (bucket(count), id)).collect();
+        alike.sort_unstable();
+        let mut numbers = vec![NOT_SAMPLED; counts.len()];
+        let ends = (1..=objects).map(|run| run * alike.len() / objects);
+        let mut start = 0;
+        for end in ends {
+            let run = alike[start..end].iter();
+            if let Some(&(_, chosen)) = run.min_by_key(|(_, id)| lot(self.fingerprints[*id as usize])) {
+                numbers[chosen as usize] = 0;
             }
+            start = end;
         }
-        let Columns { ids, sizes, times, .. } = &self.columns;
+        let mut sample = Self::default();
+        let chosen = numbers.iter_mut().zip(&self.fingerprints).filter(|(number, _)| **number == 0);
+        for (next, (number, &fingerprint)) in (0..).zip(chosen) {
+            *number = next;
+            sample.fingerprints.push(fingerprint);
+        }
+        let Columns { ids, sizes, times, places, .. } = &self.columns;
         let columns = &mut sample.columns;
-        for (index, &id) in ids.iter().enumerate() {
+        for (index, (&id, number_in_trace)) in ids.iter().zip((0..=u32::MAX).cycle()).enumerate() {
             let number = numbers[id as usize];
             if number == NOT_SAMPLED {
                 continue;
@@ -313,10 +341,20 @@ impl Recording {
             columns.ids.push(number);
             columns.sizes.extend(sizes.get(index));
             columns.times.extend(times.get(index));
+            columns.places.push(places.get(index).copied().unwrap_or(number_in_trace));
         }
         sample.survey.requests = sample.columns.ids.len() as u64;
         sample.survey.distinct = sample.fingerprints.len() as u64;
         sample
+    }
+
+    /// How often each object is requested.
+    fn counts(&self) -> Vec<u32> {
+        let mut counts = vec![0_u32; self.fingerprints.len()];
+        for &id in &self.columns.ids {
+            counts[id as usize] += 1;
+        }
+        counts
     }
 
     /// What is known of the trace.
@@ -426,6 +464,39 @@ pub(crate) mod tests {
         assert!(recorded == streamed);
         assert_eq!(recording.survey(), requests.survey());
         assert_eq!(recording.survey().distinct, 489);
+    }
+
+    #[test]
+    fn a_sample_holds_every_request_to_as_many_popular_and_early_objects_as_the_whole() {
+        // Objects 0 to 99 are requested 8 times and come first, 100 to 899 once.
+        let mut rows = String::new();
+        for turn in 0..8 {
+            rows.extend((0..100).map(|object| format!("{object},{}\n", 1 + turn)));
+        }
+        rows.extend((100..900).map(|object| format!("{object},1\n")));
+        let whole = recording(&rows);
+        for sample in [whole.sample(90), whole.sample(450).sample(90)] {
+            assert_eq!(sample.survey().distinct, 90);
+            let mut counts: Vec<u32> = sample.counts();
+            counts.sort_unstable();
+            assert_eq!(counts, [vec![1; 80], vec![8; 10]].concat());
+            let whole: Vec<Request> = whole.whole().iter().collect();
+            let block = sample.whole();
+            let places = block.places().unwrap();
+            for (request, place) in block.iter().zip(places) {
+                let there = whole[*place as usize];
+                assert_eq!((there.fingerprint, there.size_bytes), (request.fingerprint, request.size_bytes));
+            }
+            // Of every 50 objects that come once after each other, 5 are there.
+            let late: Vec<u32> = places.iter().copied().filter(|place| *place >= 800).collect();
+            assert!(
+                late.chunks(5)
+                    .zip((800..).step_by(50))
+                    .all(|(five, start)| five.iter().all(|place| (start..start + 50).contains(place)))
+            );
+        }
+        assert_eq!(whole.sample(0).survey().requests, 0);
+        assert_eq!(whole.sample(10_000).survey().requests, whole.survey().requests);
     }
 
     #[test]
