@@ -97,6 +97,10 @@ impl ServerSpan {
     }
 
     /// The value of [`TRACERESPONSE`].
+    ///
+    /// # Panics
+    ///
+    /// Never: the ids of a span can be sent.
     #[must_use]
     pub fn response_header(&self) -> HeaderValue {
         let span = self.context.span();

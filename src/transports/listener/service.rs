@@ -33,6 +33,7 @@ pub struct ConnectInfo {
 }
 
 /// The client of a request, as its span tells it.
+#[must_use]
 pub fn peer_attributes(extensions: &Extensions) -> Vec<KeyValue> {
     match extensions.get::<ConnectInfo>().map(|info| info.peer) {
         Some(Peer::Tcp(address)) => vec![
