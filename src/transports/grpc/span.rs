@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 
 use crate::telemetry::metrics::{OTHER, RpcMethod, rpc_status};
 use crate::telemetry::traces::{ServerSpan, TRACERESPONSE, Tracing};
-use crate::transports::listener::peer_attributes;
+use crate::transports::peer::peer_attributes;
 
 /// The span of a call in flight.
 pub(super) struct CallSpan(Option<ServerSpan>);

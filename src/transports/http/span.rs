@@ -13,7 +13,7 @@ use opentelemetry_semantic_conventions::attribute::{
 };
 
 use crate::telemetry::traces::{ServerSpan, TRACERESPONSE, Tracing};
-use crate::transports::listener::peer_attributes;
+use crate::transports::peer::peer_attributes;
 
 /// The span of a request in flight.
 pub(super) struct RequestSpan(ServerSpan);

@@ -4,13 +4,9 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::net::SocketAddr;
 
-use http::{Extensions, Request, Response};
+use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use opentelemetry::KeyValue;
-use opentelemetry_semantic_conventions::attribute::{
-    NETWORK_PEER_ADDRESS, NETWORK_PEER_PORT, NETWORK_TRANSPORT,
-};
 use tower::Service;
 use tower::util::{Oneshot, ServiceExt};
 
@@ -30,20 +26,6 @@ pub struct ConnectInfo {
     pub peer: Peer,
     /// Whether it came over TLS.
     pub tls: bool,
-}
-
-/// The client of a request, as its span tells it.
-#[must_use]
-pub fn peer_attributes(extensions: &Extensions) -> Vec<KeyValue> {
-    match extensions.get::<ConnectInfo>().map(|info| info.peer) {
-        Some(Peer::Tcp(address)) => vec![
-            KeyValue::new(NETWORK_TRANSPORT, "tcp"),
-            KeyValue::new(NETWORK_PEER_ADDRESS, address.ip().to_string()),
-            KeyValue::new(NETWORK_PEER_PORT, i64::from(address.port())),
-        ],
-        Some(Peer::Unix) => vec![KeyValue::new(NETWORK_TRANSPORT, "unix")],
-        None => Vec::new(),
-    }
 }
 
 /// A service that a listener can serve. Implemented for everything that fits; not to be implemented by hand.
