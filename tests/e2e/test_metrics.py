@@ -91,6 +91,7 @@ def everything(tmp_path, authority):
             found = Exported(fetch(server.http, "/metrics").body.decode())
             client.send(stream, GET[3:])
             client.answer(stream)
+        assert server.wait() == 0
     files = Files(tmp_path, authority)
     flags = configured(
         tmp_path,

@@ -228,7 +228,9 @@ def test_clients_do_not_notice_a_collector_in_trouble(trouble, protocol):
         with Server(environment=environment) as server:
             took = latencies(server)
             assert statistics.median(took) < usual * 2 + 0.001
-            assert max(took) < 0.5
+            # Had requests to wait for exports, each of these would cost one of them the timeout.
+            stalled = [seconds for seconds in took if seconds > 0.25]
+            assert len(stalled) <= 3, stalled
             # Queues are full by now: what does not fit is counted, and one line per signal tells of it.
             wait_until(lambda: figure(server, "tiny_cache_telemetry_dropped_total", signal="traces") > 200, "drops")
             for signal in ["metrics", "traces", "logs"]:
