@@ -128,7 +128,7 @@ impl Writer {
         self.lost = lost;
         match (was_losing, self.is_losing) {
             (false, true) => {
-                tracing::warn!(lost_lines = lost, "access log: the queue is full, lines are lost")
+                tracing::warn!(lost_lines = lost, "access log: the queue is full, lines are lost");
             }
             (true, false) => tracing::info!(lost_lines = lost, "access log: no more lines are lost"),
             _ => {}
@@ -137,7 +137,7 @@ impl Writer {
 
     /// Counts what is left as lost, and says so.
     fn end(&mut self) {
-        let unwritten = self.lines.iter().filter(|&&byte| byte == b'\n').count() + self.shared.queue.len();
+        let unwritten = self.lines.split_inclusive(|byte| *byte == b'\n').count() + self.shared.queue.len();
         if unwritten > 0 {
             self.shared.exports.dropped(Signal::AccessLog, unwritten as u64);
             tracing::warn!(unwritten, "access log: ended with lines that could not be written");
