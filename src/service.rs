@@ -4,15 +4,16 @@
 mod told;
 
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use engine::{CompareAndSet, Entry, Key, Limits, SetIfAbsent, Store, StoreError, StoreStats, Value};
+use engine::{CompareAndSet, Entry, Insight, Key, Limits, SetIfAbsent, Store, StoreError, StoreStats, Value};
 
 use self::told::{result_at, told, told_many, told_write};
 use crate::namespace::{MAX_NAMESPACE_CHARS, is_namespace};
 use crate::striped::Striped;
+use crate::telemetry::metrics::StoreMetrics;
 use crate::telemetry::operations::{Counting, OperationKind, Operations};
 
 /// The longest key in Unicode code points, the namespace's prefix included.
@@ -105,6 +106,8 @@ pub struct CacheService {
     active_requests: Striped<AtomicU64>,
     refused_messages: AtomicU64,
     draining: AtomicBool,
+    /// Where sweeps and evictions are recorded, if anywhere.
+    store_metrics: OnceLock<Arc<StoreMetrics>>,
 }
 
 impl CacheService {
@@ -124,6 +127,7 @@ impl CacheService {
             active_requests: Striped::new(AtomicU64::default),
             refused_messages: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            store_metrics: OnceLock::new(),
         }
     }
 
@@ -244,12 +248,37 @@ impl CacheService {
 
     /// Removes what has expired.
     pub async fn sweep(&self) -> Result<u64, ServiceError> {
-        Ok(self.store.sweep().await?)
+        let Some(metrics) = self.store_metrics.get() else {
+            return Ok(self.store.sweep().await?);
+        };
+        let began = Instant::now();
+        let removed = self.store.sweep().await?;
+        metrics.swept(began.elapsed());
+        self.record_evictions();
+        Ok(removed)
+    }
+
+    /// Says where sweeps and evictions are recorded from now on. Only the first call counts.
+    pub fn record_in(&self, metrics: Arc<StoreMetrics>) {
+        self.store_metrics.get_or_init(|| metrics);
+    }
+
+    /// Records what was evicted since the last time.
+    pub fn record_evictions(&self) {
+        if let Some(metrics) = self.store_metrics.get() {
+            metrics.evicted(&self.store.take_evictions());
+        }
+    }
+
+    /// What the store knows about its insides.
+    #[must_use]
+    pub fn insight(&self) -> Insight {
+        self.store.insight()
     }
 
     /// Removes what has expired, then reads counters and gauges: only live entries count.
     pub async fn stats(&self) -> Result<StoreStats, ServiceError> {
-        self.store.sweep().await?;
+        self.sweep().await?;
         self.counters().await
     }
 

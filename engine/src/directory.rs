@@ -20,8 +20,8 @@ pub trait Entries {
     /// What a resident entry is charged, in bytes. Never 0.
     fn charge(&self, slot: Slot) -> u32;
 
-    /// The directory has evicted this entry; its slot may be recycled at once.
-    fn evicted(&mut self, slot: Slot);
+    /// The directory has evicted this entry, which was under this hash; its slot may be recycled at once.
+    fn evicted(&mut self, slot: Slot, hash: u64);
 }
 
 /// Upper limits of a directory. Both always hold.
@@ -337,15 +337,17 @@ impl<P: EvictionPolicy> Directory<P> {
     }
 
     fn evicted(&mut self, victim: Slot, entries: &mut impl Entries) {
-        self.forget(victim, entries.charge(victim), entries);
-        entries.evicted(victim);
+        let hash = self.forget(victim, entries.charge(victim), entries);
+        entries.evicted(victim, hash);
     }
 
-    /// Takes an entry that the policy has forgotten out of the index and frees its slot.
-    fn forget(&mut self, slot: Slot, charge: u32, entries: &impl Entries) {
-        self.index.remove(entries.hash(slot), slot, |other| entries.hash(other));
+    /// Takes an entry that the policy has forgotten out of the index and frees its slot. Says its hash.
+    fn forget(&mut self, slot: Slot, charge: u32, entries: &impl Entries) -> u64 {
+        let hash = entries.hash(slot);
+        self.index.remove(hash, slot, |other| entries.hash(other));
         self.free.push(slot.get());
         self.items -= 1;
         self.bytes -= u64::from(charge);
+        hash
     }
 }

@@ -32,7 +32,7 @@ impl<F: FnMut(Slot)> Entries for Watched<'_, F> {
         self.tags[slot.index()].charge
     }
 
-    fn evicted(&mut self, slot: Slot) {
+    fn evicted(&mut self, slot: Slot, _: u64) {
         self.tags[slot.index()].charge = 0;
         (self.on_evict)(slot);
     }
@@ -50,7 +50,7 @@ impl Entries for Unwatched<'_> {
         self.0[slot.index()].charge
     }
 
-    fn evicted(&mut self, slot: Slot) {
+    fn evicted(&mut self, slot: Slot, _: u64) {
         unreachable!("{slot:?} was evicted by an operation that evicts nothing");
     }
 }

@@ -160,6 +160,13 @@ impl Residents {
         let id = self.id_of[slot.index()];
         self.slot_of[id as usize] = ABSENT;
     }
+
+    fn left(&mut self, slot: Slot) {
+        self.expired(slot);
+        if !self.deadline_nanos_of.is_empty() {
+            self.expiry.remove(slot);
+        }
+    }
 }
 
 impl Entries for Residents {
@@ -171,11 +178,8 @@ impl Entries for Residents {
         self.charge_of.get(slot.index()).copied().unwrap_or(1)
     }
 
-    fn evicted(&mut self, slot: Slot) {
-        self.expired(slot);
-        if !self.deadline_nanos_of.is_empty() {
-            self.expiry.remove(slot);
-        }
+    fn evicted(&mut self, slot: Slot, _: u64) {
+        self.left(slot);
     }
 }
 
@@ -291,7 +295,7 @@ impl<P: EvictionPolicy> Replay<P> {
                     self.set_deadline(slot);
                 }
             }
-            Update::Rejected => self.residents.evicted(slot),
+            Update::Rejected => self.residents.left(slot),
             // As in the server, what was there stays.
             Update::TooLarge => {}
         }
@@ -299,7 +303,7 @@ impl<P: EvictionPolicy> Replay<P> {
 
     fn delete(&mut self, slot: Slot) {
         self.directory.remove(slot, &self.residents);
-        self.residents.evicted(slot);
+        self.residents.left(slot);
     }
 
     fn make_early_room(&mut self, place: u32) {

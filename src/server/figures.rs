@@ -67,9 +67,11 @@ impl Sources for Figures {
         for watched in self.watched() {
             add(watched, transports.entry(watched.kind).or_default());
         }
+        self.service.record_evictions();
         let certificates = || self.watched().filter_map(|watched| watched.tls.as_ref());
         Snapshot {
             store,
+            insight: self.service.insight(),
             service: ServiceFigures {
                 active_requests: self.service.active_requests(),
                 uptime: self.service.uptime(),

@@ -6,9 +6,10 @@ use crate::directory::{Budget, Directory, Entries, Insertion, Newcomer, Update, 
 use crate::expiry::{Expired, ExpiryWheel};
 use crate::key::{HashSeed, Key};
 use crate::policy::{EvictionPolicy, Slot};
-use crate::store::{CompareAndSet, Counters, SetIfAbsent};
+use crate::store::{CompareAndSet, Counters, EvictionSample, SetIfAbsent};
 use crate::value::Value;
 
+use super::ages::Ages;
 use super::records::{self, NewRecord, Records};
 
 /// A key with its hash, computed once before the lock is taken.
@@ -69,14 +70,16 @@ pub(super) const SMALLEST_ENTRY_BYTES: usize = SHARD_BYTES_PER_ENTRY + records::
 struct Residents {
     records: Records,
     expiry: ExpiryWheel,
+    ages: Ages,
     /// Bytes that every entry is charged beside its record.
     bytes_per_entry: usize,
 }
 
 /// The entries during an operation that may evict some.
-struct Evicting<'a> {
+struct Evicting<'a, N> {
     residents: &'a mut Residents,
     evictions: &'a mut u64,
+    now: N,
     removed: &'a mut Removed,
 }
 
@@ -86,14 +89,31 @@ impl Residents {
         u32::try_from(charge).expect("it was a u32 when the entry was stored")
     }
 
-    fn insert(&mut self, slot: Slot, key: &Key<'_>, record: NewRecord<'_>) {
+    fn insert(
+        &mut self,
+        slot: Slot,
+        HashedKey { key, hash }: HashedKey<'_>,
+        record: NewRecord<'_>,
+        now: impl Fn() -> u64,
+    ) {
         if let Some(deadline) = record.deadline_nanos() {
             self.expiry.insert(slot, deadline);
         }
-        self.records.insert(slot, key, record);
+        self.records.insert(slot, &key, record);
+        if self.ages.samples(hash) {
+            self.ages.stored(slot, hash, now());
+        }
     }
 
-    fn remove(&mut self, slot: Slot) -> Option<Bytes> {
+    fn remove(&mut self, slot: Slot, hash: u64) -> Option<Bytes> {
+        if self.ages.samples(hash) {
+            self.ages.removed(slot);
+        }
+        self.free(slot)
+    }
+
+    /// Removes an entry whose age has been seen to.
+    fn free(&mut self, slot: Slot) -> Option<Bytes> {
         if self.records.deadline_nanos(slot).is_some() {
             self.expiry.remove(slot);
         }
@@ -101,7 +121,7 @@ impl Residents {
     }
 }
 
-impl Entries for Evicting<'_> {
+impl<N: Fn() -> u64> Entries for Evicting<'_, N> {
     fn hash(&self, slot: Slot) -> u64 {
         self.residents.records.hash(slot)
     }
@@ -110,9 +130,12 @@ impl Entries for Evicting<'_> {
         self.residents.charge(slot)
     }
 
-    fn evicted(&mut self, slot: Slot) {
+    fn evicted(&mut self, slot: Slot, hash: u64) {
         *self.evictions += 1;
-        self.removed.push(self.residents.remove(slot));
+        if self.residents.ages.samples(hash) {
+            self.residents.ages.evicted(slot, (self.now)());
+        }
+        self.removed.push(self.residents.free(slot));
     }
 }
 
@@ -125,7 +148,7 @@ impl Entries for &Residents {
         Residents::charge(self, slot)
     }
 
-    fn evicted(&mut self, slot: Slot) {
+    fn evicted(&mut self, slot: Slot, _: u64) {
         unreachable!("{slot:?} was evicted by an operation that evicts nothing");
     }
 }
@@ -143,6 +166,7 @@ impl Shard {
             entries: Residents {
                 records: Records::new(hash_seed),
                 expiry: ExpiryWheel::default(),
+                ages: Ages::default(),
                 bytes_per_entry,
             },
             counters: Counters::default(),
@@ -160,7 +184,7 @@ impl Shard {
     pub(super) fn get(
         &mut self,
         key: HashedKey<'_>,
-        now: impl FnOnce() -> u64,
+        now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Option<Value> {
         let Some(slot) = self.find_live(key, now, removed) else {
@@ -168,8 +192,11 @@ impl Shard {
             return None;
         };
         self.counters.hits += 1;
+        if self.entries.ages.samples(key.hash) {
+            self.entries.ages.used(slot, now());
+        }
         let value = self.entries.records.value(slot);
-        let (directory, mut entries) = self.evicting(removed);
+        let (directory, mut entries) = self.evicting(now, removed);
         directory.hit(slot, &mut entries);
         Some(value)
     }
@@ -178,19 +205,19 @@ impl Shard {
     pub(super) fn set<'a>(
         &mut self,
         write: Write<'a>,
-        now: impl FnOnce() -> u64,
+        now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Result<(), Unstored<'a>> {
         match self.find_live(write.key, now, removed) {
-            Some(slot) => self.replace(slot, write, removed),
-            None => self.insert(write, removed),
+            Some(slot) => self.replace(slot, write, now, removed),
+            None => self.insert(write, now, removed),
         }
     }
 
     pub(super) fn set_if_absent<'a>(
         &mut self,
         write: Write<'a>,
-        now: impl FnOnce() -> u64,
+        now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Result<SetIfAbsent, Unstored<'a>> {
         match self.find_live(write.key, now, removed) {
@@ -198,7 +225,7 @@ impl Shard {
                 removed.push(write.record.into_outside());
                 Ok(SetIfAbsent::Exists)
             }
-            None => self.insert(write, removed).map(|()| SetIfAbsent::Stored),
+            None => self.insert(write, now, removed).map(|()| SetIfAbsent::Stored),
         }
     }
 
@@ -206,7 +233,7 @@ impl Shard {
         &mut self,
         expected: &[u8],
         write: Write<'a>,
-        now: impl FnOnce() -> u64,
+        now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Result<CompareAndSet, Unstored<'a>> {
         let Some(slot) = self.find_live(write.key, now, removed) else {
@@ -217,33 +244,36 @@ impl Shard {
             removed.push(write.record.into_outside());
             return Ok(CompareAndSet::Mismatch);
         }
-        self.replace(slot, write, removed).map(|()| CompareAndSet::Stored)
+        self.replace(slot, write, now, removed).map(|()| CompareAndSet::Stored)
     }
 
     pub(super) fn delete(
         &mut self,
         key: HashedKey<'_>,
-        now: impl FnOnce() -> u64,
+        now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> bool {
         let Some(slot) = self.find_live(key, now, removed) else {
             return false;
         };
-        self.discard(slot, removed);
+        self.discard(slot, key.hash, removed);
+        self.counters.deleted += 1;
         true
     }
 
     /// Removes expired entries, within the given number of steps. Whether there may be more.
     pub(super) fn sweep(&mut self, now_nanos: u64, steps: &mut usize, removed: &mut Removed) -> bool {
         loop {
-            let Residents { records, expiry, .. } = &mut self.entries;
+            let Residents { records, expiry, ages, .. } = &mut self.entries;
             let deadline = |slot| records.deadline_nanos(slot).expect("what is on the wheel has a deadline");
             match expiry.pop_expired(now_nanos, steps, deadline) {
                 Expired::Slot(slot) => {
+                    ages.removed(slot);
                     self.directory.remove(slot, &&self.entries);
                     // It is off the wheel already.
                     removed.push(self.entries.records.remove(slot));
                     self.counters.expired += 1;
+                    self.counters.swept += 1;
                 }
                 Expired::OutOfSteps => return true,
                 Expired::Nothing => return false,
@@ -252,8 +282,8 @@ impl Shard {
     }
 
     /// Evicts one entry for the benefit of another shard. Whether there was one.
-    pub(super) fn evict_one(&mut self, removed: &mut Removed) -> bool {
-        let (directory, mut entries) = self.evicting(removed);
+    pub(super) fn evict_one(&mut self, now: impl Fn() -> u64, removed: &mut Removed) -> bool {
+        let (directory, mut entries) = self.evicting(now, removed);
         directory.evict_one(&mut entries).is_some()
     }
 
@@ -266,14 +296,34 @@ impl Shard {
     ) -> Self {
         let fresh =
             Self::new(policy, self.directory.budget(), weigh_by, hash_seed, self.entries.bytes_per_entry);
-        let old = std::mem::replace(self, fresh);
+        let mut old = std::mem::replace(self, fresh);
         self.counters = old.counters;
+        self.counters.cleared += old.directory.items();
+        self.entries.ages.evictions = std::mem::take(&mut old.entries.ages.evictions);
         old
+    }
+
+    /// Bytes of the resident keys, and of the resident values.
+    pub(super) const fn payload_bytes(&self) -> (u64, u64) {
+        self.entries.records.payload_bytes()
+    }
+
+    /// Entries that have expired and are still resident, as far as that many steps reach.
+    pub(super) fn expired_residents(&self, now_nanos: u64, steps: usize) -> u64 {
+        let Residents { records, expiry, .. } = &self.entries;
+        let deadline = |slot| records.deadline_nanos(slot).expect("what is on the wheel has a deadline");
+        expiry.count_expired(now_nanos, steps, deadline)
+    }
+
+    /// Evictions of entries of known age since the last call: chosen ones, and how many there were.
+    pub(super) fn take_evictions(&mut self) -> (Vec<EvictionSample>, u64) {
+        self.entries.ages.evictions.take()
     }
 
     pub(super) fn check_invariants(&self) {
         self.directory.check_invariants(&&self.entries);
-        let Residents { records, expiry, .. } = &self.entries;
+        let Residents { records, expiry, ages, .. } = &self.entries;
+        ages.check_invariants(|slot| records.is_stored(slot).then(|| records.hash(slot)));
         records.check_invariants();
         expiry.check_invariants(|slot| records.deadline_nanos(slot).expect("on the wheel"));
         let stored =
@@ -290,7 +340,7 @@ impl Shard {
     fn find_live(
         &mut self,
         key: HashedKey<'_>,
-        now: impl FnOnce() -> u64,
+        now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Option<Slot> {
         let records = &self.entries.records;
@@ -299,17 +349,22 @@ impl Shard {
         if !expired {
             return Some(slot);
         }
-        self.discard(slot, removed);
+        self.discard(slot, key.hash, removed);
         self.counters.expired += 1;
         None
     }
 
-    fn insert<'a>(&mut self, write: Write<'a>, removed: &mut Removed) -> Result<(), Unstored<'a>> {
+    fn insert<'a>(
+        &mut self,
+        write: Write<'a>,
+        now: impl Fn() -> u64 + Copy,
+        removed: &mut Removed,
+    ) -> Result<(), Unstored<'a>> {
         let newcomer =
             Newcomer { hash: write.key.hash, fingerprint: write.key.key.fingerprint(), charge: write.charge };
-        let (directory, mut entries) = self.evicting(removed);
+        let (directory, mut entries) = self.evicting(now, removed);
         match directory.insert(newcomer, &mut entries) {
-            Insertion::Inserted(slot) => self.entries.insert(slot, &write.key.key, write.record),
+            Insertion::Inserted(slot) => self.entries.insert(slot, write.key, write.record, now),
             Insertion::Rejected => {
                 self.counters.rejected_admission += 1;
                 removed.push(write.record.into_outside());
@@ -323,17 +378,20 @@ impl Shard {
         &mut self,
         slot: Slot,
         write: Write<'a>,
+        now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Result<(), Unstored<'a>> {
-        let (directory, mut entries) = self.evicting(removed);
+        let (directory, mut entries) = self.evicting(now, removed);
         match directory.update(slot, write.key.key.fingerprint(), write.charge, &mut entries) {
             Update::Kept => {
-                removed.push(self.entries.remove(slot));
-                self.entries.insert(slot, &write.key.key, write.record);
+                self.counters.replaced += 1;
+                removed.push(self.entries.remove(slot, write.key.hash));
+                self.entries.insert(slot, write.key, write.record, now);
             }
             Update::Rejected => {
+                self.counters.replaced += 1;
                 self.counters.rejected_admission += 1;
-                removed.push(self.entries.remove(slot));
+                removed.push(self.entries.remove(slot, write.key.hash));
                 removed.push(write.record.into_outside());
             }
             Update::TooLarge => return Err((self.shortage(0, write.charge), write.record)),
@@ -351,17 +409,18 @@ impl Shard {
     }
 
     /// Removes a resident entry that was not evicted.
-    fn discard(&mut self, slot: Slot, removed: &mut Removed) {
+    fn discard(&mut self, slot: Slot, hash: u64, removed: &mut Removed) {
         self.directory.remove(slot, &&self.entries);
-        removed.push(self.entries.remove(slot));
+        removed.push(self.entries.remove(slot, hash));
     }
 
-    fn evicting<'a>(
+    fn evicting<'a, N: Fn() -> u64>(
         &'a mut self,
+        now: N,
         removed: &'a mut Removed,
-    ) -> (&'a mut Directory<Box<dyn EvictionPolicy>>, Evicting<'a>) {
+    ) -> (&'a mut Directory<Box<dyn EvictionPolicy>>, Evicting<'a, N>) {
         let entries =
-            Evicting { residents: &mut self.entries, evictions: &mut self.counters.evictions, removed };
+            Evicting { residents: &mut self.entries, evictions: &mut self.counters.evictions, now, removed };
         (&mut self.directory, entries)
     }
 }

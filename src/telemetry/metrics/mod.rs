@@ -10,7 +10,7 @@
 //! Nearly all instruments are observed, not updated: nothing is counted twice and a request pays nothing.
 //! [`Metrics::render`] publishes a [`Snapshot`] and all instruments read that one; neither the store nor a lock of its is
 //! touched while rendering. A reader that comes by itself (a push exporter) has a new one taken when the last is old.
-//! Only distributions are recorded when things happen: [`RpcMetrics`], [`HttpMetrics`].
+//! Only distributions are recorded when things happen: [`RpcMetrics`], [`HttpMetrics`], [`StoreMetrics`].
 
 mod catalogue;
 mod exports;
@@ -26,7 +26,7 @@ mod transport;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use engine::StoreStats;
+use engine::{Insight, StoreStats};
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::metrics::{MeterProviderBuilder, SdkMeterProvider};
@@ -38,8 +38,9 @@ use self::published::Published;
 pub use self::exports::{ExportCounters, ExportFigures, Signal};
 pub use self::http::{ActiveHttpRequest, HttpMetrics};
 pub use self::process::ProcessFigures;
-pub use self::rpc::{RpcMethod, RpcMetrics};
+pub use self::rpc::{OTHER, RpcMethod, RpcMetrics, rpc_status};
 pub use self::service::ServiceFigures;
+pub use self::store::StoreMetrics;
 pub use self::transport::{TlsReloads, TransportFigures};
 
 /// The media type of what [`Metrics::render`] returns.
@@ -50,6 +51,8 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Snapshot {
     /// The store's counters and limits.
     pub store: StoreStats,
+    /// What the store tells beside that.
+    pub insight: Insight,
     /// Requests and operations.
     pub service: ServiceFigures,
     /// Each kind of transport once.
@@ -93,6 +96,7 @@ pub struct Metrics {
     scraping: Mutex<()>,
     rpc: Option<Arc<RpcMetrics>>,
     http: Option<Arc<HttpMetrics>>,
+    store: Option<Arc<StoreMetrics>>,
     /// The instruments live as long as it does.
     provider: SdkMeterProvider,
 }
@@ -121,7 +125,8 @@ impl Metrics {
         observed().for_each(|metric| metric.register(&meter, &published));
         let rpc = recording.then(|| Arc::new(RpcMetrics::new(&meter)));
         let http = recording.then(|| Arc::new(HttpMetrics::new(&meter)));
-        Ok(Self { registry, published, sources, scraping: Mutex::default(), rpc, http, provider })
+        let store = recording.then(|| Arc::new(StoreMetrics::new(&meter)));
+        Ok(Self { registry, published, sources, scraping: Mutex::default(), rpc, http, store, provider })
     }
 
     /// Where gRPC calls are recorded; `None`: nowhere.
@@ -136,10 +141,21 @@ impl Metrics {
         self.http.as_ref()
     }
 
+    /// Where evictions and sweeps are recorded; `None`: nowhere.
+    #[must_use]
+    pub const fn store(&self) -> Option<&Arc<StoreMetrics>> {
+        self.store.as_ref()
+    }
+
     /// What the instruments belong to, to be flushed and shut down.
     #[must_use]
     pub const fn provider(&self) -> &SdkMeterProvider {
         &self.provider
+    }
+
+    /// To be called by a reader that comes by itself, for figures as they are now.
+    pub fn refresh(&self) {
+        self.published.expire();
     }
 
     /// The figures, with the store's as given, in the Prometheus text format, see [`CONTENT_TYPE`].

@@ -9,6 +9,8 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{BoundHistogram, Histogram, Meter};
 
+use crate::telemetry::history::Durations;
+
 use super::catalogue::{Distribution, REQUEST_SECONDS};
 
 const DURATION: Distribution = Distribution {
@@ -37,7 +39,7 @@ const METHODS: &[&str] = &[
 ];
 
 /// What all other paths are told as: they are the client's, and there is no end to them.
-const OTHER: &str = "_OTHER";
+pub const OTHER: &str = "_OTHER";
 
 /// The names of gRPC's status codes, and whether one says that the server failed, not the caller. By their number.
 const STATUSES: [(&str, bool); 17] = [
@@ -88,23 +90,45 @@ impl RpcMethod {
     }
 }
 
+/// The name of a status code, and whether it says that the server failed, not the caller.
+#[must_use]
+pub fn rpc_status(code: i32) -> (&'static str, bool) {
+    STATUSES[status_at(code)]
+}
+
+fn status_at(code: i32) -> usize {
+    usize::try_from(code).ok().filter(|code| *code < STATUSES.len()).unwrap_or(UNKNOWN)
+}
+
 /// Where gRPC calls are recorded.
 pub struct RpcMetrics {
     duration: Histogram<f64>,
     /// Per method and status, made when there is one.
     bound: Vec<[OnceLock<BoundHistogram<f64>>; STATUSES.len()]>,
+    /// All calls together, for the history: the SDK's figures can be read only with all others.
+    unary: Durations,
 }
 
 impl RpcMetrics {
     pub(super) fn new(meter: &Meter) -> Self {
         let bound = std::iter::repeat_with(Default::default).take(METHODS.len() + 1).collect();
-        Self { duration: DURATION.build(meter), bound }
+        Self { duration: DURATION.build(meter), bound, unary: Durations::default() }
     }
 
     /// A call has ended with this status code.
     pub fn record(&self, method: RpcMethod, code: i32, took: Duration) {
-        let status = usize::try_from(code).ok().filter(|code| *code < STATUSES.len()).unwrap_or(UNKNOWN);
+        let status = status_at(code);
         self.bound[method.0][status].get_or_init(|| self.bind(method, status)).record(took.as_secs_f64());
+        if !method.is_streaming() {
+            self.unary.record(took);
+        }
+    }
+
+    /// How long calls took until now, whatever they were and whatever came of them, but for those whose answer is a
+    /// stream.
+    #[must_use]
+    pub const fn unary(&self) -> &Durations {
+        &self.unary
     }
 
     fn bind(&self, method: RpcMethod, status: usize) -> BoundHistogram<f64> {

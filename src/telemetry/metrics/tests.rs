@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use engine::{Counters, Limits};
+use engine::{Counters, EvictionSample, Evictions, Gauge, Insight, Limits};
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics, ScopeMetrics};
 use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader};
 
@@ -91,9 +91,16 @@ fn store() -> StoreStats {
         rejected_oversize: 5,
         rejected_capacity: 6,
         rejected_admission: 7,
+        replaced: 15,
+        deleted: 16,
+        cleared: 17,
+        swept: 2,
+        key_bytes: 100,
+        value_bytes: 3000,
+        largest_shard_bytes: 1536,
     };
     let limits = Limits { max_items: Some(40), max_memory_bytes: 8192, max_value_bytes: 1024 };
-    StoreStats { counters, limits, policy: "lru", store: "memory", shards: 1 }
+    StoreStats { counters, limits, policy: "lru", store: "memory", shards: 4 }
 }
 
 /// Tells always the same, but for the hits of the store, which are the number of times that it was asked.
@@ -124,6 +131,10 @@ impl Sources for Fixed {
         exports.dropped(Signal::AccessLog, 12);
         Snapshot {
             store,
+            insight: Insight {
+                sweep_backlog: 13,
+                policy: vec![Gauge::count("ghost_hits", 14), Gauge::mean("window_target_ratio", 0.25)],
+            },
             service: ServiceFigures {
                 active_requests,
                 uptime: Duration::from_millis(1500),
@@ -174,7 +185,7 @@ fn every_value_is_the_snapshots() {
 }
 
 #[test]
-fn labels_tell_transports_and_reasons_apart() {
+fn labels_tell_transports_reasons_and_kinds_apart() {
     let families = render(&metrics(), store());
     for (family, sample, expected) in [
         ("tiny_cache_connections_open", r#"{transport="grpc"}"#, 1.0),
@@ -184,12 +195,62 @@ fn labels_tell_transports_and_reasons_apart() {
         ("tiny_cache_io_bytes_total", r#"{direction="sent",transport="http"}"#, 3.0),
         ("tiny_cache_telemetry_exports_total", r#"{result="failed",signal="traces"}"#, 1.0),
         ("tiny_cache_telemetry_dropped_total", r#"{signal="access_log"}"#, 12.0),
+        ("tiny_cache_removals_total", r#"{reason="evicted"}"#, 3.0),
+        ("tiny_cache_removals_total", r#"{reason="expired"}"#, 4.0),
+        ("tiny_cache_removals_total", r#"{reason="rejected"}"#, 7.0),
+        ("tiny_cache_removals_total", r#"{reason="replaced"}"#, 15.0),
+        ("tiny_cache_removals_total", r#"{reason="deleted"}"#, 16.0),
+        ("tiny_cache_removals_total", r#"{reason="cleared"}"#, 17.0),
+        ("tiny_cache_resident_bytes", r#"{kind="keys"}"#, 100.0),
+        ("tiny_cache_resident_bytes", r#"{kind="values"}"#, 3000.0),
+        ("tiny_cache_resident_bytes", r#"{kind="overhead"}"#, 996.0),
+        ("tiny_cache_shards", "", 4.0),
+        ("tiny_cache_shard_imbalance_ratio", "", 1.5),
+        ("tiny_cache_sweep_removed_total", "", 2.0),
+        ("tiny_cache_sweep_backlog", "", 13.0),
+        ("tiny_cache_policy_state", r#"{gauge="ghost_hits",policy="lru"}"#, 14.0),
+        ("tiny_cache_policy_state", r#"{gauge="window_target_ratio",policy="lru"}"#, 0.25),
+        ("tiny_cache_policy_info", r#"{policy="lru",store="memory"}"#, 1.0),
     ] {
         let value = families[family].samples.get(sample).unwrap_or_else(|| panic!("{:?}", families[family]));
         assert!((value - expected).abs() < f64::EPSILON, "{family}{sample}: {value}");
     }
     let expiry = &families["tiny_cache_tls_certificate_expiry_seconds"];
     assert_eq!(expiry.samples.len(), 1, "plaintext has no certificate: {expiry:?}");
+}
+
+#[test]
+fn sampled_evictions_are_told_as_they_were() {
+    let metrics = metrics();
+    let recorded = metrics.store().expect("recording");
+    let samples = [(90, 2), (90, 90), (7200, 4)]
+        .map(|(age, idle)| EvictionSample { age: Duration::from_secs(age), idle: Duration::from_secs(idle) });
+    recorded.evicted(&Evictions { samples: samples.to_vec(), left_out: 0 });
+    recorded.evicted(&Evictions { samples: Vec::new(), left_out: 5 });
+    recorded.swept(Duration::from_millis(3));
+    let families = render(&metrics, store());
+    for (family, sample, expected) in [
+        ("tiny_cache_eviction_age_seconds", "_count", 3.0),
+        ("tiny_cache_eviction_age_seconds", "_sum", 7380.0),
+        ("tiny_cache_eviction_age_seconds", r#"_bucket{le="60"}"#, 0.0),
+        ("tiny_cache_eviction_age_seconds", r#"_bucket{le="300"}"#, 2.0),
+        ("tiny_cache_eviction_idle_seconds", r#"_bucket{le="5"}"#, 2.0),
+        ("tiny_cache_eviction_idle_seconds", "_sum", 96.0),
+        ("tiny_cache_eviction_left_out_total", "", 5.0),
+        ("tiny_cache_sweep_duration_seconds", r#"_bucket{le="0.0025"}"#, 0.0),
+        ("tiny_cache_sweep_duration_seconds", r#"_bucket{le="0.005"}"#, 1.0),
+    ] {
+        let value = families[family].samples.get(sample).unwrap_or_else(|| panic!("{:?}", families[family]));
+        assert!((value - expected).abs() < f64::EPSILON, "{family}{sample}: {value}");
+    }
+}
+
+#[test]
+fn an_empty_store_is_balanced() {
+    let mut empty = store();
+    empty.counters = Counters::default();
+    let families = render(&metrics(), empty);
+    assert!((families["tiny_cache_shard_imbalance_ratio"].value() - 1.0).abs() < f64::EPSILON);
 }
 
 #[test]

@@ -13,10 +13,11 @@ use tokio::time::timeout;
 use tracing::{error, warn};
 
 use crate::service::{CacheService, ServiceError};
+use crate::telemetry::history::History;
 use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
 use crate::transports::stats::cache_stats;
 
-use super::answers::{Failure, Health, Index, Live, Stats, unix_seconds};
+use super::answers::{Failure, Health, Live, Stats, unix_seconds};
 
 /// A store that has not answered by then counts as one that does not: probes must not pile up.
 const STORE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -25,14 +26,11 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Endpoints {
     pub(super) service: Arc<CacheService>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) history: Arc<History>,
     pub(super) grpc_port: Option<u16>,
 }
 
-type Shared = State<Arc<Endpoints>>;
-
-pub(super) async fn index(State(shared): Shared) -> Json<Index> {
-    Json(Index::new(shared.grpc_port))
-}
+pub(super) type Shared = State<Arc<Endpoints>>;
 
 pub(super) async fn health(State(shared): Shared) -> Result<Json<Health>, Failure> {
     let service = &shared.service;
