@@ -119,10 +119,8 @@ mod tests {
         let server = Server::builder();
         let registry = server.registry();
         let loader = Loader { policies: &registry.policies, stores: &registry.store_names() };
-        match loader.load_text("t.toml", lines, &Sources::nothing()) {
-            Ok(loaded) => Ok(loaded.config.telemetry.access_log),
-            Err(errors) => Err(errors.to_string()),
-        }
+        let outcome = loader.load_text("t.toml", lines, &Sources::nothing());
+        outcome.map(|loaded| loaded.config.telemetry.access_log).map_err(|errors| errors.to_string())
     }
 
     #[test]
