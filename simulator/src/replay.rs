@@ -7,7 +7,8 @@
 use std::time::{Duration, Instant};
 
 use engine::{
-    Budget, Directory, Entries, EvictionPolicy, Expired, ExpiryWheel, Insertion, Newcomer, Slot, WeighBy,
+    Budget, Directory, Entries, EvictionPolicy, Expired, ExpiryWheel, Insertion, Leaver, Newcomer, Slot,
+    WeighBy,
 };
 use serde::Serialize;
 
@@ -125,11 +126,13 @@ impl Entries for Residents {
         self.charge_of.get(slot.index()).copied().unwrap_or(1)
     }
 
-    fn evicted(&mut self, slot: Slot) {
+    fn evicted(&mut self, slot: Slot) -> Leaver {
+        let leaver = Leaver { hash: self.hash(slot), charge: self.charge(slot) };
         self.expired(slot);
         if !self.deadline_nanos_of.is_empty() {
             self.expiry.remove(slot);
         }
+        leaver
     }
 }
 

@@ -59,14 +59,19 @@ fn arguments(arguments: impl Iterator<Item = String>) -> Option<Arguments> {
 /// The best round of each subject.
 fn measure(load: Load, subjects: &[String], rounds: usize) -> Vec<Outcome> {
     let keys = Keys::of(load);
-    let mut best = vec![Outcome { operations_per_second: 0.0, hit_ratio: 0.0 }; subjects.len()];
+    let mut best: Vec<Outcome> = Vec::new();
     for _ in 0..rounds {
-        for (name, best) in subjects.iter().zip(&mut best) {
+        for (number, name) in subjects.iter().enumerate() {
             let subject: Box<dyn Subject> =
                 subjects::build(name, load.capacity as usize).expect("checked with the arguments");
             let outcome = load::run(&*subject, &keys);
-            if outcome.operations_per_second > best.operations_per_second {
-                *best = outcome;
+            match best.get_mut(number) {
+                None => best.push(outcome),
+                Some(best) => {
+                    best.operations_per_second = best.operations_per_second.max(outcome.operations_per_second);
+                    best.operations_per_processor_second =
+                        best.operations_per_processor_second.max(outcome.operations_per_processor_second);
+                }
             }
         }
     }
@@ -87,10 +92,21 @@ fn main() {
             let number = subjects.iter().position(|subject| subject == name);
             number.map_or(f64::NAN, |number| best[number].operations_per_second)
         };
-        println!("\n| {row} | million operations/s | of {PEER} | of moka | hit ratio |\n|---|---:|---:|---:|---:|");
-        for (name, Outcome { operations_per_second: rate, hit_ratio }) in subjects.iter().zip(&best) {
-            let (of_peer, of_moka) = (rate / rate_of(PEER), rate / rate_of("moka"));
-            println!("| {name} | {:.2} | {of_peer:.2} | {of_moka:.1} | {hit_ratio:.4} |", rate / 1e6);
+        let peer = subjects.iter().position(|subject| subject == PEER);
+        let peer_of_processor = peer.map_or(f64::NAN, |peer| best[peer].operations_per_processor_second);
+        println!("\n| {row} | M/s | of {PEER} | of moka | M/s of processor | of {PEER} | hit ratio |");
+        println!("|---|---:|---:|---:|---:|---:|---:|");
+        for (name, outcome) in subjects.iter().zip(&best) {
+            let (rate, of_processor) = (outcome.operations_per_second, outcome.operations_per_processor_second);
+            println!(
+                "| {name} | {:.2} | {:.2} | {:.1} | {:.2} | {:.2} | {:.4} |",
+                rate / 1e6,
+                rate / rate_of(PEER),
+                rate / rate_of("moka"),
+                of_processor / 1e6,
+                of_processor / peer_of_processor,
+                outcome.hit_ratio
+            );
         }
         outcomes.push((row, best));
     }

@@ -41,9 +41,7 @@ use crate::value::Value;
 
 use pool::Pool;
 use records::NewRecord;
-use shard::{
-    HashedKey, Removed, SHARD_BYTES_PER_ENTRY, SMALLEST_ENTRY_BYTES, Shard, Shortage, Unstored, Write,
-};
+use shard::{HashedKey, Removed, SHARD_BYTES_PER_ENTRY, SMALLEST_ENTRY_BYTES, Shard, Shortage, Write};
 
 /// Makes an empty policy for a capacity in units of its weights and a seed.
 pub type BuildPolicy = dyn Fn(u64, u64) -> Box<dyn EvictionPolicy> + Send + Sync;
@@ -98,6 +96,8 @@ impl MemoryStoreOptions {
 const MIN_ENTRIES_PER_SHARD: u64 = 32_768;
 /// Memory of a shard at least, so that what its partly filled pages hold is little against it.
 const MIN_BYTES_PER_SHARD: u64 = 64 << 20;
+/// Shards of a store that is too large for one to be expected to be exact. So many threads can read at once, mostly.
+const MIN_SHARDS: u64 = 8;
 const MAX_SHARDS: u64 = 64;
 /// Mean bytes of an entry, assumed where only memory is limited.
 const ASSUMED_ENTRY_BYTES: u64 = 512;
@@ -256,21 +256,22 @@ impl MemoryStore {
     fn run_write<'a, T>(
         &self,
         mut write: Write<'a>,
-        mut operation: impl FnMut(&mut Shard, Write<'a>, &mut Removed) -> Result<T, Unstored<'a>>,
+        mut operation: impl FnMut(&mut Shard, &mut Write<'a>, &mut Removed) -> Result<T, Shortage>,
     ) -> Result<T, StoreError> {
         let index = self.shard_of(write.key.hash);
-        let (key, charge) = (write.key, write.charge);
+        let charge = write.charge;
         if u64::from(charge) > self.limits.max_memory_bytes {
             return Err(self.exhausted(charge));
         }
         // Room taken from other shards for this write alone.
         let mut credit = Budget { items: 0, bytes: 0 };
         let mut reclaiming = None;
+        // What is not stored is freed with the write, after the lock is released.
         loop {
             let mut removed = Removed::default();
             let mut shard = self.lock(index);
             self.top_up(&mut shard, charge, std::mem::replace(&mut credit, Budget { items: 0, bytes: 0 }));
-            let (shortage, record) = match operation(&mut shard, write, &mut removed) {
+            let shortage = match operation(&mut shard, &mut write, &mut removed) {
                 Ok(done) => {
                     self.settle(&mut shard);
                     drop(shard);
@@ -289,7 +290,6 @@ impl MemoryStore {
                 reclaiming = Some(self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner));
             }
             credit = self.reclaim(index, shortage);
-            write = Write { key, record, charge };
         }
     }
 
@@ -386,7 +386,10 @@ fn build_policy(
 fn default_shards(limits: &Limits) -> usize {
     let by_memory = limits.max_memory_bytes / ASSUMED_ENTRY_BYTES;
     let entries = limits.max_items.unwrap_or(u64::MAX).min(by_memory);
-    let by_items = entries / MIN_ENTRIES_PER_SHARD;
+    let by_items = match entries / MIN_ENTRIES_PER_SHARD {
+        0 | 1 => 1,
+        shards => shards.max(MIN_SHARDS),
+    };
     let shards = by_items.min(limits.max_memory_bytes / MIN_BYTES_PER_SHARD).clamp(1, MAX_SHARDS);
     1 << shards.ilog2()
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::directory::{Budget, Directory, Entries, Insertion, Newcomer, Update, WeighBy};
+use crate::directory::{Budget, Directory, Entries, Insertion, Leaver, Newcomer, Update, WeighBy};
 use crate::expiry::{Expired, ExpiryWheel};
 use crate::key::{HashSeed, Key};
 use crate::policy::{EvictionPolicy, Slot};
@@ -34,7 +34,11 @@ pub(super) struct Removed {
 }
 
 impl Removed {
+    #[inline]
     pub(super) fn push(&mut self, value: Option<Bytes>) {
+        if value.is_none() {
+            return;
+        }
         if self.first.is_none() {
             self.first = value;
         } else {
@@ -50,12 +54,10 @@ pub(super) struct Shortage {
     pub(super) bytes: u64,
 }
 
-/// A write that found no room, and how much it lacks. Nothing has changed.
-pub(super) type Unstored<'a> = (Shortage, NewRecord<'a>);
-
 pub(super) struct Shard {
     directory: Directory<Box<dyn EvictionPolicy>>,
     entries: Residents,
+    hits: Hits,
     pub(super) counters: Counters,
 }
 
@@ -64,6 +66,24 @@ pub(super) const SHARD_BYTES_PER_ENTRY: usize = Directory::<Box<dyn EvictionPoli
 
 /// The least that an entry is charged beside the policy's metadata.
 pub(super) const SMALLEST_ENTRY_BYTES: usize = SHARD_BYTES_PER_ENTRY + records::smallest_charge();
+
+/// Hits that the policy has not been told yet. Telling it writes to several places in memory that are rarely in a
+/// near cache, and releasing a lock waits for every write. So hits are told together and in their order, before
+/// anything else happens that the policy is told or asked: no decision can depend on the delay.
+struct Hits {
+    slots: [Slot; Self::MOST],
+    len: usize,
+}
+
+impl Hits {
+    const MOST: usize = 32;
+}
+
+impl Default for Hits {
+    fn default() -> Self {
+        Self { slots: [Slot::new(0); Self::MOST], len: 0 }
+    }
+}
 
 /// The entries of a shard: what its directory knows only as slots.
 struct Residents {
@@ -82,22 +102,27 @@ struct Evicting<'a> {
 
 impl Residents {
     fn charge(&self, slot: Slot) -> u32 {
-        let charge = self.bytes_per_entry + self.records.charge(slot);
-        u32::try_from(charge).expect("it was a u32 when the entry was stored")
+        self.whole_charge(self.records.charge(slot))
     }
 
-    fn insert(&mut self, slot: Slot, key: &Key<'_>, record: NewRecord<'_>) {
+    fn whole_charge(&self, record: usize) -> u32 {
+        u32::try_from(self.bytes_per_entry + record).expect("it was a u32 when the entry was stored")
+    }
+
+    fn insert(&mut self, slot: Slot, key: &Key<'_>, record: &mut NewRecord<'_>) {
         if let Some(deadline) = record.deadline_nanos() {
             self.expiry.insert(slot, deadline);
         }
         self.records.insert(slot, key, record);
     }
 
-    fn remove(&mut self, slot: Slot) -> Option<Bytes> {
-        if self.records.deadline_nanos(slot).is_some() {
+    fn remove(&mut self, slot: Slot, removed: &mut Removed) -> Leaver {
+        let taken = self.records.remove(slot);
+        if taken.has_deadline {
             self.expiry.remove(slot);
         }
-        self.records.remove(slot)
+        removed.push(taken.outside);
+        Leaver { hash: taken.hash, charge: self.whole_charge(taken.charge) }
     }
 }
 
@@ -110,9 +135,9 @@ impl Entries for Evicting<'_> {
         self.residents.charge(slot)
     }
 
-    fn evicted(&mut self, slot: Slot) {
+    fn evicted(&mut self, slot: Slot) -> Leaver {
         *self.evictions += 1;
-        self.removed.push(self.residents.remove(slot));
+        self.residents.remove(slot, self.removed)
     }
 }
 
@@ -125,7 +150,7 @@ impl Entries for &Residents {
         Residents::charge(self, slot)
     }
 
-    fn evicted(&mut self, slot: Slot) {
+    fn evicted(&mut self, slot: Slot) -> Leaver {
         unreachable!("{slot:?} was evicted by an operation that evicts nothing");
     }
 }
@@ -145,6 +170,7 @@ impl Shard {
                 expiry: ExpiryWheel::default(),
                 bytes_per_entry,
             },
+            hits: Hits::default(),
             counters: Counters::default(),
         }
     }
@@ -163,58 +189,63 @@ impl Shard {
         now: impl FnOnce() -> u64,
         removed: &mut Removed,
     ) -> Option<Value> {
-        let Some(slot) = self.find_live(key, now, removed) else {
+        let records = &self.entries.records;
+        let mut found = None;
+        let slot = self.directory.find(key.hash, |slot| {
+            found = records.under_key(slot, &key.key);
+            found.is_some()
+        });
+        let Some((slot, live)) = slot.zip(found) else {
             self.counters.misses += 1;
             return None;
         };
+        if live.deadline_nanos.is_some_and(|deadline| deadline <= now()) {
+            self.expire(slot, removed);
+            self.counters.misses += 1;
+            return None;
+        }
+        let value = records.value(&live);
         self.counters.hits += 1;
-        let value = self.entries.records.value(slot);
-        let (directory, mut entries) = self.evicting(removed);
-        directory.hit(slot, &mut entries);
+        self.hit(slot, removed);
         Some(value)
     }
 
     /// Stores the record whatever is there. What a shortage leaves undone has changed nothing.
-    pub(super) fn set<'a>(
+    pub(super) fn set(
         &mut self,
-        write: Write<'a>,
+        write: &mut Write<'_>,
         now: impl FnOnce() -> u64,
         removed: &mut Removed,
-    ) -> Result<(), Unstored<'a>> {
+    ) -> Result<(), Shortage> {
         match self.find_live(write.key, now, removed) {
             Some(slot) => self.replace(slot, write, removed),
             None => self.insert(write, removed),
         }
     }
 
-    pub(super) fn set_if_absent<'a>(
+    pub(super) fn set_if_absent(
         &mut self,
-        write: Write<'a>,
+        write: &mut Write<'_>,
         now: impl FnOnce() -> u64,
         removed: &mut Removed,
-    ) -> Result<SetIfAbsent, Unstored<'a>> {
+    ) -> Result<SetIfAbsent, Shortage> {
         match self.find_live(write.key, now, removed) {
-            Some(_) => {
-                removed.push(write.record.into_outside());
-                Ok(SetIfAbsent::Exists)
-            }
+            Some(_) => Ok(SetIfAbsent::Exists),
             None => self.insert(write, removed).map(|()| SetIfAbsent::Stored),
         }
     }
 
-    pub(super) fn compare_and_set<'a>(
+    pub(super) fn compare_and_set(
         &mut self,
         expected: &[u8],
-        write: Write<'a>,
+        write: &mut Write<'_>,
         now: impl FnOnce() -> u64,
         removed: &mut Removed,
-    ) -> Result<CompareAndSet, Unstored<'a>> {
+    ) -> Result<CompareAndSet, Shortage> {
         let Some(slot) = self.find_live(write.key, now, removed) else {
-            removed.push(write.record.into_outside());
             return Ok(CompareAndSet::NotFound);
         };
         if !self.entries.records.value_is(slot, expected) {
-            removed.push(write.record.into_outside());
             return Ok(CompareAndSet::Mismatch);
         }
         self.replace(slot, write, removed).map(|()| CompareAndSet::Stored)
@@ -240,9 +271,10 @@ impl Shard {
             let deadline = |slot| records.deadline_nanos(slot).expect("what is on the wheel has a deadline");
             match expiry.pop_expired(now_nanos, steps, deadline) {
                 Expired::Slot(slot) => {
+                    self.tell_hits();
                     self.directory.remove(slot, &&self.entries);
                     // It is off the wheel already.
-                    removed.push(self.entries.records.remove(slot));
+                    removed.push(self.entries.records.remove(slot).outside);
                     self.counters.expired += 1;
                 }
                 Expired::OutOfSteps => return true,
@@ -294,49 +326,56 @@ impl Shard {
         removed: &mut Removed,
     ) -> Option<Slot> {
         let records = &self.entries.records;
-        let slot = self.directory.find(key.hash, |slot| records.holds(slot, &key.key))?;
-        let expired = records.deadline_nanos(slot).is_some_and(|deadline| deadline <= now());
-        if !expired {
+        let mut deadline_nanos = None;
+        let slot = self.directory.find(key.hash, |slot| {
+            let found = records.under_key(slot, &key.key);
+            deadline_nanos = found.as_ref().and_then(|live| live.deadline_nanos);
+            found.is_some()
+        })?;
+        if deadline_nanos.is_none_or(|deadline| deadline > now()) {
             return Some(slot);
         }
-        self.discard(slot, removed);
-        self.counters.expired += 1;
+        self.expire(slot, removed);
         None
     }
 
-    fn insert<'a>(&mut self, write: Write<'a>, removed: &mut Removed) -> Result<(), Unstored<'a>> {
+    #[cold]
+    fn expire(&mut self, slot: Slot, removed: &mut Removed) {
+        self.discard(slot, removed);
+        self.counters.expired += 1;
+    }
+
+    fn insert(&mut self, write: &mut Write<'_>, removed: &mut Removed) -> Result<(), Shortage> {
         let newcomer =
             Newcomer { hash: write.key.hash, fingerprint: write.key.key.fingerprint(), charge: write.charge };
         let (directory, mut entries) = self.evicting(removed);
         match directory.insert(newcomer, &mut entries) {
-            Insertion::Inserted(slot) => self.entries.insert(slot, &write.key.key, write.record),
+            Insertion::Inserted(slot) => {
+                self.entries.insert(slot, &write.key.key, &mut write.record);
+                if let Some(next) = self.directory.next_victim() {
+                    self.entries.records.prefetch(next);
+                }
+            }
             Insertion::Rejected => {
                 self.counters.rejected_admission += 1;
-                removed.push(write.record.into_outside());
             }
-            Insertion::TooLarge => return Err((self.shortage(1, write.charge), write.record)),
+            Insertion::TooLarge => return Err(self.shortage(1, write.charge)),
         }
         Ok(())
     }
 
-    fn replace<'a>(
-        &mut self,
-        slot: Slot,
-        write: Write<'a>,
-        removed: &mut Removed,
-    ) -> Result<(), Unstored<'a>> {
+    fn replace(&mut self, slot: Slot, write: &mut Write<'_>, removed: &mut Removed) -> Result<(), Shortage> {
         let (directory, mut entries) = self.evicting(removed);
         match directory.update(slot, write.key.key.fingerprint(), write.charge, &mut entries) {
             Update::Kept => {
-                removed.push(self.entries.remove(slot));
-                self.entries.insert(slot, &write.key.key, write.record);
+                self.entries.remove(slot, removed);
+                self.entries.insert(slot, &write.key.key, &mut write.record);
             }
             Update::Rejected => {
                 self.counters.rejected_admission += 1;
-                removed.push(self.entries.remove(slot));
-                removed.push(write.record.into_outside());
+                self.entries.remove(slot, removed);
             }
-            Update::TooLarge => return Err((self.shortage(0, write.charge), write.record)),
+            Update::TooLarge => return Err(self.shortage(0, write.charge)),
         }
         Ok(())
     }
@@ -352,14 +391,38 @@ impl Shard {
 
     /// Removes a resident entry that was not evicted.
     fn discard(&mut self, slot: Slot, removed: &mut Removed) {
+        self.tell_hits();
         self.directory.remove(slot, &&self.entries);
-        removed.push(self.entries.remove(slot));
+        self.entries.remove(slot, removed);
     }
 
+    fn hit(&mut self, slot: Slot, removed: &mut Removed) {
+        if self.directory.sheds_on_hit() {
+            let (directory, mut entries) = self.evicting(removed);
+            directory.hit(slot, &mut entries);
+            return;
+        }
+        if self.hits.len == Hits::MOST {
+            self.tell_hits();
+        }
+        self.hits.slots[self.hits.len] = slot;
+        self.hits.len += 1;
+    }
+
+    /// Tells the policy what [`Hits`] holds.
+    fn tell_hits(&mut self) {
+        let len = std::mem::take(&mut self.hits.len);
+        if len > 0 {
+            self.directory.hit_all(&self.hits.slots[..len]);
+        }
+    }
+
+    /// The directory and the entries, for what may evict some.
     fn evicting<'a>(
         &'a mut self,
         removed: &'a mut Removed,
     ) -> (&'a mut Directory<Box<dyn EvictionPolicy>>, Evicting<'a>) {
+        self.tell_hits();
         let entries =
             Evicting { residents: &mut self.entries, evictions: &mut self.counters.evictions, removed };
         (&mut self.directory, entries)
