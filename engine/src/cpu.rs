@@ -22,6 +22,14 @@ pub(crate) fn prefetch(bytes: &[u8]) {
     prefetch_line(start.wrapping_add(len));
 }
 
+/// Asks for the line that this lies in.
+#[inline]
+pub(crate) fn prefetch_one<T>(at: Option<&T>) {
+    if let Some(at) = at {
+        prefetch_line(std::ptr::from_ref(at).cast());
+    }
+}
+
 #[inline]
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[expect(unsafe_code, reason = "there is no safe prefetch; measured in docs/benchmarks.md")]

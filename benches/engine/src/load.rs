@@ -51,7 +51,11 @@ pub struct Keys {
 }
 
 impl Keys {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "ranks are whole numbers in u32")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "ranks are whole numbers in u32"
+    )]
     pub fn of(load: Load) -> Self {
         // As many as fit, all different since the step is prime, and whoever they are.
         let rank = |number: u32| u64::from(number) * 1_000_003 % u64::from(load.keys);

@@ -13,11 +13,13 @@ use subjects::{OURS, Subject};
 const USAGE: &str = "\
 usage: bench-engine [--rounds=N] [--only=SUBJECT,…] [ROW …]
 
-SUBJECT  quick_cache, moka, foyer, \"lru in a mutex\", or \"tiny-cache POLICY\" with any policy
+SUBJECT  quick_cache, moka, foyer, \"lru in a mutex\", or \"tiny-cache POLICY [OPTION=VALUE …]\"
 ROW      1-thread, 2-threads, 8-threads, 2-threads-hot-key, 10M-entries; default: all";
 
 const PEER: &str = "quick_cache";
-const SUBJECTS: &str = "quick_cache,moka,foyer,lru in a mutex,tiny-cache lru,tiny-cache sieve,tiny-cache s3-fifo";
+const SUBJECTS: &str =
+    "quick_cache,moka,foyer,lru in a mutex,tiny-cache lru,tiny-cache sieve,\
+    tiny-cache s3-fifo,tiny-cache s3-fifo small_ratio=0.02 ghost_ratio=0.4";
 
 const ONE_THREAD: Load =
     Load { keys: 1_000_000, capacity: 100_000, threads: 1, operations: 4_000_000, hot: false };
@@ -68,7 +70,8 @@ fn measure(load: Load, subjects: &[String], rounds: usize) -> Vec<Outcome> {
             match best.get_mut(number) {
                 None => best.push(outcome),
                 Some(best) => {
-                    best.operations_per_second = best.operations_per_second.max(outcome.operations_per_second);
+                    best.operations_per_second =
+                        best.operations_per_second.max(outcome.operations_per_second);
                     best.operations_per_processor_second =
                         best.operations_per_processor_second.max(outcome.operations_per_processor_second);
                 }
@@ -85,7 +88,8 @@ fn main() {
         std::process::exit(2);
     };
     let mut outcomes: Vec<(&str, Vec<Outcome>)> = Vec::new();
-    for (row, load) in ROWS.into_iter().filter(|(row, _)| rows.is_empty() || rows.iter().any(|name| name == row))
+    for (row, load) in
+        ROWS.into_iter().filter(|(row, _)| rows.is_empty() || rows.iter().any(|name| name == row))
     {
         let best = measure(load, &subjects, rounds);
         let rate_of = |name: &str| {
@@ -97,7 +101,8 @@ fn main() {
         println!("\n| {row} | M/s | of {PEER} | of moka | M/s of processor | of {PEER} | hit ratio |");
         println!("|---|---:|---:|---:|---:|---:|---:|");
         for (name, outcome) in subjects.iter().zip(&best) {
-            let (rate, of_processor) = (outcome.operations_per_second, outcome.operations_per_processor_second);
+            let (rate, of_processor) =
+                (outcome.operations_per_second, outcome.operations_per_processor_second);
             println!(
                 "| {name} | {:.2} | {:.2} | {:.1} | {:.2} | {:.2} | {:.4} |",
                 rate / 1e6,

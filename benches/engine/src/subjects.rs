@@ -37,9 +37,16 @@ pub fn build(name: &str, capacity: usize) -> Option<Box<dyn Subject>> {
 
 struct Ours(MemoryStore);
 
+/// A policy and its options, as in `s3-fifo small_ratio=0.02 ghost_ratio=0.4`.
 fn ours(policy: &str, capacity: u64) -> Option<Ours> {
-    let entry = policies::find(policy)?;
-    let factory = (entry.with_defaults)();
+    let (name, options) = policy.split_once(' ').unwrap_or((policy, ""));
+    let entry = policies::find(name)?;
+    let options = options.split_whitespace().map(|option| option.split_once('='));
+    let options: Option<Vec<String>> =
+        options.map(|option| option.map(|(name, value)| format!("\"{name}\": {value}"))).collect();
+    let options = format!("{{{}}}", options?.join(","));
+    let mut options = serde_json::Deserializer::from_str(&options);
+    let factory = (entry.configure)(&mut <dyn erased_serde::Deserializer<'_>>::erase(&mut options)).ok()?;
     let limits = Limits { max_items: Some(capacity), max_memory_bytes: 16 << 30, max_value_bytes: 1 << 20 };
     let build = Arc::new(move |capacity, seed| factory.build(capacity, seed));
     let options = MemoryStoreOptions::new(limits, entry.name, entry.bytes_per_entry, build);

@@ -345,8 +345,7 @@ impl Cells {
     }
 
     fn map_chunk(&mut self) {
-        let huge =
-            self.chunks.len() >= std::env::var("HUGE").map_or(SMALL_CHUNKS, |v| v.parse().unwrap_or(4));
+        let huge = self.chunks.len() >= SMALL_CHUNKS;
         // As where an allocation fails: there is no way to go on without memory.
         let chunk = Some(Chunk::map(huge).expect("the system has memory to map"));
         match self.chunks.iter_mut().find(|chunk| chunk.is_none()) {

@@ -236,6 +236,7 @@ impl MemoryStore {
     }
 
     /// Copies and measures an entry before any lock is taken.
+    #[inline]
     fn write<'a>(&self, entry: &Entry<'a>) -> Result<Write<'a>, StoreError> {
         let size = entry.value.len() as u64;
         if size > self.limits.max_value_bytes {
@@ -253,11 +254,13 @@ impl MemoryStore {
     }
 
     /// Runs a write on its shard, lending and reclaiming room as it needs.
+    #[inline]
     fn run_write<'a, T>(
         &self,
-        mut write: Write<'a>,
+        entry: &Entry<'a>,
         mut operation: impl FnMut(&mut Shard, &mut Write<'a>, &mut Removed) -> Result<T, Shortage>,
     ) -> Result<T, StoreError> {
+        let write = &mut self.write(entry)?;
         let index = self.shard_of(write.key.hash);
         let charge = write.charge;
         if u64::from(charge) > self.limits.max_memory_bytes {
@@ -266,12 +269,11 @@ impl MemoryStore {
         // Room taken from other shards for this write alone.
         let mut credit = Budget { items: 0, bytes: 0 };
         let mut reclaiming = None;
-        // What is not stored is freed with the write, after the lock is released.
         loop {
             let mut removed = Removed::default();
             let mut shard = self.lock(index);
             self.top_up(&mut shard, charge, std::mem::replace(&mut credit, Budget { items: 0, bytes: 0 }));
-            let shortage = match operation(&mut shard, &mut write, &mut removed) {
+            let shortage = match operation(&mut shard, write, &mut removed) {
                 Ok(done) => {
                     self.settle(&mut shard);
                     drop(shard);
@@ -301,17 +303,19 @@ impl MemoryStore {
 
     /// Adds to a shard's budget what an entry of this charge needs, as far as the pool has it.
     fn top_up(&self, shard: &mut Shard, charge: u32, credit: Budget) {
-        let mut budget = shard.directory().budget();
+        // A single shard has everything from the start.
+        if self.shards.len() == 1 {
+            return;
+        }
+        let directory = shard.directory();
+        let mut budget = directory.budget();
         budget.items = budget.items.saturating_add(credit.items);
         budget.bytes += credit.bytes;
-        if self.shards.len() > 1 {
-            let directory = shard.directory();
-            let items = (directory.items() + 1).saturating_sub(budget.items);
-            let bytes = (directory.bytes() + u64::from(charge)).saturating_sub(budget.bytes);
-            let loan = self.pool.lend(items, bytes);
-            budget.items = budget.items.saturating_add(loan.items);
-            budget.bytes += loan.bytes;
-        }
+        let items = (directory.items() + 1).saturating_sub(budget.items);
+        let bytes = (directory.bytes() + u64::from(charge)).saturating_sub(budget.bytes);
+        let loan = self.pool.lend(items, bytes);
+        budget.items = budget.items.saturating_add(loan.items);
+        budget.bytes += loan.bytes;
         shard.set_budget(budget);
     }
 
@@ -403,24 +407,20 @@ impl Store for MemoryStore {
     }
 
     fn set<'a>(&'a self, entry: Entry<'a>) -> StoreFuture<'a, ()> {
-        StoreFuture::ready(self.write(&entry).and_then(|write| {
-            self.run_write(write, |shard, write, removed| shard.set(write, || self.now_nanos(), removed))
-        }))
+        StoreFuture::ready(
+            self.run_write(&entry, |shard, write, removed| shard.set(write, || self.now_nanos(), removed)),
+        )
     }
 
     fn set_if_absent<'a>(&'a self, entry: Entry<'a>) -> StoreFuture<'a, SetIfAbsent> {
-        StoreFuture::ready(self.write(&entry).and_then(|write| {
-            self.run_write(write, |shard, write, removed| {
-                shard.set_if_absent(write, || self.now_nanos(), removed)
-            })
+        StoreFuture::ready(self.run_write(&entry, |shard, write, removed| {
+            shard.set_if_absent(write, || self.now_nanos(), removed)
         }))
     }
 
     fn compare_and_set<'a>(&'a self, expected: &'a [u8], entry: Entry<'a>) -> StoreFuture<'a, CompareAndSet> {
-        StoreFuture::ready(self.write(&entry).and_then(|write| {
-            self.run_write(write, |shard, write, removed| {
-                shard.compare_and_set(expected, write, || self.now_nanos(), removed)
-            })
+        StoreFuture::ready(self.run_write(&entry, |shard, write, removed| {
+            shard.compare_and_set(expected, write, || self.now_nanos(), removed)
         }))
     }
 
@@ -446,8 +446,7 @@ impl Store for MemoryStore {
     fn set_many<'a>(&'a self, entries: &'a [Entry<'a>]) -> StoreFuture<'a, Batch<()>> {
         // Each write may have to lend or reclaim on its own, so the locks are not worth grouping.
         let results = entries.iter().map(|entry| {
-            let write = self.write(entry)?;
-            self.run_write(write, |shard, write, removed| shard.set(write, || self.now_nanos(), removed))
+            self.run_write(entry, |shard, write, removed| shard.set(write, || self.now_nanos(), removed))
         });
         StoreFuture::ready(Ok(results.collect()))
     }

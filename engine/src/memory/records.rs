@@ -11,7 +11,7 @@
 
 use bytes::Bytes;
 
-use crate::cpu::prefetch;
+use crate::cpu::{prefetch, prefetch_one};
 use crate::expiry::ExpiryWheel;
 use crate::key::{HashSeed, Key};
 use crate::policy::Slot;
@@ -234,6 +234,12 @@ impl Records {
         }
         let (stored_name, rest) = rest.split_at(name.len());
         (stored_name == name).then(|| Live { deadline_nanos, lengths, rest })
+    }
+
+    /// Asks for what tells where a slot's record lies.
+    #[inline]
+    pub(super) fn prefetch_location(&self, slot: Slot) {
+        prefetch_one(self.locations.get(slot.index()));
     }
 
     /// Asks for the memory of a slot's record, if it has one.

@@ -58,6 +58,9 @@ pub(super) struct Shard {
     directory: Directory<Box<dyn EvictionPolicy>>,
     entries: Residents,
     hits: Hits,
+    /// Who would probably be evicted next. Where its record lies has been asked for; the record has not, since that
+    /// would wait for the answer: it is when the shard is used the next time.
+    next_victim: Option<Slot>,
     pub(super) counters: Counters,
 }
 
@@ -171,6 +174,7 @@ impl Shard {
                 bytes_per_entry,
             },
             hits: Hits::default(),
+            next_victim: None,
             counters: Counters::default(),
         }
     }
@@ -189,6 +193,7 @@ impl Shard {
         now: impl FnOnce() -> u64,
         removed: &mut Removed,
     ) -> Option<Value> {
+        self.prefetch_victim();
         let records = &self.entries.records;
         let mut found = None;
         let slot = self.directory.find(key.hash, |slot| {
@@ -325,6 +330,7 @@ impl Shard {
         now: impl FnOnce() -> u64,
         removed: &mut Removed,
     ) -> Option<Slot> {
+        self.prefetch_victim();
         let records = &self.entries.records;
         let mut deadline_nanos = None;
         let slot = self.directory.find(key.hash, |slot| {
@@ -352,8 +358,9 @@ impl Shard {
         match directory.insert(newcomer, &mut entries) {
             Insertion::Inserted(slot) => {
                 self.entries.insert(slot, &write.key.key, &mut write.record);
-                if let Some(next) = self.directory.next_victim() {
-                    self.entries.records.prefetch(next);
+                self.next_victim = self.directory.next_victim();
+                if let Some(next) = self.next_victim {
+                    self.entries.records.prefetch_location(next);
                 }
             }
             Insertion::Rejected => {
@@ -409,6 +416,13 @@ impl Shard {
         self.hits.len += 1;
     }
 
+    #[inline]
+    fn prefetch_victim(&mut self) {
+        if let Some(victim) = self.next_victim.take() {
+            self.entries.records.prefetch(victim);
+        }
+    }
+
     /// Tells the policy what [`Hits`] holds.
     fn tell_hits(&mut self) {
         let len = std::mem::take(&mut self.hits.len);
@@ -426,5 +440,102 @@ impl Shard {
         let entries =
             Evicting { residents: &mut self.entries, evictions: &mut self.counters.evictions, removed };
         (&mut self.directory, entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::policy::{Item, Verdict};
+
+    /// First in, first out; writes down what it is told and asked.
+    struct Recorder {
+        told: Arc<Mutex<String>>,
+        queue: Vec<Slot>,
+    }
+
+    impl Recorder {
+        fn note(&self, call: &str, slot: Slot) {
+            write!(self.told.lock().expect("no panic"), "{call}{} ", slot.get()).expect("a string");
+        }
+    }
+
+    impl EvictionPolicy for Recorder {
+        fn insert(&mut self, slot: Slot, _item: &Item) {
+            self.note("+", slot);
+            self.queue.push(slot);
+        }
+        fn hit(&mut self, slot: Slot) {
+            self.note("", slot);
+        }
+        fn update(&mut self, slot: Slot, _item: &Item) {
+            self.note("=", slot);
+        }
+        fn remove(&mut self, slot: Slot) {
+            self.note("-", slot);
+            self.queue.retain(|&queued| queued != slot);
+        }
+        fn evict(&mut self, _incoming: &Item) -> Verdict {
+            let victim = self.queue.remove(0);
+            self.note("!", victim);
+            Verdict::Evict(victim)
+        }
+        fn resize(&mut self, _capacity: u64) {}
+        fn len(&self) -> usize {
+            self.queue.len()
+        }
+        fn footprint_bytes(&self) -> usize {
+            0
+        }
+        fn check_invariants(&self) {}
+    }
+
+    /// Runs a script on a shard of two entries: `+a` writes, `a` reads, `-a` deletes, `!` evicts. What the policy was
+    /// told, by slot.
+    fn told(script: &str) -> String {
+        let told = Arc::new(Mutex::new(String::new()));
+        let policy = Recorder { told: Arc::clone(&told), queue: Vec::new() };
+        let seed = HashSeed::fixed(1);
+        let mut shard = Shard::new(Box::new(policy), Budget::of_items(2), WeighBy::Items, seed.clone(), 8);
+        let mut removed = Removed::default();
+        for word in script.split(' ') {
+            let key = Key::shared(word.trim_start_matches(['+', '-']).as_bytes()).expect("short");
+            let key = HashedKey { key, hash: seed.hash(&key) };
+            match word.as_bytes()[0] {
+                b'+' => {
+                    let record = NewRecord::new(&key.key, b"value", None);
+                    let charge = u32::try_from(8 + record.charge()).expect("small");
+                    shard.set(&mut Write { key, record, charge }, || 0, &mut removed).expect("room");
+                }
+                b'-' => assert!(shard.delete(key, || 0, &mut removed), "{word}"),
+                b'!' => assert!(shard.evict_one(&mut removed), "{word}"),
+                _ => assert!(shard.get(key, || 0, &mut removed).is_some(), "{word}"),
+            }
+            shard.check_invariants();
+        }
+        told.lock().expect("no panic").trim_end().to_owned()
+    }
+
+    #[test]
+    fn hits_are_told_in_their_order_and_before_anything_else_is() {
+        for (script, expected) in [
+            ("+a +b b a b +c", "+0 +1 1 0 1 !0 +0"),
+            ("+a +b b b +a", "+0 +1 1 1 =0"),
+            ("+a +b a -a b +c", "+0 +1 0 -0 1 +0"),
+            ("+a +b b !", "+0 +1 1 !0"),
+            // Nobody asks, so nobody has to know.
+            ("+a a a a", "+0"),
+        ] {
+            assert_eq!(told(script), expected, "{script}");
+        }
+    }
+
+    #[test]
+    fn no_hit_is_lost_however_many_there_are() {
+        let script = format!("+a{} +b", " a".repeat(3 * Hits::MOST + 1));
+        assert_eq!(told(&script), format!("+0{} +1", " 0".repeat(3 * Hits::MOST + 1)));
     }
 }
