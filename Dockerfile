@@ -7,6 +7,8 @@ ARG RUST_VERSION=1.95
 FROM rust:${RUST_VERSION}-bookworm AS build
 WORKDIR /src
 COPY . .
+# What tiny_cache_build_info tells: --build-arg TINY_CACHE_COMMIT=$(git rev-parse --short=12 HEAD).
+ARG TINY_CACHE_COMMIT=
 # The caches outlive the build, the image does not hold them; so the binary is copied out of them.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \

@@ -6,10 +6,12 @@
 pub mod cli;
 pub mod config;
 pub mod lifecycle;
+mod namespace;
 pub mod proto;
 pub mod registry;
 pub mod server;
 pub mod service;
+mod striped;
 pub mod telemetry;
 pub mod tls;
 pub mod transports;

@@ -1,6 +1,7 @@
 //! The life of the process: ready, told to reload, told to stop, gone.
 //!
-//! SIGTERM and SIGINT drain; a second one ends the process at once. SIGHUP reads certificates again.
+//! SIGTERM and SIGINT drain; a second one ends the process at once. SIGHUP reads certificates again and
+//! opens the access log anew.
 //! Where a service manager listens (`NOTIFY_SOCKET`), it is told `READY=1` and `STOPPING=1`, as
 //! `sd_notify(3)` describes.
 
@@ -51,6 +52,7 @@ impl Signals {
 pub async fn run(server: BoundServer, mut signals: Signals) -> ExitCode {
     announce(&server);
     let certificates = server.certificates();
+    let access_log = server.access_log().cloned();
     let stop = CancellationToken::new();
     let mut running = pin!(server.run(stop.clone()));
     notify(NotifyState::Ready);
@@ -65,6 +67,9 @@ pub async fn run(server: BoundServer, mut signals: Signals) -> ExitCode {
         match told {
             Told::Reload => {
                 tracing::info!("reloading certificates");
+                if let Some(log) = &access_log {
+                    log.reopen();
+                }
                 for tls in certificates.clone() {
                     // What goes wrong is logged and counted where it happens; the old ones stay.
                     tokio::task::spawn_blocking(move || tls.reload().is_ok());

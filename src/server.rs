@@ -4,6 +4,9 @@
 //! so that what can be wrong shows at once and nothing is half up. At a shutdown, health turns to
 //! "not serving" first, then the traffic drains, then what answers probes.
 
+mod figures;
+mod sampling;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,19 +14,30 @@ use engine::{Limits, SystemClock};
 use policies::PolicyEntry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, TransportConfig, TransportKind};
+use self::figures::Figures;
+use crate::config::{Config, TelemetryConfig, TransportConfig, TransportKind};
 use crate::registry::{Registry, StoreEntry};
 use crate::service::CacheService;
-use crate::telemetry::metrics::{Metrics, MetricsError, TlsReloads};
+use crate::telemetry::access_log::{AccessLog, AccessLogError};
+use crate::telemetry::history::History;
+use crate::telemetry::metrics::{Metrics, MetricsError, Sources};
+use crate::telemetry::operations::{Counting, Operations};
+use crate::telemetry::otlp::{Otlp, OtlpError};
+use crate::telemetry::traces::{SpanAttributes, Tracing};
 use crate::tls::{ServerTls, TlsError};
 use crate::transports::grpc::GrpcService;
 use crate::transports::http;
 use crate::transports::listener::{BindError, BoundAddress, Listener, Protocol};
 use crate::transports::served::Served;
 use crate::transports::{Drained, Transport};
+
+/// How long telemetry that is left may take to leave at a shutdown: what the drain has left of its grace, but so much at
+/// least and at most.
+const MIN_FLUSH: Duration = Duration::from_millis(500);
+const MAX_FLUSH: Duration = Duration::from_secs(5);
 
 /// Why a server could not start. Every message is one line that names what is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -42,13 +56,22 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The access log cannot be opened.
+    #[error(transparent)]
+    AccessLog(#[from] AccessLogError),
     /// Metrics could not be set up.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// Telemetry could not be set up.
+    #[error(transparent)]
+    Telemetry(#[from] OtlpError),
     /// A transport that was added to the builder could not be bound.
     #[error("cannot bind a transport")]
     Transport(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
+
+/// How long the access log may take for what is queued, even where connections used up the grace.
+const LEAST_FLUSH: Duration = Duration::from_secs(1);
 
 /// What a transport of one's own is bound with.
 #[derive(Clone)]
@@ -57,6 +80,10 @@ pub struct TransportContext {
     pub service: Arc<CacheService>,
     /// The figures, ready to be rendered.
     pub metrics: Arc<Metrics>,
+    /// The figures of the last hours.
+    pub history: Arc<History>,
+    /// What makes spans, where requests are traced.
+    pub tracing: Option<Arc<Tracing>>,
     /// Turns true when a shutdown begins.
     pub draining: watch::Receiver<bool>,
 }
@@ -109,36 +136,82 @@ impl Server {
 
     /// Builds everything and binds every socket. Must run within a tokio runtime.
     pub fn bind(&self, config: &Config) -> Result<BoundServer, StartError> {
+        self.bind_exporting(config, Arc::new(Otlp::start(&config.telemetry.otlp)?))
+    }
+
+    /// As [`bind`](Self::bind), with exports that were started before, so that the log could be among them.
+    pub fn bind_exporting(&self, config: &Config, otlp: Arc<Otlp>) -> Result<BoundServer, StartError> {
         let unknown = |what, name: &str| StartError::Unknown { what, name: name.to_owned() };
         let store = self.registry.store(&config.store.kind);
         let store = store.ok_or_else(|| unknown("store", &config.store.kind))?;
         let policy = self.registry.policy(&config.eviction.policy);
         let policy = policy.ok_or_else(|| unknown("policy", &config.eviction.policy))?;
         let store = (store.build)(&config.store, &config.eviction, policy, Arc::new(SystemClock::default()));
-        let service = Arc::new(CacheService::new(store));
+        let telemetry = &config.telemetry;
+        let access_log = telemetry.access_log.as_ref();
+        let access_log =
+            access_log.map(|config| AccessLog::open(config, Arc::clone(otlp.exports()))).transpose()?;
+        let access_log = access_log.map(Arc::new);
+        let tracing = otlp.tracing().map(Arc::new);
+        let mut operations = operations(telemetry, access_log.as_ref());
+        if tracing.is_some() {
+            operations = operations.listening(Box::new(SpanAttributes::new(policy.name)));
+        }
+        let service = Arc::new(CacheService::observed(store, operations));
         // `GET /` tells where gRPC is, so its port must be known before HTTP is made.
         let listeners = config.transports.iter().map(bind_listener).collect::<Result<Vec<_>, _>>()?;
         let grpc_port = listeners.iter().find_map(|(config, listener, _)| match &config.kind {
             TransportKind::Grpc(_) => port(listener),
             TransportKind::Http => None,
         });
-        let certificates: Vec<_> = listeners.iter().filter_map(|(.., tls)| tls.clone()).collect();
-        let metrics = Arc::new(Metrics::new(move || tls_reloads(&certificates))?);
+        let figures = Arc::new(Figures::new(Arc::clone(&service), Arc::clone(otlp.exports())));
+        let sources = Arc::clone(&figures) as Arc<dyn Sources>;
+        let metrics = Metrics::with_readers(sources, telemetry.metrics, |builder| otlp.read_by(builder))
+            .map(Arc::new)?;
+        if let Some(metrics) = metrics.store() {
+            service.record_in(Arc::clone(metrics));
+        }
         let (drain, draining) = watch::channel(false);
-        let context = TransportContext { service: Arc::clone(&service), metrics, draining };
+        let history = Arc::new(History::default());
+        let context = TransportContext {
+            service: Arc::clone(&service),
+            metrics: Arc::clone(&metrics),
+            history: Arc::clone(&history),
+            tracing,
+            draining,
+        };
         let mut transports: Vec<Box<dyn Transport>> =
             listeners.into_iter().map(|bound| transport(bound, &context, grpc_port)).collect();
         for bind in &self.transports {
             transports.push(bind(&context).map_err(StartError::Transport)?);
         }
+        figures.watch(&transports);
         Ok(BoundServer {
             transports,
             service,
+            otlp,
+            metrics,
+            history,
+            access_log,
             drain,
             policy: policy.name,
             sweep_interval: config.store.sweep_interval,
             shutdown_grace: config.server.shutdown_grace,
         })
+    }
+}
+
+/// Counts operations where metrics are wanted, and tells them to who wants to hear of them.
+fn operations(telemetry: &TelemetryConfig, access_log: Option<&Arc<AccessLog>>) -> Operations {
+    let counting = if telemetry.metrics {
+        Counting::On { namespaces: telemetry.namespaces.clone() }
+    } else {
+        Counting::Off
+    };
+    let operations = Operations::new(counting);
+    match access_log {
+        Some(log) => operations.listening(Box::new(Arc::clone(log))),
+        None => operations,
     }
 }
 
@@ -157,27 +230,22 @@ fn port(listener: &Listener) -> Option<u16> {
     }
 }
 
-/// Over all listeners.
-fn tls_reloads(certificates: &[Arc<ServerTls>]) -> TlsReloads {
-    TlsReloads {
-        done: certificates.iter().map(|tls| tls.reloads_total()).sum(),
-        failed: certificates.iter().map(|tls| tls.reload_failures_total()).sum(),
-    }
-}
-
 fn transport(
     (config, listener, tls): BoundListener<'_>,
     context: &TransportContext,
     grpc_port: Option<u16>,
 ) -> Box<dyn Transport> {
-    let TransportContext { service, metrics, draining } = context.clone();
+    let TransportContext { service, metrics, history, tracing, draining } = context.clone();
     match &config.kind {
         TransportKind::Grpc(config) => {
-            let service = GrpcService::new(service, config, draining);
+            let refused = Arc::clone(listener.counters().refused_requests());
+            let service =
+                GrpcService::new(service, config, draining, metrics.rpc().cloned(), refused, tracing);
             Box::new(Served::new("grpc", Protocol::Http2, listener, tls, service))
         }
         TransportKind::Http => {
-            let router = http::router(service, metrics, grpc_port);
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            let router = http::router(service, metrics, history, grpc_port, scheme, tracing);
             Box::new(Served::new("http", Protocol::Http1, listener, tls, router))
         }
     }
@@ -187,6 +255,10 @@ fn transport(
 pub struct BoundServer {
     transports: Vec<Box<dyn Transport>>,
     service: Arc<CacheService>,
+    otlp: Arc<Otlp>,
+    metrics: Arc<Metrics>,
+    history: Arc<History>,
+    access_log: Option<Arc<AccessLog>>,
     drain: watch::Sender<bool>,
     policy: &'static str,
     sweep_interval: Duration,
@@ -219,6 +291,12 @@ impl BoundServer {
         self.transports.iter().filter_map(|transport| transport.tls().cloned()).collect()
     }
 
+    /// The access log, if there is one, to be opened anew on demand.
+    #[must_use]
+    pub const fn access_log(&self) -> Option<&Arc<AccessLog>> {
+        self.access_log.as_ref()
+    }
+
     /// Serves until `shutdown`, then drains.
     pub async fn run(self, shutdown: CancellationToken) -> Drained {
         let background = CancellationToken::new();
@@ -228,6 +306,9 @@ impl BoundServer {
                 .clone()
                 .run_until_cancelled_owned(sweep(Arc::clone(&self.service), self.sweep_interval)),
         );
+        let (service, metrics) = (Arc::clone(&self.service), Arc::clone(&self.metrics));
+        let sampling = sampling::sample(service, metrics, Arc::clone(&self.history));
+        tasks.spawn(background.clone().run_until_cancelled_owned(sampling));
         for tls in self.certificates() {
             let interval = tls.files().reload_interval;
             let watched = tls.watch(interval, background.clone());
@@ -248,7 +329,10 @@ impl BoundServer {
             group.spawn(transport.serve(stop.clone(), self.shutdown_grace));
         }
 
+        let metrics = self.metrics;
+        self.otlp.run(move || metrics.refresh());
         shutdown.cancelled().await;
+        let grace_ends = Instant::now() + self.shutdown_grace;
         self.service.begin_drain();
         self.drain.send_replace(true);
         traffic_stop.cancel();
@@ -257,6 +341,11 @@ impl BoundServer {
         aborted_connections += join(&mut probes).await;
         background.cancel();
         while tasks.join_next().await.is_some() {}
+        if let Some(log) = self.access_log {
+            log.close(grace_ends.saturating_duration_since(Instant::now()).max(LEAST_FLUSH)).await;
+        }
+        let left = grace_ends.saturating_duration_since(Instant::now());
+        self.otlp.shut_down(left.clamp(MIN_FLUSH, MAX_FLUSH)).await;
         Drained { aborted_connections }
     }
 }

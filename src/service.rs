@@ -1,17 +1,23 @@
 //! The use-cases, once for all transports: what a key, a namespace and a batch may be, and what
 //! each call comes to.
 
-use std::sync::Arc;
+mod told;
+
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use engine::{CompareAndSet, Entry, Key, Limits, SetIfAbsent, Store, StoreError, StoreStats, Value};
+use engine::{CompareAndSet, Entry, Insight, Key, Limits, SetIfAbsent, Store, StoreError, StoreStats, Value};
+
+use self::told::{result_at, told, told_many, told_write};
+use crate::namespace::{MAX_NAMESPACE_CHARS, is_namespace};
+use crate::striped::Striped;
+use crate::telemetry::metrics::StoreMetrics;
+use crate::telemetry::operations::{Counting, OperationKind, Operations};
 
 /// The longest key in Unicode code points, the namespace's prefix included.
 pub const MAX_KEY_CHARS: usize = 256;
-
-/// The longest namespace in characters.
-pub const MAX_NAMESPACE_CHARS: usize = 64;
 
 /// Why a call failed, in terms that each transport maps to its own codes.
 #[derive(Debug, thiserror::Error)]
@@ -34,11 +40,7 @@ impl<'a> Namespace<'a> {
     /// digits, `.`, `_` or `-`, all of them ASCII.
     pub fn parse(raw: &'a str) -> Result<Self, ServiceError> {
         let name = raw.trim();
-        let (first, rest) = name.as_bytes().split_at(name.len().min(1));
-        let valid = name.len() <= MAX_NAMESPACE_CHARS
-            && first.iter().all(u8::is_ascii_alphanumeric)
-            && rest.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
-        if valid {
+        if is_namespace(name) {
             Ok(Self(name))
         } else {
             Err(ServiceError::InvalidArgument(format!(
@@ -98,33 +100,57 @@ pub type ItemResult<T> = Result<T, ServiceError>;
 /// The cache as its transports see it.
 pub struct CacheService {
     store: Arc<dyn Store>,
+    operations: Operations,
     started: Instant,
-    active_requests: AtomicU64,
+    /// Begun less ended: only their sum over all stripes means anything.
+    active_requests: Striped<AtomicU64>,
     refused_messages: AtomicU64,
     draining: AtomicBool,
+    /// Where sweeps and evictions are recorded, if anywhere.
+    store_metrics: OnceLock<Arc<StoreMetrics>>,
 }
 
 impl CacheService {
-    /// A service over this store, up since now.
+    /// A service over this store, up since now, that counts its operations.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
+        Self::observed(store, Operations::new(Counting::On { namespaces: Vec::new() }))
+    }
+
+    /// A service over this store, up since now, that tells `operations` what it does.
+    #[must_use]
+    pub fn observed(store: Arc<dyn Store>, operations: Operations) -> Self {
         Self {
             store,
+            operations,
             started: Instant::now(),
-            active_requests: AtomicU64::new(0),
+            active_requests: Striped::new(AtomicU64::default),
             refused_messages: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            store_metrics: OnceLock::new(),
         }
     }
 
     /// The live value of a key.
     pub async fn get(&self, namespace: Namespace<'_>, key: &str) -> Result<Option<Value>, ServiceError> {
-        Ok(self.store.get(namespace.key(key)?).await?)
+        let began = self.operations.begin();
+        let result = match namespace.key(key) {
+            Ok(key) => self.store.get(key).await.map_err(ServiceError::Store),
+            Err(error) => Err(error),
+        };
+        self.operations.tell(began, told(OperationKind::Get, namespace, key, result.as_ref()));
+        result
     }
 
     /// Stores a value, replacing what was there.
     pub async fn set(&self, namespace: Namespace<'_>, item: Item<'_>) -> Result<(), ServiceError> {
-        Ok(self.store.set(entry(namespace, &item)?).await?)
+        let began = self.operations.begin();
+        let result = match entry(namespace, &item) {
+            Ok(entry) => self.store.set(entry).await.map_err(ServiceError::Store),
+            Err(error) => Err(error),
+        };
+        self.operations.tell(began, told_write(OperationKind::Set, namespace, item, result.as_ref()));
+        result
     }
 
     /// Stores a value where no live one is.
@@ -133,7 +159,13 @@ impl CacheService {
         namespace: Namespace<'_>,
         item: Item<'_>,
     ) -> Result<SetIfAbsent, ServiceError> {
-        Ok(self.store.set_if_absent(entry(namespace, &item)?).await?)
+        let began = self.operations.begin();
+        let result = match entry(namespace, &item) {
+            Ok(entry) => self.store.set_if_absent(entry).await.map_err(ServiceError::Store),
+            Err(error) => Err(error),
+        };
+        self.operations.tell(began, told_write(OperationKind::SetIfAbsent, namespace, item, result.as_ref()));
+        result
     }
 
     /// Replaces a live value that equals `expected`.
@@ -143,12 +175,25 @@ impl CacheService {
         expected: &[u8],
         item: Item<'_>,
     ) -> Result<CompareAndSet, ServiceError> {
-        Ok(self.store.compare_and_set(expected, entry(namespace, &item)?).await?)
+        let began = self.operations.begin();
+        let result = match entry(namespace, &item) {
+            Ok(entry) => self.store.compare_and_set(expected, entry).await.map_err(ServiceError::Store),
+            Err(error) => Err(error),
+        };
+        self.operations
+            .tell(began, told_write(OperationKind::CompareAndSet, namespace, item, result.as_ref()));
+        result
     }
 
     /// Removes a key; whether a live value was there.
     pub async fn delete(&self, namespace: Namespace<'_>, key: &str) -> Result<bool, ServiceError> {
-        Ok(self.store.delete(namespace.key(key)?).await?)
+        let began = self.operations.begin();
+        let result = match namespace.key(key) {
+            Ok(key) => self.store.delete(key).await.map_err(ServiceError::Store),
+            Err(error) => Err(error),
+        };
+        self.operations.tell(began, told(OperationKind::Delete, namespace, key, result.as_ref()));
+        result
     }
 
     /// The live values of many keys, one result per key in order; a bad key fails alone.
@@ -157,18 +202,28 @@ impl CacheService {
         namespace: Namespace<'_>,
         keys: &[String],
     ) -> Result<Vec<ItemResult<Option<Value>>>, ServiceError> {
-        let (valid, results) = split(keys.iter().map(|key| namespace.key(key)));
-        Ok(merge(results, self.store.get_many(&valid).await?))
+        let began = self.operations.begin();
+        let (valid, refused) = split(keys.iter().map(|key| namespace.key(key)));
+        let results = merge(refused, self.store.get_many(&valid).await);
+        let told = told_many(OperationKind::Get, namespace, keys, &results);
+        self.operations.tell_batch(began, OperationKind::Get, namespace.0, told);
+        results
     }
 
     /// Stores many values, one result per item in order; a bad item fails alone.
     pub async fn set_many<'a>(
         &self,
         namespace: Namespace<'a>,
-        items: impl Iterator<Item = Item<'a>>,
+        items: impl Iterator<Item = Item<'a>> + Clone,
     ) -> Result<Vec<ItemResult<()>>, ServiceError> {
-        let (valid, results) = split(items.map(|item| entry(namespace, &item)));
-        Ok(merge(results, self.store.set_many(&valid).await?))
+        let began = self.operations.begin();
+        let (valid, refused) = split(items.clone().map(|item| entry(namespace, &item)));
+        let results = merge(refused, self.store.set_many(&valid).await);
+        let told = items
+            .enumerate()
+            .map(|(place, item)| told_write(OperationKind::Set, namespace, item, result_at(&results, place)));
+        self.operations.tell_batch(began, OperationKind::Set, namespace.0, told);
+        results
     }
 
     /// Removes many keys, one result per key in order; a bad key fails alone.
@@ -177,18 +232,53 @@ impl CacheService {
         namespace: Namespace<'_>,
         keys: &[String],
     ) -> Result<Vec<ItemResult<bool>>, ServiceError> {
-        let (valid, results) = split(keys.iter().map(|key| namespace.key(key)));
-        Ok(merge(results, self.store.delete_many(&valid).await?))
+        let began = self.operations.begin();
+        let (valid, refused) = split(keys.iter().map(|key| namespace.key(key)));
+        let results = merge(refused, self.store.delete_many(&valid).await);
+        let told = told_many(OperationKind::Delete, namespace, keys, &results);
+        self.operations.tell_batch(began, OperationKind::Delete, namespace.0, told);
+        results
+    }
+
+    /// What became of operations so far.
+    #[must_use]
+    pub const fn operations(&self) -> &Operations {
+        &self.operations
     }
 
     /// Removes what has expired.
     pub async fn sweep(&self) -> Result<u64, ServiceError> {
-        Ok(self.store.sweep().await?)
+        let Some(metrics) = self.store_metrics.get() else {
+            return Ok(self.store.sweep().await?);
+        };
+        let began = Instant::now();
+        let removed = self.store.sweep().await?;
+        metrics.swept(began.elapsed());
+        self.record_evictions();
+        Ok(removed)
+    }
+
+    /// Says where sweeps and evictions are recorded from now on. Only the first call counts.
+    pub fn record_in(&self, metrics: Arc<StoreMetrics>) {
+        self.store_metrics.get_or_init(|| metrics);
+    }
+
+    /// Records what was evicted since the last time.
+    pub fn record_evictions(&self) {
+        if let Some(metrics) = self.store_metrics.get() {
+            metrics.evicted(&self.store.take_evictions());
+        }
+    }
+
+    /// What the store knows about its insides.
+    #[must_use]
+    pub fn insight(&self) -> Insight {
+        self.store.insight()
     }
 
     /// Removes what has expired, then reads counters and gauges: only live entries count.
     pub async fn stats(&self) -> Result<StoreStats, ServiceError> {
-        self.store.sweep().await?;
+        self.sweep().await?;
         self.counters().await
     }
 
@@ -219,14 +309,10 @@ impl CacheService {
     /// gRPC requests in flight.
     #[must_use]
     pub fn active_requests(&self) -> u64 {
-        self.active_requests.load(Ordering::Relaxed)
-    }
-
-    /// Counts a request as in flight until the guard is dropped.
-    #[must_use]
-    pub fn begin_request(self: &Arc<Self>) -> ActiveRequest {
-        self.active_requests.fetch_add(1, Ordering::Relaxed);
-        ActiveRequest { service: Arc::clone(self) }
+        let active = self.active_requests.iter().map(|active| active.load(Ordering::Relaxed));
+        // A request may end on another thread than it began, and between two of these reads.
+        let active = active.fold(0, u64::wrapping_add);
+        if i64::try_from(active).is_ok() { active } else { 0 }
     }
 
     /// Whether a shutdown has begun.
@@ -241,14 +327,36 @@ impl CacheService {
     }
 }
 
-/// A request in flight.
-pub struct ActiveRequest {
-    service: Arc<CacheService>,
+/// A request in flight for as long as this is there, with what it needs at hand.
+pub struct ActiveRequest<T>(T)
+where
+    T: Deref<Target: AsRef<CacheService>>;
+
+impl<T: Deref<Target: AsRef<CacheService>>> ActiveRequest<T> {
+    /// A request has begun.
+    pub fn begin(with: T) -> Self {
+        with.as_ref().active_requests.mine().fetch_add(1, Ordering::Relaxed);
+        Self(with)
+    }
 }
 
-impl Drop for ActiveRequest {
+impl AsRef<Self> for CacheService {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+impl<T: Deref<Target: AsRef<CacheService>>> Deref for ActiveRequest<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Deref<Target: AsRef<CacheService>>> Drop for ActiveRequest<T> {
     fn drop(&mut self) {
-        self.service.active_requests.fetch_sub(1, Ordering::Relaxed);
+        self.0.as_ref().active_requests.mine().fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -272,15 +380,16 @@ fn split<T>(items: impl Iterator<Item = Result<T, ServiceError>>) -> (Vec<T>, Ve
 }
 
 /// Puts the store's answers between the refusals, back into the order of the request.
-fn merge<T>(refused: Vec<Option<ServiceError>>, answers: engine::Batch<T>) -> Vec<ItemResult<T>> {
-    let mut answers = answers.into_iter();
-    refused
-        .into_iter()
-        .map(|refusal| match refusal {
-            Some(error) => Err(error),
-            None => Ok(answers.next().expect("a store answers every item of a batch")?),
-        })
-        .collect()
+fn merge<T>(
+    refused: Vec<Option<ServiceError>>,
+    answers: Result<engine::Batch<T>, StoreError>,
+) -> Result<Vec<ItemResult<T>>, ServiceError> {
+    let mut answers = answers?.into_iter();
+    let results = refused.into_iter().map(|refusal| match refusal {
+        Some(error) => Err(error),
+        None => Ok(answers.next().expect("a store answers every item of a batch")?),
+    });
+    Ok(results.collect())
 }
 
 #[cfg(test)]

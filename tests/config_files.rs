@@ -123,33 +123,50 @@ fn default_toml_sets_every_key_to_its_default() {
 fn what_default_toml_has_as_a_comment_is_true_as_well() {
     let text = uncommented(&read(DEFAULT_TOML));
     let file = load_good(DEFAULT_TOML, &text);
-    let tls: Vec<&str> = file
-        .effective
-        .values()
-        .filter(|(header, ..)| *header == "[transport.tls]")
-        .map(|(_, key, _, origin)| {
-            assert!(matches!(origin, Origin::File { .. }), "{DEFAULT_TOML} lacks [transport.tls] {key}");
-            key
-        })
-        .collect();
-    assert_eq!(tls, ["cert", "key", "client_ca", "reload_interval"]);
-    let least = load_good("", "[[transport]]\nkind = \"grpc\"\n[transport.tls]\ncert = \"c\"\nkey = \"k\"");
-    let interval = ("[transport.tls] grpc".to_owned(), "reload_interval".to_owned());
-    assert_eq!(keys(&file.effective)[&interval], keys(&least.effective)[&interval]);
+    for (table, expected, least) in [
+        (
+            "[transport.tls]",
+            &["cert", "key", "client_ca", "reload_interval"][..],
+            "[[transport]]\nkind = \"grpc\"\n[transport.tls]\ncert = \"c\"\nkey = \"k\"",
+        ),
+        (
+            "[telemetry.access_log]",
+            &["path", "sample", "keys", "queue", "flush_interval"],
+            "[telemetry.access_log]\npath = \"p\"",
+        ),
+    ] {
+        let values = file.effective.values().filter(|(header, ..)| *header == table);
+        let found: Vec<&str> = values
+            .map(|(_, key, _, origin)| {
+                assert!(matches!(origin, Origin::File { .. }), "{DEFAULT_TOML} lacks {table} {key}");
+                key
+            })
+            .collect();
+        assert_eq!(found, expected);
+        let defaults = load_good("", least).effective;
+        let defaults = defaults
+            .values()
+            .filter(|(header, _, _, origin)| *header == table && **origin == Origin::Default);
+        let text = keys(&file.effective);
+        for (_, key, value, _) in defaults {
+            let place = text.keys().find(|(header, name)| header.starts_with(table) && name == key);
+            assert_eq!(text[place.expect("listed")], value, "{table} {key}");
+        }
+    }
 }
 
 #[test]
 fn the_page_has_every_key_with_its_default_and_no_other() {
     let mut expected = Keys::new();
     let file = load_good(DEFAULT_TOML, &uncommented(&read(DEFAULT_TOML)));
-    let no_default = ["kind", "cert", "key", "client_ca"];
+    let no_default = ["kind", "cert", "key", "client_ca", "path"];
     for ((table, key), value) in keys(&file.effective) {
         if table.ends_with(" http") || table.starts_with("[eviction.") {
             continue;
         }
         let table = table.trim_end_matches(" grpc").to_owned();
         let value = match (table.as_str(), key.as_str()) {
-            (header, key) if header.contains("transport") && no_default.contains(&key) => "none".to_owned(),
+            (_, key) if no_default.contains(&key) && !table.starts_with("[store") => "none".to_owned(),
             (_, "listen") => format!("`{value}`, for HTTP `\"127.0.0.1:8080\"`"),
             _ => format!("`{value}`"),
         };

@@ -342,6 +342,98 @@ fn clear_removes_everything_and_the_store_goes_on() {
 }
 
 #[test]
+fn every_value_stored_is_resident_or_was_removed_for_a_reason_that_counts() {
+    let check = |subject: &Subject| {
+        let seed = fastrand::u64(..);
+        let name = format!("{}, seed {seed}", subject.name);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut stored, mut deleted, mut cleared, mut swept) = (0, 0, 0, 0);
+        for step in 0..4000 {
+            let key = format!("k{}", random.u32(..600));
+            let value = vec![7; random.usize(..300)];
+            let ttl = random.bool().then(|| Duration::from_millis(random.u64(1..2000)));
+            let entry = Entry { key: shared(&key), value: &value, ttl };
+            match random.u32(..100) {
+                0..40 => stored += u64::from(wait(subject.store.set(entry)).is_ok()),
+                40..50 => {
+                    let added = wait(subject.store.set_if_absent(entry)).expect("add");
+                    stored += u64::from(added == SetIfAbsent::Stored);
+                }
+                50..55 => {
+                    let current = subject.get(&key).unwrap_or_default();
+                    let swapped = wait(subject.store.compare_and_set(&current, entry)).expect("cas");
+                    stored += u64::from(swapped == CompareAndSet::Stored);
+                }
+                55..65 => deleted += u64::from(wait(subject.store.delete(shared(&key))).expect("delete")),
+                65..95 => drop(subject.get(&key)),
+                _ => subject.clock.advance(Duration::from_millis(random.u64(..50))),
+            }
+            if step % 1000 == 999 {
+                swept += wait(subject.store.sweep()).expect("sweep");
+            }
+            if step == 2500 {
+                cleared += wait(subject.store.clear()).expect("clear");
+            }
+        }
+        let counters = subject.counters();
+        let removals = counters.evictions
+            + counters.expired
+            + counters.replaced
+            + counters.deleted
+            + counters.cleared
+            + counters.rejected_admission;
+        assert_eq!(removals + counters.entries, stored, "{name}: {counters:?}");
+        let told = (counters.deleted, counters.cleared, counters.swept);
+        assert_eq!(told, (deleted, cleared, swept), "{name}");
+        assert!(counters.replaced > 0 && counters.swept < counters.expired, "{name}: {counters:?}");
+        let payload = counters.key_bytes + counters.value_bytes;
+        assert!(payload > 0 && payload < counters.memory_bytes, "{name}: {counters:?}");
+        assert!(counters.largest_shard_bytes <= counters.memory_bytes, "{name}: {counters:?}");
+    };
+    each(Some(200), 64 * MIB, MIB, check);
+    each(None, 32_768, 1024, check);
+}
+
+#[test]
+fn resident_bytes_are_those_of_the_keys_and_of_the_values() {
+    each_roomy(|subject| {
+        let (small, large) = (vec![1; 10], vec![2; 10_000]);
+        for (name, value) in [("a", &small), ("bb", &large), ("ccc", &small), ("ccc", &large)] {
+            let key = Key::new(b"four", name.as_bytes()).expect("short");
+            wait(subject.store.set(Entry { key, value, ttl: None })).expect("set");
+        }
+        let counters = subject.counters();
+        assert_eq!((counters.key_bytes, counters.value_bytes), (3 * 4 + 6, 20_010), "{}", subject.name);
+        wait(subject.store.delete(Key::new(b"four", b"bb").expect("short"))).expect("delete");
+        let counters = subject.counters();
+        assert_eq!((counters.key_bytes, counters.value_bytes), (2 * 4 + 4, 10_010), "{}", subject.name);
+        assert!(counters.largest_shard_bytes > 10_010, "{}: {counters:?}", subject.name);
+        wait(subject.store.clear()).expect("clear");
+        let counters = subject.counters();
+        let left = [counters.key_bytes, counters.value_bytes, counters.largest_shard_bytes];
+        assert_eq!(left, [0; 3], "{}", subject.name);
+    });
+}
+
+#[test]
+fn the_backlog_is_what_a_sweep_would_remove_now() {
+    each_roomy(|subject| {
+        let backlog = || subject.store.insight().sweep_backlog;
+        for index in 0..900_u64 {
+            subject.set(&format!("k{index}"), b"v", Some(Duration::from_millis(1 + index))).expect("set");
+        }
+        for advanced in [0, 1, 499, 400] {
+            let before = subject.counters().entries;
+            subject.clock.advance(Duration::from_millis(advanced));
+            assert_eq!(backlog(), advanced, "{}", subject.name);
+            assert_eq!(subject.counters().entries, before, "{}: counting removes nothing", subject.name);
+            assert_eq!(wait(subject.store.sweep()).expect("sweep"), advanced, "{}", subject.name);
+            assert_eq!(backlog(), 0, "{}", subject.name);
+        }
+    });
+}
+
+#[test]
 fn a_value_read_before_its_entry_went_stays_as_it_was() {
     each_roomy(|subject| {
         subject.set("k", b"first", None).expect("set");

@@ -150,6 +150,39 @@ impl ExpiryWheel {
         }
     }
 
+    /// How many slots on the wheel have a deadline that is not after `now_nanos`. Looks at that many
+    /// slots at the most, the earliest deadlines first as far as the buckets tell.
+    pub fn count_expired(
+        &self,
+        now_nanos: u64,
+        mut steps: usize,
+        deadline_nanos: impl Fn(Slot) -> u64,
+    ) -> u64 {
+        let now_tick = tick_of(now_nanos);
+        let mut expired = 0;
+        for (level, span_bits) in (0..LEVELS).zip((0..).step_by(BUCKET_BITS as usize)) {
+            let rotation = self.position >> span_bits & !(BUCKETS as u64 - 1);
+            for bucket in (0..BUCKETS).filter(|bucket| self.occupied[level] & (1 << bucket) != 0) {
+                let start = (rotation | bucket as u64) << span_bits;
+                if start > now_tick {
+                    break;
+                }
+                // A deadline that had passed when it came waits at the position instead.
+                let all = start + (1 << span_bits) <= now_tick;
+                let mut next = self.heads[level * BUCKETS + bucket];
+                while next != NONE {
+                    if steps == 0 {
+                        return expired;
+                    }
+                    steps -= 1;
+                    expired += u64::from(all || deadline_nanos(Slot::new(next)) <= now_nanos);
+                    next = self.nodes[next as usize].older;
+                }
+            }
+        }
+        expired
+    }
+
     /// A slot in a bucket that the position has entered and that spans more than one tick: it has to
     /// go down. An entry is never put into such a bucket, so this empties it.
     fn cascading(&self) -> Option<u32> {
@@ -302,6 +335,10 @@ mod tests {
                     }
                     Step::Advance { nanos, stop_after } => {
                         now = now.saturating_add(nanos);
+                        let due = model.values().filter(|&&deadline| deadline <= now).count();
+                        let count = |steps| wheel.count_expired(now, steps, |slot| deadlines[slot.index()]);
+                        prop_assert_eq!(count(usize::MAX), due as u64);
+                        prop_assert!(count(2) <= 2);
                         // Stopping early must lose nothing.
                         let mut budget = stop_after;
                         while let Expired::Slot(slot) = wheel.pop_expired(now, &mut budget, |slot| deadlines[slot.index()]) {

@@ -24,9 +24,10 @@ pub use directory::{Budget, Directory, Entries, Insertion, Leaver, Newcomer, Upd
 pub use expiry::{Expired, ExpiryWheel};
 pub use key::{HashSeed, Key, MAX_NAME_BYTES, MAX_NAMESPACE_BYTES};
 pub use memory::{BuildPolicy, MemoryStore, MemoryStoreOptions};
-pub use policy::{EvictionPolicy, Item, Slot, Verdict};
+pub use policy::{EvictionPolicy, Gauge, Item, OverShards, Slot, Verdict};
 pub use store::{
-    Batch, CompareAndSet, Counters, Entry, Limits, SetIfAbsent, Store, StoreError, StoreFuture, StoreStats,
+    Batch, CompareAndSet, Counters, Entry, EvictionSample, Evictions, Insight, Limits, SetIfAbsent, Store,
+    StoreError, StoreFuture, StoreStats,
 };
 pub use tagged::TaggedDirectory;
 pub use value::Value;

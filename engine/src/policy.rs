@@ -49,6 +49,48 @@ pub enum Verdict {
     Reject,
 }
 
+/// How the gauges of several shards' policies make one of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverShards {
+    /// They add up: sizes and counts.
+    Sum,
+    /// Their mean: ratios, chances, densities.
+    Mean,
+}
+
+/// A figure about a policy's insides.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gauge {
+    /// Lower-case words joined by underscores, the unit last: `_entries`, `_weight` (in units of
+    /// [`Item::weight`]), `_ratio`, `_hits` and other counts since the start in plain plural.
+    pub name: &'static str,
+    /// Finite.
+    pub value: f64,
+    /// What it is in a store of several shards.
+    pub over_shards: OverShards,
+}
+
+impl Gauge {
+    /// A size or a count.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a metric needs no more than 53 bits")]
+    pub const fn count(name: &'static str, count: u64) -> Self {
+        Self::sum(name, count as f64)
+    }
+
+    /// A size that is no whole number.
+    #[must_use]
+    pub const fn sum(name: &'static str, value: f64) -> Self {
+        Self { name, value, over_shards: OverShards::Sum }
+    }
+
+    /// A ratio, a chance, a density.
+    #[must_use]
+    pub const fn mean(name: &'static str, value: f64) -> Self {
+        Self { name, value, over_shards: OverShards::Mean }
+    }
+}
+
 /// Chooses which entry leaves when room is needed.
 ///
 /// # What the caller guarantees
@@ -144,8 +186,9 @@ pub trait EvictionPolicy: Send {
         None
     }
 
-    /// Internals worth a metric, as `(name, value)`: segment sizes, ghost hits, a window's size.
-    fn gauges(&self, visit: &mut dyn FnMut(&'static str, f64)) {
+    /// Internals worth a metric: segment sizes, ghost hits, a window's size. The same names in the
+    /// same order at every call, and at a cost that does not grow with the number of entries.
+    fn gauges(&self, visit: &mut dyn FnMut(Gauge)) {
         let _ = visit;
     }
 
@@ -197,7 +240,7 @@ impl<P: EvictionPolicy + ?Sized> EvictionPolicy for Box<P> {
     fn shed(&mut self) -> Option<Slot> {
         (**self).shed()
     }
-    fn gauges(&self, visit: &mut dyn FnMut(&'static str, f64)) {
+    fn gauges(&self, visit: &mut dyn FnMut(Gauge)) {
         (**self).gauges(visit);
     }
     fn check_invariants(&self) {

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::key::Key;
+use crate::policy::Gauge;
 use crate::value::Value;
 
 /// An entry to write. Borrowed: the store copies what it keeps, so that no stored value holds a
@@ -140,6 +141,20 @@ pub struct Counters {
     pub rejected_capacity: u64,
     /// Newcomers that the policy turned away. The write succeeded; the entry left at once.
     pub rejected_admission: u64,
+    /// Entries whose value was replaced by another write.
+    pub replaced: u64,
+    /// Live entries that were deleted.
+    pub deleted: u64,
+    /// Entries that left with everything else: by [`Store::clear`], or since their shard failed.
+    pub cleared: u64,
+    /// Those of `expired` that a sweep removed, and no access to their key.
+    pub swept: u64,
+    /// Those of `memory_bytes` that are keys, namespaces included.
+    pub key_bytes: u64,
+    /// Those of `memory_bytes` that are values. What is left is overhead.
+    pub value_bytes: u64,
+    /// The largest part of `memory_bytes` in one shard.
+    pub largest_shard_bytes: u64,
 }
 
 /// A snapshot of a store.
@@ -155,6 +170,34 @@ pub struct StoreStats {
     pub store: &'static str,
     /// Number of shards.
     pub shards: usize,
+}
+
+/// What a store knows about its insides, beside [`StoreStats`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Insight {
+    /// Entries that have expired and that neither an access nor a sweep has removed yet. The memory
+    /// store counts at most 1024 in each shard.
+    pub sweep_backlog: u64,
+    /// What the policy tells about itself, over all shards.
+    pub policy: Vec<Gauge>,
+}
+
+/// An entry that was evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EvictionSample {
+    /// Time since its value was stored.
+    pub age: Duration,
+    /// Time since it was last read, or stored if it never was.
+    pub idle: Duration,
+}
+
+/// Evictions since the last time that somebody took them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evictions {
+    /// A fair sample of them.
+    pub samples: Vec<EvictionSample>,
+    /// Sampled ones that are not in `samples`, since there were too many to keep.
+    pub left_out: u64,
 }
 
 /// One result per key or entry of a batch, in the order of the request.
@@ -225,6 +268,17 @@ pub trait Store: Send + Sync {
 
     /// Counters, limits and names. Does not sweep.
     fn stats(&self) -> StoreFuture<'_, StoreStats>;
+
+    /// What the store knows about its insides. Nothing where it does not tell. Never waits for another process.
+    fn insight(&self) -> Insight {
+        Insight::default()
+    }
+
+    /// Takes the sample of what was evicted since the last call. Each eviction is told once, at the most. Never waits
+    /// for another process.
+    fn take_evictions(&self) -> Evictions {
+        Evictions::default()
+    }
 
     /// The limits in force, known without asking.
     fn limits(&self) -> Limits;

@@ -9,7 +9,7 @@
 //!
 //! `variant = "libcachesim"`: the target moves by the ratio alone.
 
-use engine::{EvictionPolicy, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::options::{VARIANT, Variant};
@@ -177,14 +177,14 @@ impl EvictionPolicy for Arc {
             + self.ghosts.iter().map(GhostQueue::footprint_bytes).sum::<usize>()
     }
 
-    fn gauges(&self, visit: &mut dyn FnMut(&'static str, f64)) {
-        visit("once_weight", as_float(self.segments.segment_weight(ONCE)));
-        visit("again_weight", as_float(self.segments.segment_weight(AGAIN)));
-        visit("once_target_weight", self.target);
-        visit("once_ghosts", as_float(self.ghosts[ONCE].len() as u64));
-        visit("again_ghosts", as_float(self.ghosts[AGAIN].len() as u64));
-        visit("once_ghost_hits", as_float(self.ghost_hits[ONCE]));
-        visit("again_ghost_hits", as_float(self.ghost_hits[AGAIN]));
+    fn gauges(&self, visit: &mut dyn FnMut(Gauge)) {
+        visit(Gauge::count("recent_weight", self.segments.segment_weight(ONCE)));
+        visit(Gauge::count("frequent_weight", self.segments.segment_weight(AGAIN)));
+        visit(Gauge::sum("recent_target_weight", self.target));
+        visit(Gauge::count("recent_ghost_entries", self.ghosts[ONCE].len() as u64));
+        visit(Gauge::count("frequent_ghost_entries", self.ghosts[AGAIN].len() as u64));
+        visit(Gauge::count("recent_ghost_hits", self.ghost_hits[ONCE]));
+        visit(Gauge::count("frequent_ghost_hits", self.ghost_hits[AGAIN]));
     }
 
     fn check_invariants(&self) {

@@ -14,7 +14,7 @@
 
 use std::cmp::Ordering;
 
-use engine::{EvictionPolicy, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{OptionDoc, Policy};
@@ -173,9 +173,9 @@ impl EvictionPolicy for Gdsf {
         self.heap.footprint_bytes() + self.uses.capacity() * size_of::<u32>() + self.weights.footprint_bytes()
     }
 
-    fn gauges(&self, visit: &mut dyn FnMut(&'static str, f64)) {
+    fn gauges(&self, visit: &mut dyn FnMut(Gauge)) {
         let next = self.heap.first().map_or(0, |(slot, _)| self.uses[slot.index()]);
-        visit("next_victim_uses", f64::from(next));
+        visit(Gauge::mean("next_victim_uses", f64::from(next)));
     }
 
     fn check_invariants(&self) {

@@ -6,7 +6,7 @@
 //! ATC 2017. Uses are divided by the weight, the paper's form for objects of different sizes; the
 //! option `variant` gives the plain form that libCacheSim has. Samples are drawn with replacement.
 
-use engine::{EvictionPolicy, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{OptionDoc, OptionError, Policy};
@@ -163,8 +163,8 @@ impl EvictionPolicy for Hyperbolic {
         self.residents.footprint_bytes()
     }
 
-    fn gauges(&self, visit: &mut dyn FnMut(&'static str, f64)) {
-        visit("last_victim_cost_per_use", self.last_cost);
+    fn gauges(&self, visit: &mut dyn FnMut(Gauge)) {
+        visit(Gauge::mean("last_victim_cost_per_use", self.last_cost));
     }
 
     fn check_invariants(&self) {

@@ -13,7 +13,7 @@
 //! starts at one use, as in libCacheSim; the authors' own program restores its count. Where weights
 //! are bytes, regret fades over as many requests as the capacity has bytes, as in libCacheSim: hardly.
 
-use engine::{EvictionPolicy, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{OptionDoc, OptionError, Policy};
@@ -55,6 +55,8 @@ pub struct Lecar {
     lfu_history: History,
     /// The chance that LRU's victim is taken; LFU's is the rest.
     trust_in_lru: f64,
+    lru_regrets: u64,
+    lfu_regrets: u64,
     random: Random,
     /// Requests so far.
     turn: u64,
@@ -108,6 +110,8 @@ impl Policy for Lecar {
             lru_history: History::new(capacity / 2),
             lfu_history: History::new(capacity / 2),
             trust_in_lru: 0.5,
+            lru_regrets: 0,
+            lfu_regrets: 0,
             random: Random::new(seed),
             turn: 0,
         }
@@ -133,8 +137,10 @@ impl EvictionPolicy for Lecar {
         // A ghost is in one history at most: who is thrown out was resident, and had left both.
         if let Some(left) = self.lru_history.take(incoming.hash) {
             lru *= self.kept(left);
+            self.lru_regrets += 1;
         } else if let Some(left) = self.lfu_history.take(incoming.hash) {
             lfu *= self.kept(left);
+            self.lfu_regrets += 1;
         }
         // Made to add up to 1 every time, so nothing can drift.
         self.trust_in_lru = (lru / (lru + lfu)).clamp(LEAST_WEIGHT, 1.0 - LEAST_WEIGHT);
@@ -206,8 +212,15 @@ impl EvictionPolicy for Lecar {
             + self.lfu_history.footprint_bytes()
     }
 
-    fn gauges(&self, visit: &mut dyn FnMut(&'static str, f64)) {
-        visit("trust_in_lru", self.trust_in_lru);
+    fn gauges(&self, visit: &mut dyn FnMut(Gauge)) {
+        visit(Gauge::mean("trust_in_lru_ratio", self.trust_in_lru));
+        for (history, hits, [entries_name, hits_name]) in [
+            (&self.lru_history, self.lru_regrets, ["lru_ghost_entries", "lru_ghost_hits"]),
+            (&self.lfu_history, self.lfu_regrets, ["lfu_ghost_entries", "lfu_ghost_hits"]),
+        ] {
+            visit(Gauge::count(entries_name, history.len() as u64));
+            visit(Gauge::count(hits_name, hits));
+        }
     }
 
     fn check_invariants(&self) {

@@ -5,7 +5,7 @@
 //! implementing the LFU cache eviction scheme", 2010. No deviation: counts are exact, start at 1,
 //! never age, and are forgotten with their entry.
 
-use engine::{EvictionPolicy, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
 
 use crate::policy::{NoOptions, OptionDoc, Policy};
 use crate::structures::FrequencyLists;
@@ -23,6 +23,7 @@ impl Policy for Lfu {
                                  scheme, 2010";
     const OPTIONS: &'static [OptionDoc] = &[];
     const BYTES_PER_ENTRY: usize = 13;
+    const SCALES_DOWN: bool = false;
     type Options = NoOptions;
 
     fn new(_capacity: u64, _seed: u64, _options: &NoOptions) -> Self {
@@ -59,8 +60,8 @@ impl EvictionPolicy for Lfu {
         self.lists.footprint_bytes()
     }
 
-    fn gauges(&self, visit: &mut dyn FnMut(&'static str, f64)) {
-        visit("frequencies", f64::from(self.lists.frequencies()));
+    fn gauges(&self, visit: &mut dyn FnMut(Gauge)) {
+        visit(Gauge::mean("distinct_frequencies", f64::from(self.lists.frequencies())));
     }
 
     fn check_invariants(&self) {

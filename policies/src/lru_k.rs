@@ -12,11 +12,11 @@
 //! the heap is a lower bound, and is corrected when it comes to the top. A hit is O(1), an eviction
 //! O(log n) for each hit since.
 
-use engine::{EvictionPolicy, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{OptionDoc, OptionError, Policy};
-use crate::structures::{GhostQueue, SlotHeap, Weights, as_float, share};
+use crate::structures::{GhostQueue, SlotHeap, Weights, share};
 
 /// Evicts the entry whose last but one use is longest ago.
 pub struct LruK {
@@ -99,6 +99,7 @@ impl Policy for LruK {
     const PAPER: &'static str = "O'Neil, O'Neil and Weikum, The LRU-K Page Replacement Algorithm for Database Disk Buffering, SIGMOD 1993";
     const OPTIONS: &'static [OptionDoc] = &[HISTORY_RATIO, CORRELATED_RATIO];
     const BYTES_PER_ENTRY: usize = 76;
+    const SCALES_DOWN: bool = false;
     type Options = LruKOptions;
 
     fn validate(options: &LruKOptions) -> Result<(), OptionError> {
@@ -207,9 +208,9 @@ impl EvictionPolicy for LruK {
             + self.history.footprint_bytes()
     }
 
-    fn gauges(&self, visit: &mut dyn FnMut(&'static str, f64)) {
-        visit("history", as_float(self.history.len() as u64));
-        visit("history_hits", as_float(self.history_hits));
+    fn gauges(&self, visit: &mut dyn FnMut(Gauge)) {
+        visit(Gauge::count("ghost_entries", self.history.len() as u64));
+        visit(Gauge::count("ghost_hits", self.history_hits));
     }
 
     fn check_invariants(&self) {

@@ -43,6 +43,11 @@ pub trait Policy: EvictionPolicy + Sized + 'static {
     /// Bytes of metadata per resident entry at the default options, the ghosts' share included.
     const BYTES_PER_ENTRY: usize;
 
+    /// Whether a small cache on a sample of the objects behaves as the whole one does on all. Not so where newcomers to a
+    /// full cache push each other out of a single place, however large it is: until the next one comes, they stay longer
+    /// in a sample. Miniature simulations then take more of the objects.
+    const SCALES_DOWN: bool = true;
+
     /// Typed options; the default is what the authors recommend or what measures better.
     type Options: Default + Clone + fmt::Debug + DeserializeOwned + Serialize + Send + Sync + 'static;
 

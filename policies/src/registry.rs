@@ -22,6 +22,8 @@ pub struct PolicyEntry {
     pub paper: &'static str,
     /// See [`Policy::BYTES_PER_ENTRY`].
     pub bytes_per_entry: usize,
+    /// See [`Policy::SCALES_DOWN`].
+    pub scales_down: bool,
     /// See [`Policy::OPTIONS`].
     pub options: &'static [OptionDoc],
     /// Reads and checks options; absent ones take their defaults.
@@ -39,6 +41,7 @@ impl PolicyEntry {
             summary: P::SUMMARY,
             paper: P::PAPER,
             bytes_per_entry: P::BYTES_PER_ENTRY,
+            scales_down: P::SCALES_DOWN,
             options: P::OPTIONS,
             configure: configure::<P>,
             with_defaults: || Box::new(Factory::<P> { options: P::Options::default(), policy: PhantomData }),

@@ -11,12 +11,12 @@
 //! `variant = "libcachesim"`: a newcomer finds the lowest segment limited like the others, an entry larger
 //! than a segment is refused, and a cascade down to an overfull lowest segment evicts on a hit.
 
-use engine::{EvictionPolicy, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::options::{VARIANT, Variant};
 use crate::policy::{OptionDoc, OptionError, Policy};
-use crate::structures::{Segments, as_float, share};
+use crate::structures::{Segments, share};
 
 const MOST_SEGMENTS: usize = 8;
 const LOWEST: usize = 0;
@@ -205,7 +205,7 @@ impl EvictionPolicy for Slru {
         overflown.then(|| self.segments.pop_back(LOWEST)).flatten()
     }
 
-    fn gauges(&self, visit: &mut dyn FnMut(&'static str, f64)) {
+    fn gauges(&self, visit: &mut dyn FnMut(Gauge)) {
         const NAMES: [&str; MOST_SEGMENTS] = [
             "segment_0_weight",
             "segment_1_weight",
@@ -217,7 +217,7 @@ impl EvictionPolicy for Slru {
             "segment_7_weight",
         ];
         for (segment, name) in NAMES.into_iter().enumerate().take(self.count) {
-            visit(name, as_float(self.segments.segment_weight(segment)));
+            visit(Gauge::count(name, self.segments.segment_weight(segment)));
         }
     }
 

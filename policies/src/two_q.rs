@@ -10,12 +10,12 @@
 //! `variant = "libcachesim"`: a newcomer does not count, an entry larger than the queue's share is refused,
 //! and the main part pays first where it has outgrown the rest.
 
-use engine::{EvictionPolicy, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::options::{VARIANT, Variant};
 use crate::policy::{OptionDoc, OptionError, Policy};
-use crate::structures::{GhostQueue, Segments, as_float, share};
+use crate::structures::{GhostQueue, Segments, share};
 
 /// `A1in` of the paper.
 const QUEUE: usize = 0;
@@ -179,11 +179,11 @@ impl EvictionPolicy for TwoQ {
             + self.ghosts.footprint_bytes()
     }
 
-    fn gauges(&self, visit: &mut dyn FnMut(&'static str, f64)) {
-        visit("queue_weight", as_float(self.segments.segment_weight(QUEUE)));
-        visit("main_weight", as_float(self.segments.segment_weight(MAIN)));
-        visit("ghosts", as_float(self.ghosts.len() as u64));
-        visit("ghost_hits", as_float(self.ghost_hits));
+    fn gauges(&self, visit: &mut dyn FnMut(Gauge)) {
+        visit(Gauge::count("small_weight", self.segments.segment_weight(QUEUE)));
+        visit(Gauge::count("main_weight", self.segments.segment_weight(MAIN)));
+        visit(Gauge::count("ghost_entries", self.ghosts.len() as u64));
+        visit(Gauge::count("ghost_hits", self.ghost_hits));
     }
 
     fn check_invariants(&self) {

@@ -11,7 +11,7 @@
 //! - The sketch grows with the number of entries, so that it suits any weights.
 //! - A candidate counts once more, as in libCacheSim: what keeps coming back gets in sooner.
 
-use engine::{EvictionPolicy, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::options::require;
@@ -329,13 +329,13 @@ impl EvictionPolicy for WTinyLfu {
             + self.sketch.footprint_bytes()
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-    fn gauges(&self, visit: &mut dyn FnMut(&'static str, f64)) {
-        visit("window_ratio", self.window_ratio);
-        visit("window_weight", self.held[usize::from(WINDOW)] as f64);
-        visit("probation_weight", self.held[usize::from(PROBATION)] as f64);
-        visit("protected_weight", self.held[usize::from(PROTECTED)] as f64);
-        visit("candidates_rejected_total", self.rejections as f64);
+    fn gauges(&self, visit: &mut dyn FnMut(Gauge)) {
+        visit(Gauge::mean("window_target_ratio", self.window_ratio));
+        visit(Gauge::count("window_weight", self.held[usize::from(WINDOW)]));
+        visit(Gauge::count("probation_weight", self.held[usize::from(PROBATION)]));
+        visit(Gauge::count("protected_weight", self.held[usize::from(PROTECTED)]));
+        visit(Gauge::count("rejections", self.rejections));
+        visit(Gauge::count("sketch_halvings", self.sketch.halvings()));
     }
 
     fn check_invariants(&self) {

@@ -9,7 +9,8 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
 use engine::{
-    Budget, EvictionPolicy, Insertion, Item, Newcomer, Slot, TaggedDirectory, Update, Verdict, WeighBy,
+    Budget, EvictionPolicy, Gauge, Insertion, Item, Newcomer, OverShards, Slot, TaggedDirectory, Update,
+    Verdict, WeighBy,
 };
 use policies::{PolicyEntry, PolicyFactory, REGISTRY};
 use proptest::collection::vec;
@@ -509,5 +510,72 @@ fn a_misspelt_option_is_refused_and_names_are_unique() {
         let mut options = <dyn erased_serde::Deserializer<'_>>::erase(options);
         assert!((entry.configure)(&mut options).is_err(), "{} refuses unknown options", entry.name);
         assert!(!entry.summary.is_empty() && !entry.paper.is_empty(), "{} tells its story", entry.name);
+    }
+}
+
+#[test]
+fn gauges_are_finite_and_keep_their_names() {
+    for_each_subject(|_, name, factory| {
+        let mut names: Option<Vec<(&str, OverShards)>> = None;
+        for_random_operations(name, |operations| {
+            let mut checked = Checked::new(factory, Budget::of_items(20), WeighBy::Items, 1);
+            for operation in operations {
+                let gauges = gauges(&checked);
+                assert_eq!(gauges, self::gauges(&checked), "{name}: reading a gauge changes nothing");
+                let told = gauges.iter().map(|gauge| (gauge.name, gauge.over_shards)).collect::<Vec<_>>();
+                let names = names.get_or_insert_with(|| told.clone());
+                assert_eq!(&told, names, "{name}: the same gauges at any time");
+                for gauge in gauges {
+                    assert!(gauge.value.is_finite(), "{name}: {gauge:?}");
+                }
+                checked.apply(operation);
+            }
+        });
+        let mut names: Vec<_> =
+            names.expect("there was an operation").iter().map(|(name, _)| *name).collect();
+        let is_word = |word: &str| {
+            !word.is_empty()
+                && word.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit())
+        };
+        assert!(names.iter().all(|name| name.split('_').all(is_word)), "{name}: snake_case: {names:?}");
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count, "{name}: a name is told once: {names:?}");
+    });
+}
+
+fn gauges(checked: &Checked) -> Vec<Gauge> {
+    let mut gauges = vec![];
+    checked.directory.policy().gauges(&mut |gauge| gauges.push(gauge));
+    gauges
+}
+
+#[test]
+fn segments_named_in_gauges_hold_what_is_resident() {
+    for (name, segments) in [
+        ("slru", &["segment_0_weight", "segment_1_weight", "segment_2_weight", "segment_3_weight"][..]),
+        ("two-q", &["small_weight", "main_weight"]),
+        ("arc", &["recent_weight", "frequent_weight"]),
+        ("s3-fifo", &["small_weight", "main_weight"]),
+        ("clock2q-plus", &["small_entries", "main_entries"]),
+        ("w-tinylfu", &["window_weight", "probation_weight", "protected_weight"]),
+        ("lirs", &["lir_weight", "hir_weight"]),
+    ] {
+        let entry = policies::find(name).expect(name);
+        let factory = (entry.with_defaults)();
+        for_random_operations(name, |operations| {
+            let mut checked = Checked::new(&*factory, Budget::of_items(20), WeighBy::Items, 1);
+            for operation in operations {
+                checked.apply(operation);
+                let gauges = gauges(&checked);
+                let of = |segment| {
+                    gauges.iter().find(|gauge| gauge.name == segment).map_or(0.0, |gauge| gauge.value)
+                };
+                let held: f64 = segments.iter().map(|segment| of(*segment)).sum();
+                let resident = f64::from(u8::try_from(checked.by_key.len()).expect("twenty at the most"));
+                assert!((held - resident).abs() < 1e-9, "{name}: {resident} resident, but {gauges:?}");
+            }
+        });
     }
 }

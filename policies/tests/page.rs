@@ -1,11 +1,11 @@
-//! docs/policies.md has a section for every policy, in the registry's order, with its options and its cost.
+//! docs/policies.md has a section for every policy, in the registry's order, with its options, its cost and its gauges.
 
 use std::path::Path;
 
 use policies::REGISTRY;
 
 #[test]
-fn every_policy_has_its_section_with_its_options_and_its_cost() {
+fn every_policy_has_its_section_with_its_options_its_cost_and_its_gauges() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/policies.md");
     let page = std::fs::read_to_string(page).expect("the page is there");
     let sections: Vec<(&str, &str)> = page
@@ -21,6 +21,12 @@ fn every_policy_has_its_section_with_its_options_and_its_cost() {
         }
         let cost = format!("{} bytes per entry", entry.bytes_per_entry);
         assert!(text.contains(&cost), "{}: it costs {cost}", entry.name);
+        let (_, documented) = text.split_once("**Gauges.** ").expect("a paragraph on gauges");
+        let paragraph = documented.split("\n\n").next().expect("some text");
+        let documented: Vec<&str> = paragraph.split('`').skip(1).step_by(2).collect();
+        let mut told = vec![];
+        (entry.with_defaults)().build(100, 1).gauges(&mut |gauge| told.push(gauge.name));
+        assert_eq!(documented, told, "{}: its gauges, in their order", entry.name);
     }
     assert!(sections.len() > REGISTRY.len(), "the comparison comes last");
 }

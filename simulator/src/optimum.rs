@@ -15,6 +15,9 @@
 //! misses less, and perhaps none can miss as little. Object misses count each hit as one; byte
 //! misses are bounded in a second run that counts each hit by its size.
 //!
+//! Writes and deletes are no requests. A write makes its object resident for nothing, so nobody has to keep it until then; what it
+//! stores need not be stored. After a delete the object is gone.
+//!
 //! With a ttl, a request that comes too late after the previous one is no hit in either. That an object
 //! expires after its insertion, not its last use, is ignored, which leaves a bound.
 
@@ -23,6 +26,7 @@ use std::time::Instant;
 
 use crate::replay::{Cache, Mode, Tally};
 use crate::requests::{Block, Recording};
+use crate::trace::Operation;
 
 /// The name of the optimum where policies are named.
 pub const OPTIMUM: &str = "belady";
@@ -43,13 +47,20 @@ pub fn optimum(recording: &Recording, cache: &Cache) -> Tally {
         Mode::Items => furthest_next_use(&block, &previous, cache.capacity),
         Mode::Bytes => cheapest_intervals(&block, &previous, cache.capacity),
     };
-    tally.requests = block.len() as u64;
+    tally.requests = block.reads();
     tally.bytes = block.bytes();
     tally.elapsed = started.elapsed();
     tally
 }
 
-/// For each request the previous one of the same object that it could be a hit after, or [`NEVER`].
+fn operation(block: &Block<'_>, now: usize) -> Operation {
+    match block.operations() {
+        Some(operations) => operations[now],
+        None => Operation::Read,
+    }
+}
+
+/// For each read the previous request for the same object that it could be a hit after, or [`NEVER`].
 fn previous_requests(block: &Block<'_>, ttl_seconds: Option<u32>) -> Vec<u32> {
     assert!(block.len() < NEVER as usize, "the optimum is for traces of less than 2^32 - 1 requests");
     let mut last = vec![NEVER; block.distinct()];
@@ -60,8 +71,11 @@ fn previous_requests(block: &Block<'_>, ttl_seconds: Option<u32>) -> Vec<u32> {
     (0..)
         .zip(block.ids())
         .map(|(now, &id)| {
-            let previous = std::mem::replace(&mut last[id as usize], now);
-            if previous != NEVER && expired(previous, now as usize) { NEVER } else { previous }
+            let operation = operation(block, now as usize);
+            let is_there = if operation == Operation::Delete { NEVER } else { now };
+            let previous = std::mem::replace(&mut last[id as usize], is_there);
+            let is_late = previous != NEVER && expired(previous, now as usize);
+            if is_late || operation != Operation::Read { NEVER } else { previous }
         })
         .collect()
 }
@@ -81,9 +95,22 @@ fn furthest_next_use(block: &Block<'_>, previous: &[u32], capacity: u64) -> Tall
     let mut items: u64 = 0;
     let mut tally = Tally::default();
     for (now, &id) in block.ids().iter().enumerate() {
+        let operation = operation(block, now);
+        // What is to be deleted next is of no use from its last request on, and counts as gone since then.
+        if operation == Operation::Delete {
+            continue;
+        }
         if !resident[id as usize] {
-            tally.misses += 1;
-            tally.missed_bytes += block.sizes().map_or(1, |sizes| u64::from(sizes[now]));
+            let is_full = items >= capacity && never_used_again == 0;
+            if operation == Operation::Write
+                && (next[now] == NEVER || (is_full && next_uses.peek() < Some(&next[now])))
+            {
+                continue;
+            }
+            if operation == Operation::Read {
+                tally.misses += 1;
+                tally.missed_bytes += block.sizes().map_or(1, |sizes| u64::from(sizes[now]));
+            }
             if items < capacity {
                 items += 1;
             } else if never_used_again > 0 {
@@ -141,7 +168,7 @@ fn cheapest_intervals(block: &Block<'_>, previous: &[u32], capacity: u64) -> Tal
     let per_byte = |interval: &Interval| (u128::from(interval.cost()) << 32) / u128::from(interval.hit_bytes);
     intervals.sort_unstable_by_key(per_byte);
     let hit_bytes = within(budget, &intervals, |interval| interval.hit_bytes.into());
-    Tally { misses: block.len() as u64 - hits, missed_bytes: block.bytes() - hit_bytes, ..Tally::default() }
+    Tally { misses: block.reads() - hits, missed_bytes: block.bytes() - hit_bytes, ..Tally::default() }
 }
 
 /// The worth of the intervals from the first on that the budget pays for; of the one that it pays
@@ -165,7 +192,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::requests::tests::recording;
+    use crate::requests::tests::{log, recording};
 
     /// The least misses and the least missed bytes by trying everything. Where it counts objects, what was
     /// requested is resident; where it counts bytes, it need not be.
@@ -237,6 +264,28 @@ mod tests {
             }
         }
         assert!(tight >= 60, "the bound is close in {tight} of 120 cases");
+    }
+
+    #[test]
+    fn what_is_written_or_deleted_before_it_is_read_again_is_not_worth_keeping() {
+        for (lines, misses) in [
+            ("set a 1, get a 1", 0),
+            ("get a 1, delete a 1, get a 1", 2),
+            // In one place: `a` comes back for nothing, so `b` can stay for that time.
+            ("get a 1, get b 1, get b 1, set a 1, get a 1", 2),
+            ("get a 1, get b 1, delete a 1, get b 1, get a 1", 3),
+            // What is written need not be stored.
+            ("get a 1, set b 1, get a 1, set c 1, get a 1, get c 1", 2),
+        ] {
+            for mode in [Mode::Items, Mode::Bytes] {
+                let found = optimum(&log(lines), &Cache { mode, capacity: 1, ttl_seconds: None, seed: 0 });
+                match mode {
+                    Mode::Items => assert_eq!(found.misses, misses, "{lines}"),
+                    Mode::Bytes => assert!(found.misses <= misses, "{lines}"),
+                }
+                assert_eq!(found.requests, lines.matches("get").count() as u64, "{lines}");
+            }
+        }
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Requests as simulations take them: keys as dense numbers, in blocks of columns.
 //!
-//! A [`Recording`] holds a whole trace in 4 to 12 bytes a request; [`Stream`] holds one block at a
+//! A [`Recording`] holds a whole trace in 4 to 13 bytes a request; [`Stream`] holds one block at a
 //! time. Simulations cannot tell them apart.
 
 use std::ops::Range;
 
 use crate::interner::{Interner, mix};
-use crate::trace::{Position, Run, Trace, TraceError};
+use crate::trace::{Operation, Position, Run, Trace, TraceError};
 
 /// Requests per block: enough that a simulation's own data stays cached while it works on one, and few
 /// enough that an interruption is noticed at once.
@@ -23,6 +23,8 @@ pub struct Request {
     pub time_seconds: u32,
     /// What a server's policies would see of the key.
     pub fingerprint: u64,
+    /// What it does.
+    pub operation: Operation,
 }
 
 /// Fingerprints of a block's requests.
@@ -40,12 +42,16 @@ pub struct Block<'a> {
     sizes: &'a [u32],
     /// Empty where nobody needs times.
     times: &'a [u32],
+    /// Empty where all are reads.
+    operations: &'a [Operation],
+    /// Empty where the block is not of a sample.
+    places: &'a [u32],
     fingerprints: Fingerprints<'a>,
     distinct: usize,
 }
 
 impl<'a> Block<'a> {
-    /// Number of requests.
+    /// Number of requests, those that are not counted included.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.ids.len()
@@ -75,6 +81,26 @@ impl<'a> Block<'a> {
         (!self.times.is_empty()).then_some(self.times)
     }
 
+    /// What requests do; `None` where all are reads.
+    #[must_use]
+    pub fn operations(&self) -> Option<&'a [Operation]> {
+        (!self.operations.is_empty()).then_some(self.operations)
+    }
+
+    /// Number of reads: what requests are counted by.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        let reads =
+            |operations: &[Operation]| operations.iter().filter(|&&kind| kind == Operation::Read).count();
+        self.operations().map_or(self.len(), reads) as u64
+    }
+
+    /// In a sample: how many requests of the whole trace come before each, modulo 2^32.
+    #[must_use]
+    pub fn places(&self) -> Option<&'a [u32]> {
+        (!self.places.is_empty()).then_some(self.places)
+    }
+
     /// All numbers so far are below this.
     #[must_use]
     pub const fn distinct(&self) -> usize {
@@ -90,9 +116,13 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// The sum of all sizes.
+    /// The sum of all sizes of reads.
     #[must_use]
     pub fn bytes(&self) -> u64 {
+        if self.operations().is_some() {
+            let reads = self.iter().filter(|request| request.operation == Operation::Read);
+            return reads.map(|request| u64::from(request.size_bytes)).sum();
+        }
         self.sizes().map_or(self.len() as u64, |sizes| sizes.iter().copied().map(u64::from).sum())
     }
 
@@ -104,6 +134,7 @@ impl<'a> Block<'a> {
             size_bytes: block.sizes.get(index).copied().unwrap_or(1),
             time_seconds: block.times.get(index).copied().unwrap_or(0),
             fingerprint: block.fingerprint(index),
+            operation: block.operations.get(index).copied().unwrap_or_default(),
         })
     }
 }
@@ -111,7 +142,7 @@ impl<'a> Block<'a> {
 /// What is known of a trace, as far as it was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// Requests.
+    /// Requests: reads alone.
     pub requests: u64,
     /// Distinct objects: the footprint in items.
     pub distinct: u64,
@@ -129,7 +160,11 @@ struct Columns {
     sizes: Vec<u32>,
     /// Empty where nobody needs times.
     times: Vec<u32>,
+    /// Empty as long as all are reads.
+    operations: Vec<Operation>,
     keep_times: bool,
+    /// Empty where this is not a sample.
+    places: Vec<u32>,
 }
 
 impl Columns {
@@ -137,10 +172,16 @@ impl Columns {
         self.ids.clear();
         self.sizes.clear();
         self.times.clear();
+        self.operations.clear();
     }
 
-    /// Appends what belongs to the ids that were appended before it: the trace's sizes and times, where it tells them.
-    fn extend(&mut self, sizes_bytes: &[u32], times_seconds: &[u32]) {
+    /// Appends what belongs to the ids that were appended before it: the trace's sizes and times, where it tells them. All of
+    /// them do the same.
+    fn extend(&mut self, sizes_bytes: &[u32], times_seconds: &[u32], operation: Operation, known: usize) {
+        if operation != Operation::Read || !self.operations.is_empty() {
+            self.operations.resize(known, Operation::Read);
+            self.operations.resize(self.ids.len(), operation);
+        }
         if !self.sizes.is_empty() || sizes_bytes.iter().any(|size| *size > 1) {
             self.sizes.resize(self.ids.len() - sizes_bytes.len(), 1);
             // An object costs something even where the trace says 0.
@@ -161,7 +202,9 @@ impl Columns {
         Block {
             ids: &self.ids[requests.clone()],
             sizes: self.sizes.get(requests.clone()).unwrap_or_default(),
-            times: self.times.get(requests).unwrap_or_default(),
+            times: self.times.get(requests.clone()).unwrap_or_default(),
+            operations: self.operations.get(requests.clone()).unwrap_or_default(),
+            places: self.places.get(requests).unwrap_or_default(),
             fingerprints,
             distinct,
         }
@@ -213,21 +256,23 @@ impl Requests {
             let Some(raw) = self.trace.read()? else { return Ok(false) };
             let size_bytes = [raw.size_bytes.unwrap_or(1)];
             let time_seconds = [raw.time_seconds.unwrap_or(0)];
+            let operation = raw.operation;
             columns.ids.push(self.interner.intern(raw.key));
-            columns.extend(&size_bytes, &time_seconds);
+            columns.extend(&size_bytes, &time_seconds, operation, first);
+            self.survey.requests += u64::from(operation == Operation::Read);
             self.survey_sizes(&columns.ids[first..], known, columns.sizes.get(first..));
         } else {
             self.interner.intern_numbers(keys, &mut columns.ids);
-            columns.extend(sizes_bytes, times_seconds);
+            columns.extend(sizes_bytes, times_seconds, Operation::Read, first);
+            self.survey.requests += keys.len() as u64;
             self.survey_sizes(&columns.ids[first..], known, columns.sizes.get(first..));
         }
         Ok(true)
     }
 
-    /// Takes note of requests that were just read, when so many keys were known.
+    /// Takes note of the sizes of requests that were just read, when so many keys were known.
     fn survey_sizes(&mut self, ids: &[u32], known: usize, sizes: Option<&[u32]>) {
         let Self { survey, trace, .. } = self;
-        survey.requests += ids.len() as u64;
         survey.distinct = self.interner.len() as u64;
         let Some(sizes) = sizes.filter(|sizes| !sizes.is_empty()) else {
             survey.footprint_bytes += (self.interner.len() - known) as u64;
@@ -251,12 +296,17 @@ impl Requests {
 
 const NOT_SAMPLED: u32 = u32::MAX;
 
-/// Whether a sample of this rate holds the key. Policies use the fingerprint's bits as they are, so the sample is chosen
-/// by others: or a sketch of its keys would see a part of its counters only.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is between 0 and 1")]
-fn is_sampled(fingerprint: u64, rate: f64) -> bool {
-    const TWO_TO_53: f64 = 9_007_199_254_740_992.0;
-    mix(mix(fingerprint)) >> 11 < (rate * TWO_TO_53) as u64
+/// What decides which of a few alike objects a sample holds. Policies use the fingerprint's bits as they are, so this
+/// takes others: or a sketch of the sample's keys would see a part of its counters only.
+fn lot(fingerprint: u64) -> u64 {
+    mix(mix(fingerprint))
+}
+
+/// Objects with counts of the same bucket are requested about as often.
+fn bucket(count: u32) -> u32 {
+    let log = count.max(1).ilog2();
+    let half = (count >> log.saturating_sub(1)) & 1;
+    2 * log + half
 }
 
 /// A whole trace in memory.
@@ -289,23 +339,35 @@ impl Recording {
         (Self { columns, fingerprints: interner.into_fingerprints(), survey }, outcome)
     }
 
-    /// The requests to a share of the objects, chosen by a hash of their keys. A sample of a sample, at a lower
-    /// rate, is the sample of the whole at that rate.
+    /// The requests to so many of the objects: one out of each run of alike ones, the one with the lowest hash. Alike
+    /// are objects that are requested about as often, and neighbours those whose first requests are; so the
+    /// sample's popularity and its arrivals over time are the whole's, which leaves little to luck.
     #[must_use]
-    pub fn sample(&self, rate: f64) -> Self {
-        let mut sample = Self::default();
-        let mut numbers = vec![NOT_SAMPLED; self.fingerprints.len()];
-        let mut next = 0;
-        for (number, &fingerprint) in numbers.iter_mut().zip(&self.fingerprints) {
-            if is_sampled(fingerprint, rate) {
-                *number = next;
-                next += 1;
-                sample.fingerprints.push(fingerprint);
+    pub fn sample(&self, objects: u64) -> Self {
+        let objects = usize::try_from(objects).unwrap_or(usize::MAX).min(self.fingerprints.len());
+        let counts = self.counts();
+        let mut alike: Vec<(u32, u32)> =
+            (0u32..).zip(&counts).map(|(id, &count)| (bucket(count), id)).collect();
+        alike.sort_unstable();
+        let mut numbers = vec![NOT_SAMPLED; counts.len()];
+        let ends = (1..=objects).map(|run| run * alike.len() / objects);
+        let mut start = 0;
+        for end in ends {
+            let run = alike[start..end].iter();
+            if let Some(&(_, chosen)) = run.min_by_key(|(_, id)| lot(self.fingerprints[*id as usize])) {
+                numbers[chosen as usize] = 0;
             }
+            start = end;
         }
-        let Columns { ids, sizes, times, .. } = &self.columns;
+        let mut sample = Self::default();
+        let chosen = numbers.iter_mut().zip(&self.fingerprints).filter(|(number, _)| **number == 0);
+        for (next, (number, &fingerprint)) in (0..).zip(chosen) {
+            *number = next;
+            sample.fingerprints.push(fingerprint);
+        }
+        let Columns { ids, sizes, times, operations, places, .. } = &self.columns;
         let columns = &mut sample.columns;
-        for (index, &id) in ids.iter().enumerate() {
+        for (index, (&id, number_in_trace)) in ids.iter().zip((0..=u32::MAX).cycle()).enumerate() {
             let number = numbers[id as usize];
             if number == NOT_SAMPLED {
                 continue;
@@ -313,10 +375,21 @@ impl Recording {
             columns.ids.push(number);
             columns.sizes.extend(sizes.get(index));
             columns.times.extend(times.get(index));
+            columns.operations.extend(operations.get(index));
+            columns.places.push(places.get(index).copied().unwrap_or(number_in_trace));
         }
-        sample.survey.requests = sample.columns.ids.len() as u64;
+        sample.survey.requests = sample.whole().reads();
         sample.survey.distinct = sample.fingerprints.len() as u64;
         sample
+    }
+
+    /// How often each object is requested.
+    fn counts(&self) -> Vec<u32> {
+        let mut counts = vec![0_u32; self.fingerprints.len()];
+        for &id in &self.columns.ids {
+            counts[id as usize] += 1;
+        }
+        counts
     }
 
     /// What is known of the trace.
@@ -395,6 +468,22 @@ pub(crate) mod tests {
         Trace::open(file.path(), &options, Arc::default()).unwrap()
     }
 
+    /// Lines such as "get a 10", of a log: get, set or delete, key, size and perhaps time.
+    pub(crate) fn log(lines: &str) -> Recording {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        for line in lines.split(", ") {
+            let words: Vec<&str> = line.split(' ').collect();
+            let time = words.get(3).copied().unwrap_or("0");
+            let [op, key, size] = [words[0], words[1], words[2]];
+            writeln!(file, "{{\"op\":\"{op}\",\"key\":\"{key}\",\"size\":{size},\"ts\":{time}}}").unwrap();
+        }
+        let options = TraceOptions { format: Format::AccessLog, ..TraceOptions::default() };
+        let trace = Trace::open(file.path(), &options, Arc::default()).unwrap();
+        let (recording, outcome) = Recording::of(trace, true, || true);
+        outcome.unwrap();
+        recording
+    }
+
     /// Rows of key, size and perhaps time.
     pub(crate) fn recording(rows: &str) -> Recording {
         let (recording, outcome) = Recording::of(trace(rows), true, || true);
@@ -426,6 +515,53 @@ pub(crate) mod tests {
         assert!(recorded == streamed);
         assert_eq!(recording.survey(), requests.survey());
         assert_eq!(recording.survey().distinct, 489);
+    }
+
+    #[test]
+    fn only_reads_count_and_a_sample_keeps_what_each_request_does() {
+        assert!(recording("a,1\n").whole().operations().is_none());
+        let recording = log("get a 1, set b 5, delete a 1, get b 5, get a 2");
+        let survey = *recording.survey();
+        assert_eq!((survey.requests, survey.distinct, survey.footprint_bytes), (3, 2, 6));
+        assert_eq!((recording.whole().reads(), recording.whole().bytes()), (3, 8));
+        let all: Vec<Request> = recording.whole().iter().collect();
+        let sample = recording.sample(2);
+        assert!(all == sample.whole().iter().collect::<Vec<_>>());
+        assert_eq!(*sample.survey(), Survey { requests: 3, distinct: 2, ..Survey::default() });
+        assert_eq!(all.iter().filter(|request| request.operation == Operation::Write).count(), 1);
+    }
+
+    #[test]
+    fn a_sample_holds_every_request_to_as_many_popular_and_early_objects_as_the_whole() {
+        // Objects 0 to 99 are requested 8 times and come first, 100 to 899 once.
+        let mut rows = String::new();
+        for turn in 0..8 {
+            rows.extend((0..100).map(|object| format!("{object},{}\n", 1 + turn)));
+        }
+        rows.extend((100..900).map(|object| format!("{object},1\n")));
+        let whole = recording(&rows);
+        for sample in [whole.sample(90), whole.sample(450).sample(90)] {
+            assert_eq!(sample.survey().distinct, 90);
+            let mut counts: Vec<u32> = sample.counts();
+            counts.sort_unstable();
+            assert_eq!(counts, [vec![1; 80], vec![8; 10]].concat());
+            let whole: Vec<Request> = whole.whole().iter().collect();
+            let block = sample.whole();
+            let places = block.places().unwrap();
+            for (request, place) in block.iter().zip(places) {
+                let there = whole[*place as usize];
+                assert_eq!((there.fingerprint, there.size_bytes), (request.fingerprint, request.size_bytes));
+            }
+            // Of every 50 objects that come once after each other, 5 are there.
+            let late: Vec<u32> = places.iter().copied().filter(|place| *place >= 800).collect();
+            assert!(
+                late.chunks(5)
+                    .zip((800..).step_by(50))
+                    .all(|(five, start)| five.iter().all(|place| (start..start + 50).contains(place)))
+            );
+        }
+        assert_eq!(whole.sample(0).survey().requests, 0);
+        assert_eq!(whole.sample(10_000).survey().requests, whole.survey().requests);
     }
 
     #[test]

@@ -36,8 +36,8 @@ impl Progress {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn add(&self, requests: usize) {
-        self.simulated.fetch_add(requests as u64, Ordering::Relaxed);
+    fn add(&self, requests: u64) {
+        self.simulated.fetch_add(requests, Ordering::Relaxed);
     }
 }
 
@@ -71,14 +71,14 @@ impl Runner {
                         return None;
                     }
                     simulation.replay(&block);
-                    self.progress.add(block.len());
+                    self.progress.add(block.reads());
                 }
                 Some(finished(simulation.as_ref()))
             }
             Job::Optimum(_) if self.progress.is_stopped() => None,
             Job::Optimum(cache) => {
                 let tally = optimum(recording, &cache);
-                self.progress.add(recording.whole().len());
+                self.progress.add(recording.survey().requests);
                 Some(tally)
             }
         };
@@ -101,7 +101,7 @@ impl Runner {
                     let block = current.block();
                     simulations.par_iter_mut().for_each(|simulation| {
                         simulation.replay(&block);
-                        self.progress.add(block.len());
+                        self.progress.add(block.reads());
                     });
                 };
                 let read = || if go_on { next.fill(requests) } else { Ok(()) };

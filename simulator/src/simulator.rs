@@ -1,5 +1,6 @@
 //! Makes simulations of policies by their names, one's own policies included.
 
+use engine::EvictionPolicy;
 use policies::{Policy, PolicyEntry, PolicyFactory, PolicyVisitor, REGISTRY};
 use serde_json::{Map, Value};
 
@@ -111,15 +112,29 @@ impl Simulator {
         choice: &PolicyChoice,
         cache: &Cache,
     ) -> Result<Box<dyn Simulation>, ChoiceError> {
+        self.build(choice, Build { cache, miniature: false })
+    }
+
+    /// An empty cache under this policy, to run on a sample of the objects; its capacity is the sample's share.
+    pub fn miniature(
+        &self,
+        choice: &PolicyChoice,
+        cache: &Cache,
+    ) -> Result<Box<dyn Simulation>, ChoiceError> {
+        self.build(choice, Build { cache, miniature: true })
+    }
+
+    fn build(&self, choice: &PolicyChoice, build: Build<'_>) -> Result<Box<dyn Simulation>, ChoiceError> {
         let PolicyChoice { name, options } = choice;
         let mut options = <dyn erased_serde::Deserializer<'_>>::erase(Value::Object(options.clone()));
         if self.find(name).is_some_and(is_built_in)
-            && let Some(simulation) = policies::visit(name, &mut options, Build(cache))
+            && let Some(simulation) = policies::visit(name, &mut options, build)
         {
             return simulation.map_err(|error| choice.refused(&error));
         }
         let factory = self.configure(choice)?;
-        Ok(Box::new(Replay::new(factory.build(cache.capacity, cache.seed), cache)))
+        let scales_down = self.find(name).is_none_or(|entry| entry.scales_down);
+        Ok(build.replay(scales_down, |cache| factory.build(cache.capacity, cache.seed)))
     }
 }
 
@@ -128,12 +143,30 @@ fn is_built_in(entry: &PolicyEntry) -> bool {
     policies::find(entry.name).is_some_and(|built_in| built_in.summary == entry.summary)
 }
 
-struct Build<'a>(&'a Cache);
+#[derive(Clone, Copy)]
+struct Build<'a> {
+    cache: &'a Cache,
+    miniature: bool,
+}
+
+impl Build<'_> {
+    fn replay<P: EvictionPolicy + 'static>(
+        self,
+        scales_down: bool,
+        policy: impl FnOnce(&Cache) -> P,
+    ) -> Box<dyn Simulation> {
+        Box::new(if self.miniature && !scales_down {
+            Replay::miniature(policy, self.cache)
+        } else {
+            Replay::new(policy(self.cache), self.cache)
+        })
+    }
+}
 
 impl PolicyVisitor for Build<'_> {
     type Output = Box<dyn Simulation>;
 
     fn visit<P: Policy>(self, options: &P::Options) -> Self::Output {
-        Box::new(Replay::new(P::new(self.0.capacity, self.0.seed, options), self.0))
+        self.replay(P::SCALES_DOWN, |cache| P::new(cache.capacity, cache.seed, options))
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use tokio::runtime::Builder;
@@ -12,6 +13,7 @@ use crate::config::{Config, EX_CONFIG, Loaded, Loader, Override, Sources};
 use crate::lifecycle::{self, Signals};
 use crate::server::{Server, StartError};
 use crate::telemetry::logs::{self, LogError};
+use crate::telemetry::otlp::{Otlp, OtlpError};
 
 /// Run the server (the default command)
 ///
@@ -115,6 +117,8 @@ enum ServeError {
     #[error("cannot listen to signals: {0}")]
     Signals(#[source] io::Error),
     #[error(transparent)]
+    Telemetry(#[from] OtlpError),
+    #[error(transparent)]
     Start(#[from] StartError),
 }
 
@@ -138,7 +142,8 @@ fn allow_connections(config: &Config) {
 }
 
 fn start(server: &Server, config: &Config) -> Result<ExitCode, ServeError> {
-    let _log = logs::init(&config.telemetry)?;
+    let otlp = Arc::new(Otlp::start(&config.telemetry.otlp)?);
+    let _log = logs::init(&config.telemetry, otlp.log_bridge())?;
     let mut runtime = Builder::new_multi_thread();
     if let Some(threads) = config.server.worker_threads {
         runtime.worker_threads(threads);
@@ -147,7 +152,7 @@ fn start(server: &Server, config: &Config) -> Result<ExitCode, ServeError> {
     let code = runtime.block_on(async {
         // Before anything is bound: a signal that comes early is not to be lost.
         let signals = Signals::listen().map_err(ServeError::Signals)?;
-        let bound = server.bind(config)?;
+        let bound = server.bind_exporting(config, otlp)?;
         allow_connections(config);
         Ok(lifecycle::run(bound, signals).await)
     });

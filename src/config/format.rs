@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::document::Raw;
 use super::model::ListenAddress;
+use crate::namespace::{MAX_NAMESPACE_CHARS, is_namespace};
 
 /// The way in which a key's value is written.
 pub(super) trait Format {
@@ -182,6 +183,39 @@ impl Format for Name {
 
     fn names(&self) -> Vec<&'static str> {
         self.0.clone()
+    }
+}
+
+/// A list of namespaces.
+pub(super) struct Namespaces;
+
+impl Namespaces {
+    /// Each of them is a label of metrics, which are kept for as long as the server runs.
+    const MAX: usize = 100;
+}
+
+impl Format for Namespaces {
+    type Value = Vec<String>;
+
+    fn parse(&self, raw: &Raw) -> Option<Vec<String>> {
+        let Raw::Array(items) = raw else { return None };
+        let names = items.iter().map(|item| match &item.raw {
+            Raw::Text(name) if !name.is_empty() && is_namespace(name) => Some(name.clone()),
+            _ => None,
+        });
+        names.collect::<Option<Vec<_>>>().filter(|names| names.len() <= Self::MAX)
+    }
+
+    fn allowed(&self) -> String {
+        format!(
+            "a list of at most {} namespaces such as [\"sessions\"], each of at most {MAX_NAMESPACE_CHARS} characters, \
+             first a letter or digit, then letters, digits, '.', '_' or '-'",
+            Self::MAX
+        )
+    }
+
+    fn render(&self, names: &Vec<String>) -> String {
+        format!("[{}]", names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", "))
     }
 }
 

@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use policies::PolicyEntry;
 
+use super::access_log;
 use super::document::{self, Setting, Table};
 use super::duration::Span;
 use super::effective::Effective;
 use super::error::{Complaint, ConfigErrors, nearest};
 use super::eviction;
-use super::format::{Choice, Count, Name, OrWord, PowerOfTwo};
+use super::format::{Choice, Count, Name, Namespaces, OrWord, PowerOfTwo, Switch};
 use super::layers::{Layers, Override};
 use super::model::{Config, LogFormat, LogLevel, ServerConfig, StoreConfig, TelemetryConfig};
 use super::origin::{Origin, one_line};
+use super::otlp;
 use super::section::{Report, Section, dotted};
 use super::size::{self, Size};
 use super::transport;
@@ -189,11 +191,18 @@ fn describe(origin: &Origin) -> String {
 
 fn telemetry(file: Option<Setting>, layers: &mut Layers, report: &mut Report) -> TelemetryConfig {
     let file = report.expect_table("telemetry", file);
+    let default = TelemetryConfig::default();
     let mut section = Section::begin("telemetry", "[telemetry]", file, layers.take("telemetry"), report);
-    let log_level = section.take("log_level", &LOG_LEVEL, LogLevel::Info).value;
-    let log_format = section.take("log_format", &LOG_FORMAT, LogFormat::Text).value;
+    let log_level = section.take("log_level", &LOG_LEVEL, default.log_level).value;
+    let log_format = section.take("log_format", &LOG_FORMAT, default.log_format).value;
+    let metrics = section.take("metrics", &Switch, default.metrics).value;
+    let namespaces = section.take("namespaces", &Namespaces, default.namespaces).value;
+    let access_log = section.take_table("access_log");
+    let otlp = section.take_table("otlp");
     section.end();
-    TelemetryConfig { log_level, log_format }
+    let access_log = access_log::read(access_log, report);
+    let otlp = otlp::read(otlp, std::mem::take(&mut layers.otel), report);
+    TelemetryConfig { log_level, log_format, metrics, namespaces, access_log, otlp }
 }
 
 fn server(file: Option<Setting>, report: &mut Report) -> ServerConfig {

@@ -9,6 +9,7 @@
 //! A key is declared in one line where it is read (`section.take("max_items", &format, default)`);
 //! that line gives its type, its range, its messages, its default and its place in `config show`.
 
+mod access_log;
 mod document;
 mod duration;
 mod effective;
@@ -19,10 +20,13 @@ mod layers;
 mod loader;
 mod model;
 mod origin;
+mod otel;
+mod otlp;
 mod section;
 mod size;
 mod transport;
 
+pub use access_log::{AccessLogConfig, LogDestination, LoggedKeys};
 pub use effective::Effective;
 pub(crate) use error::nearest;
 pub use error::{Complaint, ConfigErrors, EX_CONFIG, Problem};
@@ -30,3 +34,7 @@ pub use layers::Override;
 pub use loader::{Loaded, Loader, Sources};
 pub use model::*;
 pub use origin::Origin;
+pub use otlp::{
+    BatchConfig, LogExport, MetricExport, OtlpConfig, OtlpProtocol, OtlpTarget, Sampling, Signal,
+    Temporality, TraceExport,
+};

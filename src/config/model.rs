@@ -11,6 +11,9 @@ use std::time::Duration;
 use engine::WeighBy;
 use policies::PolicyFactory;
 
+use super::access_log::AccessLogConfig;
+use super::otlp::OtlpConfig;
+
 /// Everything there is to configure.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -132,12 +135,34 @@ pub struct GrpcConfig {
 }
 
 /// `[telemetry]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TelemetryConfig {
     /// `log_level`. Default info.
     pub log_level: LogLevel,
     /// `log_format`. Default text.
     pub log_format: LogFormat,
+    /// `metrics`: whether operations are counted and requests timed. What the store counts anyway is always told.
+    /// Default true.
+    pub metrics: bool,
+    /// `namespaces`: those that operations are told apart by. Default none.
+    pub namespaces: Vec<String>,
+    /// `[telemetry.access_log]`; `None`: there is none.
+    pub access_log: Option<AccessLogConfig>,
+    /// `[telemetry.otlp]`
+    pub otlp: OtlpConfig,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self {
+            log_level: LogLevel::Info,
+            log_format: LogFormat::Text,
+            metrics: true,
+            namespaces: Vec::new(),
+            access_log: None,
+            otlp: OtlpConfig::default(),
+        }
+    }
 }
 
 /// How much is logged.

@@ -22,7 +22,11 @@ impl Captured {
         log_format: LogFormat,
     ) -> (impl Subscriber + Send + Sync + use<>, LogControl) {
         let writer = self.clone();
-        subscriber(&TelemetryConfig { log_level, log_format }, false, move || writer.clone())
+        subscriber(
+            &TelemetryConfig { log_level, log_format, ..TelemetryConfig::default() },
+            false,
+            move || writer.clone(),
+        )
     }
 
     pub(crate) fn text(&self) -> String {

@@ -1,7 +1,13 @@
-//! What an operator sees: metrics and logs.
+//! What an operator sees: metrics, their recent history, traces and logs.
 
+pub mod access_log;
 #[cfg(test)]
 pub(crate) mod capture;
+pub mod history;
 mod json_lines;
 pub mod logs;
 pub mod metrics;
+pub mod operations;
+pub mod otlp;
+pub mod request_scope;
+pub mod traces;

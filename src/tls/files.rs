@@ -34,10 +34,14 @@ impl PemFiles {
         })
     }
 
-    /// Checks everything. `paths` is for the error messages.
-    pub(super) fn into_server_config(self, paths: &TlsConfig) -> Result<ServerConfig, TlsError> {
+    /// Checks everything. `paths` is for the error messages. Also tells when the certificate expires.
+    pub(super) fn into_server_config(
+        self,
+        paths: &TlsConfig,
+    ) -> Result<(ServerConfig, Option<u64>), TlsError> {
         let provider = Arc::new(ring::default_provider());
         let identity = identity(&self.cert, &self.key, paths, &provider)?;
+        let expiry = identity.end_entity_cert().ok().and_then(expiry);
         let setup =
             |error: rustls::Error| TlsError::Setup { cert: paths.cert.clone(), cause: error.to_string() };
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -53,8 +57,14 @@ impl PemFiles {
             }
             _ => builder.with_no_client_auth(),
         };
-        Ok(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity))))
+        Ok((builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity))), expiry))
     }
+}
+
+/// In Unix seconds. rustls has read the certificate already; what it accepts and we cannot read has no expiry.
+fn expiry(certificate: &CertificateDer<'_>) -> Option<u64> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    u64::try_from(certificate.validity().not_after.timestamp()).ok()
 }
 
 fn identity(

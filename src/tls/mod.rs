@@ -99,6 +99,8 @@ pub enum Alpn {
 struct Configs {
     http2: Arc<ServerConfig>,
     http1: Arc<ServerConfig>,
+    /// In Unix seconds; `None` where the certificate does not say it in a way that can be read.
+    expiry: Option<u64>,
 }
 
 /// What the last attempt to load saw and how it ended.
@@ -123,7 +125,7 @@ impl ServerTls {
         let hasher = RandomState::new();
         let read = PemFiles::read(files);
         let fingerprint = hasher.hash_one(&read);
-        let current = Configs::new(&read?.into_server_config(files)?);
+        let current = Configs::new(read?.into_server_config(files)?);
         Ok(Arc::new(Self {
             files: files.clone(),
             current: RwLock::new(current),
@@ -166,8 +168,8 @@ impl ServerTls {
     fn attempt(&self, read: Result<PemFiles, TlsError>, last: &mut Attempt) -> Result<(), TlsError> {
         last.fingerprint = self.hasher.hash_one(&read);
         match read.and_then(|files| files.into_server_config(&self.files)) {
-            Ok(config) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Configs::new(&config);
+            Ok(loaded) => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Configs::new(loaded);
                 self.reloads.fetch_add(1, Ordering::Relaxed);
                 last.failure = None;
                 tracing::info!(cert = %self.files.cert.display(), "TLS certificates reloaded");
@@ -204,6 +206,11 @@ impl ServerTls {
         &self.files
     }
 
+    /// When the certificate in use expires, in Unix seconds, where that is known.
+    pub fn expiry(&self) -> Option<u64> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).expiry
+    }
+
     /// How often newer certificates were taken into use.
     pub fn reloads_total(&self) -> u64 {
         self.reloads.load(Ordering::Relaxed)
@@ -216,13 +223,13 @@ impl ServerTls {
 }
 
 impl Configs {
-    fn new(config: &ServerConfig) -> Self {
+    fn new((config, expiry): (ServerConfig, Option<u64>)) -> Self {
         let with_alpn = |protocol: &[u8]| {
             let mut config = config.clone();
             config.alpn_protocols = vec![protocol.to_vec()];
             Arc::new(config)
         };
-        Self { http2: with_alpn(b"h2"), http1: with_alpn(b"http/1.1") }
+        Self { http2: with_alpn(b"h2"), http1: with_alpn(b"http/1.1"), expiry }
     }
 }
 

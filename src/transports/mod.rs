@@ -3,6 +3,8 @@
 pub mod grpc;
 pub mod http;
 pub mod listener;
+pub mod peer;
+pub mod refused;
 pub mod request_id;
 pub mod served;
 pub mod stats;

@@ -79,6 +79,7 @@ mod tests {
             rejected_oversize: 7,
             rejected_capacity: 8,
             rejected_admission: 10,
+            ..Counters::default()
         };
         let expected = CacheStats {
             size: 1,
@@ -123,6 +124,7 @@ mod tests {
             rejected_oversize: beyond,
             rejected_capacity: beyond,
             rejected_admission: beyond,
+            ..Counters::default()
         };
         let actual = cache_stats(&stats(counters, Some(beyond)));
         let narrow = [

@@ -19,6 +19,8 @@ FLAGS = [
     "--remote-debugging-pipe",
 ]
 
+KEYS = {"Tab": 9, "Escape": 27, "Space": 32, "PageDown": 34, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
+
 
 class Browser:
     """As a context manager; one page at a time."""
@@ -78,15 +80,37 @@ class Browser:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    def open(self, path, width, dark):
-        """Opens a file in a window of this width. All events from here on are in `events`."""
+    def open(self, page, width, dark):
+        """Opens a file or an address in a window of this width. All events from here on are in `events`."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.events.clear()
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         if not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.wait_for("Page.loadEventFired")
+
+    def press(self, *keys):
+        """Presses and releases keys, by their names on the keyboard."""
+        for key in keys:
+            for kind in ("keyDown", "keyUp"):
+                self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=KEYS[key])
+
+    def requested(self):
+        """What the page has asked the network for."""
+        self._catch_up()
+        sent = [event["params"] for event in self.events if event["method"] == "Network.requestWillBeSent"]
+        return [event["request"]["url"] for event in sent if not event["request"]["url"].startswith("data:")]
+
+    def complaints(self):
+        """What a page without mistakes leaves empty: errors, refusals, and what was written to the console."""
+        self._catch_up()
+        unwanted = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
+        return [event for event in self.events if event["method"] in unwanted]
+
+    def _catch_up(self):
+        """Reads the events that came before the answer to a question."""
+        self.evaluate("0")
 
     def _receive(self, deadline):
         while b"\0" not in self._buffer:

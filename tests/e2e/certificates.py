@@ -80,6 +80,10 @@ class Files:
             new.write_bytes(content)
             os.replace(new, path)
 
+    def expiry(self):
+        """When the certificate expires."""
+        return x509.load_pem_x509_certificate(self.cert.read_bytes()).not_valid_after_utc
+
     def environment(self, mutual=False):
         """The variables that make a server use them."""
         variables = {

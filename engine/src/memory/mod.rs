@@ -21,6 +21,7 @@
 //! A policy is a plug-in. If it panics, the shard's contents can no longer be trusted: the next
 //! operation finds the lock poisoned, empties that shard, gives it a fresh policy and goes on.
 
+mod ages;
 mod cells;
 mod pool;
 mod records;
@@ -33,9 +34,10 @@ use std::time::Duration;
 use crate::clock::{Clock, SystemClock};
 use crate::directory::{Budget, WeighBy};
 use crate::key::{HashSeed, Key};
-use crate::policy::EvictionPolicy;
+use crate::policy::{EvictionPolicy, Gauge, OverShards};
 use crate::store::{
-    Batch, CompareAndSet, Counters, Entry, Limits, SetIfAbsent, Store, StoreError, StoreFuture, StoreStats,
+    Batch, CompareAndSet, Counters, Entry, Evictions, Insight, Limits, SetIfAbsent, Store, StoreError,
+    StoreFuture, StoreStats,
 };
 use crate::value::Value;
 
@@ -103,6 +105,8 @@ const MAX_SHARDS: u64 = 64;
 const ASSUMED_ENTRY_BYTES: u64 = 512;
 /// Steps of a sweep under one hold of a shard's lock: tens of microseconds.
 const SWEEP_STEPS: usize = 256;
+/// Expired entries that are counted at most under one hold of a shard's lock: as long as the above.
+const BACKLOG_STEPS: usize = 1024;
 /// The largest entry that a 32-bit charge can express, with room for the bookkeeping.
 const MAX_ENTRY_BYTES: u64 = u32::MAX as u64 - (1 << 20);
 
@@ -367,7 +371,8 @@ impl MemoryStore {
                 });
                 credit.items += taken.items;
                 credit.bytes += taken.bytes;
-                if taken.items == 0 && taken.bytes == 0 && !shard.evict_one(&mut removed) {
+                if taken.items == 0 && taken.bytes == 0 && !shard.evict_one(|| self.now_nanos(), &mut removed)
+                {
                     break;
                 }
             }
@@ -507,6 +512,14 @@ impl Store for MemoryStore {
             total.evictions += shard.counters.evictions;
             total.expired += shard.counters.expired;
             total.rejected_admission += shard.counters.rejected_admission;
+            total.replaced += shard.counters.replaced;
+            total.deleted += shard.counters.deleted;
+            total.cleared += shard.counters.cleared;
+            total.swept += shard.counters.swept;
+            let (key_bytes, value_bytes) = shard.payload_bytes();
+            total.key_bytes += key_bytes;
+            total.value_bytes += value_bytes;
+            total.largest_shard_bytes = total.largest_shard_bytes.max(shard.directory().bytes());
         }
         StoreFuture::ready(Ok(StoreStats {
             counters: total,
@@ -517,8 +530,54 @@ impl Store for MemoryStore {
         }))
     }
 
+    fn insight(&self) -> Insight {
+        let now_nanos = self.now_nanos();
+        let mut insight = Insight::default();
+        let mut gauges = ShardGauges::default();
+        for index in 0..self.shards.len() {
+            let shard = self.lock(index);
+            insight.sweep_backlog += shard.expired_residents(now_nanos, BACKLOG_STEPS);
+            shard.directory().policy().gauges(&mut |gauge| gauges.add(gauge));
+        }
+        insight.policy = gauges.over_shards(self.shards.len());
+        insight
+    }
+
+    fn take_evictions(&self) -> Evictions {
+        let mut all = Evictions::default();
+        for index in 0..self.shards.len() {
+            let (samples, seen) = self.lock(index).take_evictions();
+            all.left_out += seen - samples.len() as u64;
+            all.samples.extend(samples);
+        }
+        all
+    }
+
     fn limits(&self) -> Limits {
         self.limits
+    }
+}
+
+/// The gauges of all shards' policies.
+#[derive(Default)]
+struct ShardGauges(Vec<Gauge>);
+
+impl ShardGauges {
+    fn add(&mut self, gauge: Gauge) {
+        match self.0.iter_mut().find(|sum| sum.name == gauge.name) {
+            Some(sum) => sum.value += gauge.value,
+            None => self.0.push(gauge),
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a few shards")]
+    fn over_shards(mut self, shards: usize) -> Vec<Gauge> {
+        for gauge in &mut self.0 {
+            if gauge.over_shards == OverShards::Mean {
+                gauge.value /= shards as f64;
+            }
+        }
+        self.0
     }
 }
 

@@ -51,6 +51,15 @@ pub(super) enum NewValue<'a> {
     Outside(Bytes),
 }
 
+impl NewValue<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Inside(value) => value.len(),
+            Self::Outside(value) => value.len(),
+        }
+    }
+}
+
 /// What is to be stored under a key.
 pub(super) struct NewRecord<'a> {
     value: NewValue<'a>,
@@ -199,6 +208,8 @@ pub(super) struct Records {
     locations: Vec<Location>,
     outside: Vec<Option<Bytes>>,
     outside_free: Vec<u32>,
+    key_bytes: u64,
+    value_bytes: u64,
     hash_seed: HashSeed,
 }
 
@@ -209,6 +220,8 @@ impl Records {
             locations: Vec::new(),
             outside: Vec::new(),
             outside_free: Vec::new(),
+            key_bytes: 0,
+            value_bytes: 0,
             hash_seed,
         }
     }
@@ -293,6 +306,8 @@ impl Records {
     pub(super) fn insert(&mut self, slot: Slot, key: &Key<'_>, new: &mut NewRecord<'_>) {
         let NewRecord { deadline_nanos, len, .. } = *new;
         let value = std::mem::replace(&mut new.value, NewValue::Inside(&[]));
+        self.key_bytes += key.len() as u64;
+        self.value_bytes += value.len() as u64;
         let at = self.cells.insert(len);
         if slot.index() >= self.locations.len() {
             self.locations.resize(slot.index() + 1, Location::NOWHERE);
@@ -332,19 +347,24 @@ impl Records {
         }
     }
 
-    /// Takes a slot's record out. What it was is read only as far as the caller uses it.
+    /// Takes a slot's record out, and says what it was.
     #[inline]
     pub(super) fn remove(&mut self, slot: Slot) -> Taken {
         let record = self.record(slot);
         let (hash, charge) = (self.hash_seed.hash(&record.key()), self.charge_of(&record));
         let has_deadline = record.deadline_nanos.is_some();
-        let outside = match record.value {
-            Stored::Inside(_) => None,
+        let key_len = record.namespace.len() + record.name.len();
+        let (outside, value_len) = match record.value {
+            Stored::Inside(value) => (None, value.len()),
             Stored::Outside(number) => {
                 self.outside_free.push(u32::try_from(number).expect("numbers are u32"));
-                self.outside[number].take()
+                let value = self.outside[number].take();
+                let value_len = value.as_ref().map_or(0, Bytes::len);
+                (value, value_len)
             }
         };
+        self.key_bytes -= key_len as u64;
+        self.value_bytes -= value_len as u64;
         let at = std::mem::replace(&mut self.locations[slot.index()], Location::NOWHERE);
         if let Some((moved, to)) = self.cells.remove(at) {
             self.locations[moved as usize] = to;
@@ -368,14 +388,25 @@ impl Records {
     /// Where an invariant does not hold.
     pub(super) fn check_invariants(&self) {
         self.cells.check_invariants(|slot| self.locations[slot as usize]);
-        let mut outside = 0;
+        let (mut outside, mut key_bytes, mut value_bytes) = (0, 0, 0);
         for slot in (0..).take(self.locations.len()).map(Slot::new).filter(|&slot| self.is_stored(slot)) {
-            if let Stored::Outside(number) = self.record(slot).value {
-                assert!(self.outside[number].is_some(), "{slot:?} has a value");
-                outside += 1;
-            }
+            let record = self.record(slot);
+            key_bytes += record.key().len() as u64;
+            value_bytes += match record.value {
+                Stored::Inside(value) => value.len(),
+                Stored::Outside(number) => {
+                    outside += 1;
+                    self.outside[number].as_ref().expect("a record that names a value has one").len()
+                }
+            } as u64;
         }
+        assert_eq!((key_bytes, value_bytes), self.payload_bytes(), "the bytes of keys and of values");
         assert_eq!(outside + self.outside_free.len(), self.outside.len(), "every value has a record");
+    }
+
+    /// Bytes of all keys, and of all values.
+    pub(super) const fn payload_bytes(&self) -> (u64, u64) {
+        (self.key_bytes, self.value_bytes)
     }
 
     /// Whether a slot has a record.

@@ -6,10 +6,11 @@ use crate::directory::{Budget, Directory, Entries, Insertion, Leaver, Newcomer, 
 use crate::expiry::{Expired, ExpiryWheel};
 use crate::key::{HashSeed, Key};
 use crate::policy::{EvictionPolicy, Slot};
-use crate::store::{CompareAndSet, Counters, SetIfAbsent};
+use crate::store::{CompareAndSet, Counters, EvictionSample, SetIfAbsent};
 use crate::value::Value;
 
-use super::records::{self, NewRecord, Records};
+use super::ages::Ages;
+use super::records::{self, NewRecord, Records, Taken};
 
 /// A key with its hash, computed once before the lock is taken.
 #[derive(Clone, Copy)]
@@ -92,14 +93,16 @@ impl Default for Hits {
 struct Residents {
     records: Records,
     expiry: ExpiryWheel,
+    ages: Ages,
     /// Bytes that every entry is charged beside its record.
     bytes_per_entry: usize,
 }
 
 /// The entries during an operation that may evict some.
-struct Evicting<'a> {
+struct Evicting<'a, N> {
     residents: &'a mut Residents,
     evictions: &'a mut u64,
+    now: N,
     removed: &'a mut Removed,
 }
 
@@ -112,15 +115,32 @@ impl Residents {
         u32::try_from(self.bytes_per_entry + record).expect("it was a u32 when the entry was stored")
     }
 
-    fn insert(&mut self, slot: Slot, key: &Key<'_>, record: &mut NewRecord<'_>) {
+    fn insert(
+        &mut self,
+        slot: Slot,
+        HashedKey { key, hash }: HashedKey<'_>,
+        record: &mut NewRecord<'_>,
+        now: impl Fn() -> u64,
+    ) {
         if let Some(deadline) = record.deadline_nanos() {
             self.expiry.insert(slot, deadline);
         }
-        self.records.insert(slot, key, record);
+        self.records.insert(slot, &key, record);
+        if self.ages.samples(hash) {
+            self.ages.stored(slot, hash, now());
+        }
     }
 
     fn remove(&mut self, slot: Slot, removed: &mut Removed) -> Leaver {
         let taken = self.records.remove(slot);
+        if self.ages.samples(taken.hash) {
+            self.ages.removed(slot);
+        }
+        self.let_go(slot, taken, removed)
+    }
+
+    /// What is left to do for an entry whose record and age have been seen to.
+    fn let_go(&mut self, slot: Slot, taken: Taken, removed: &mut Removed) -> Leaver {
         if taken.has_deadline {
             self.expiry.remove(slot);
         }
@@ -129,7 +149,7 @@ impl Residents {
     }
 }
 
-impl Entries for Evicting<'_> {
+impl<N: Fn() -> u64> Entries for Evicting<'_, N> {
     fn hash(&self, slot: Slot) -> u64 {
         self.residents.records.hash(slot)
     }
@@ -140,7 +160,11 @@ impl Entries for Evicting<'_> {
 
     fn evicted(&mut self, slot: Slot) -> Leaver {
         *self.evictions += 1;
-        self.residents.remove(slot, self.removed)
+        let taken = self.residents.records.remove(slot);
+        if self.residents.ages.samples(taken.hash) {
+            self.residents.ages.evicted(slot, (self.now)());
+        }
+        self.residents.let_go(slot, taken, self.removed)
     }
 }
 
@@ -171,6 +195,7 @@ impl Shard {
             entries: Residents {
                 records: Records::new(hash_seed),
                 expiry: ExpiryWheel::default(),
+                ages: Ages::default(),
                 bytes_per_entry,
             },
             hits: Hits::default(),
@@ -190,7 +215,7 @@ impl Shard {
     pub(super) fn get(
         &mut self,
         key: HashedKey<'_>,
-        now: impl FnOnce() -> u64,
+        now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Option<Value> {
         self.prefetch_victim();
@@ -211,7 +236,10 @@ impl Shard {
         }
         let value = records.value(&live);
         self.counters.hits += 1;
-        self.hit(slot, removed);
+        if self.entries.ages.samples(key.hash) {
+            self.entries.ages.used(slot, now());
+        }
+        self.hit(slot, now, removed);
         Some(value)
     }
 
@@ -219,24 +247,24 @@ impl Shard {
     pub(super) fn set(
         &mut self,
         write: &mut Write<'_>,
-        now: impl FnOnce() -> u64,
+        now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Result<(), Shortage> {
         match self.find_live(write.key, now, removed) {
-            Some(slot) => self.replace(slot, write, removed),
-            None => self.insert(write, removed),
+            Some(slot) => self.replace(slot, write, now, removed),
+            None => self.insert(write, now, removed),
         }
     }
 
     pub(super) fn set_if_absent(
         &mut self,
         write: &mut Write<'_>,
-        now: impl FnOnce() -> u64,
+        now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Result<SetIfAbsent, Shortage> {
         match self.find_live(write.key, now, removed) {
             Some(_) => Ok(SetIfAbsent::Exists),
-            None => self.insert(write, removed).map(|()| SetIfAbsent::Stored),
+            None => self.insert(write, now, removed).map(|()| SetIfAbsent::Stored),
         }
     }
 
@@ -244,7 +272,7 @@ impl Shard {
         &mut self,
         expected: &[u8],
         write: &mut Write<'_>,
-        now: impl FnOnce() -> u64,
+        now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Result<CompareAndSet, Shortage> {
         let Some(slot) = self.find_live(write.key, now, removed) else {
@@ -253,19 +281,20 @@ impl Shard {
         if !self.entries.records.value_is(slot, expected) {
             return Ok(CompareAndSet::Mismatch);
         }
-        self.replace(slot, write, removed).map(|()| CompareAndSet::Stored)
+        self.replace(slot, write, now, removed).map(|()| CompareAndSet::Stored)
     }
 
     pub(super) fn delete(
         &mut self,
         key: HashedKey<'_>,
-        now: impl FnOnce() -> u64,
+        now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> bool {
         let Some(slot) = self.find_live(key, now, removed) else {
             return false;
         };
         self.discard(slot, removed);
+        self.counters.deleted += 1;
         true
     }
 
@@ -277,10 +306,12 @@ impl Shard {
             match expiry.pop_expired(now_nanos, steps, deadline) {
                 Expired::Slot(slot) => {
                     self.tell_hits();
+                    self.entries.ages.removed(slot);
                     self.directory.remove(slot, &&self.entries);
                     // It is off the wheel already.
                     removed.push(self.entries.records.remove(slot).outside);
                     self.counters.expired += 1;
+                    self.counters.swept += 1;
                 }
                 Expired::OutOfSteps => return true,
                 Expired::Nothing => return false,
@@ -289,8 +320,8 @@ impl Shard {
     }
 
     /// Evicts one entry for the benefit of another shard. Whether there was one.
-    pub(super) fn evict_one(&mut self, removed: &mut Removed) -> bool {
-        let (directory, mut entries) = self.evicting(removed);
+    pub(super) fn evict_one(&mut self, now: impl Fn() -> u64, removed: &mut Removed) -> bool {
+        let (directory, mut entries) = self.evicting(now, removed);
         directory.evict_one(&mut entries).is_some()
     }
 
@@ -303,14 +334,34 @@ impl Shard {
     ) -> Self {
         let fresh =
             Self::new(policy, self.directory.budget(), weigh_by, hash_seed, self.entries.bytes_per_entry);
-        let old = std::mem::replace(self, fresh);
+        let mut old = std::mem::replace(self, fresh);
         self.counters = old.counters;
+        self.counters.cleared += old.directory.items();
+        self.entries.ages.evictions = std::mem::take(&mut old.entries.ages.evictions);
         old
+    }
+
+    /// Bytes of the resident keys, and of the resident values.
+    pub(super) const fn payload_bytes(&self) -> (u64, u64) {
+        self.entries.records.payload_bytes()
+    }
+
+    /// Entries that have expired and are still resident, as far as that many steps reach.
+    pub(super) fn expired_residents(&self, now_nanos: u64, steps: usize) -> u64 {
+        let Residents { records, expiry, .. } = &self.entries;
+        let deadline = |slot| records.deadline_nanos(slot).expect("what is on the wheel has a deadline");
+        expiry.count_expired(now_nanos, steps, deadline)
+    }
+
+    /// Evictions of entries of known age since the last call: chosen ones, and how many there were.
+    pub(super) fn take_evictions(&mut self) -> (Vec<EvictionSample>, u64) {
+        self.entries.ages.evictions.take()
     }
 
     pub(super) fn check_invariants(&self) {
         self.directory.check_invariants(&&self.entries);
-        let Residents { records, expiry, .. } = &self.entries;
+        let Residents { records, expiry, ages, .. } = &self.entries;
+        ages.check_invariants(|slot| records.is_stored(slot).then(|| records.hash(slot)));
         records.check_invariants();
         expiry.check_invariants(|slot| records.deadline_nanos(slot).expect("on the wheel"));
         let stored =
@@ -327,7 +378,7 @@ impl Shard {
     fn find_live(
         &mut self,
         key: HashedKey<'_>,
-        now: impl FnOnce() -> u64,
+        now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Option<Slot> {
         self.prefetch_victim();
@@ -351,13 +402,18 @@ impl Shard {
         self.counters.expired += 1;
     }
 
-    fn insert(&mut self, write: &mut Write<'_>, removed: &mut Removed) -> Result<(), Shortage> {
+    fn insert(
+        &mut self,
+        write: &mut Write<'_>,
+        now: impl Fn() -> u64 + Copy,
+        removed: &mut Removed,
+    ) -> Result<(), Shortage> {
         let newcomer =
             Newcomer { hash: write.key.hash, fingerprint: write.key.key.fingerprint(), charge: write.charge };
-        let (directory, mut entries) = self.evicting(removed);
+        let (directory, mut entries) = self.evicting(now, removed);
         match directory.insert(newcomer, &mut entries) {
             Insertion::Inserted(slot) => {
-                self.entries.insert(slot, &write.key.key, &mut write.record);
+                self.entries.insert(slot, write.key, &mut write.record, now);
                 self.next_victim = self.directory.next_victim();
                 if let Some(next) = self.next_victim {
                     self.entries.records.prefetch_location(next);
@@ -371,14 +427,22 @@ impl Shard {
         Ok(())
     }
 
-    fn replace(&mut self, slot: Slot, write: &mut Write<'_>, removed: &mut Removed) -> Result<(), Shortage> {
-        let (directory, mut entries) = self.evicting(removed);
+    fn replace(
+        &mut self,
+        slot: Slot,
+        write: &mut Write<'_>,
+        now: impl Fn() -> u64 + Copy,
+        removed: &mut Removed,
+    ) -> Result<(), Shortage> {
+        let (directory, mut entries) = self.evicting(now, removed);
         match directory.update(slot, write.key.key.fingerprint(), write.charge, &mut entries) {
             Update::Kept => {
+                self.counters.replaced += 1;
                 self.entries.remove(slot, removed);
-                self.entries.insert(slot, &write.key.key, &mut write.record);
+                self.entries.insert(slot, write.key, &mut write.record, now);
             }
             Update::Rejected => {
+                self.counters.replaced += 1;
                 self.counters.rejected_admission += 1;
                 self.entries.remove(slot, removed);
             }
@@ -403,9 +467,9 @@ impl Shard {
         self.entries.remove(slot, removed);
     }
 
-    fn hit(&mut self, slot: Slot, removed: &mut Removed) {
+    fn hit(&mut self, slot: Slot, now: impl Fn() -> u64, removed: &mut Removed) {
         if self.directory.sheds_on_hit() {
-            let (directory, mut entries) = self.evicting(removed);
+            let (directory, mut entries) = self.evicting(now, removed);
             directory.hit(slot, &mut entries);
             return;
         }
@@ -432,13 +496,14 @@ impl Shard {
     }
 
     /// The directory and the entries, for what may evict some.
-    fn evicting<'a>(
+    fn evicting<'a, N: Fn() -> u64>(
         &'a mut self,
+        now: N,
         removed: &'a mut Removed,
-    ) -> (&'a mut Directory<Box<dyn EvictionPolicy>>, Evicting<'a>) {
+    ) -> (&'a mut Directory<Box<dyn EvictionPolicy>>, Evicting<'a, N>) {
         self.tell_hits();
         let entries =
-            Evicting { residents: &mut self.entries, evictions: &mut self.counters.evictions, removed };
+            Evicting { residents: &mut self.entries, evictions: &mut self.counters.evictions, now, removed };
         (&mut self.directory, entries)
     }
 }
@@ -511,7 +576,7 @@ mod tests {
                     shard.set(&mut Write { key, record, charge }, || 0, &mut removed).expect("room");
                 }
                 b'-' => assert!(shard.delete(key, || 0, &mut removed), "{word}"),
-                b'!' => assert!(shard.evict_one(&mut removed), "{word}"),
+                b'!' => assert!(shard.evict_one(|| 0, &mut removed), "{word}"),
                 _ => assert!(shard.get(key, || 0, &mut removed).is_some(), "{word}"),
             }
             shard.check_invariants();

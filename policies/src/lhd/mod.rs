@@ -14,7 +14,7 @@ mod densities;
 
 use std::ops::RangeInclusive;
 
-use engine::{EvictionPolicy, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
 
 use self::densities::{Densities, LAST_CLASS};
@@ -179,8 +179,8 @@ impl EvictionPolicy for Lhd {
         self.residents.footprint_bytes() + self.densities.footprint_bytes()
     }
 
-    fn gauges(&self, visit: &mut dyn FnMut(&'static str, f64)) {
-        visit("newcomer_hit_density", f64::from(self.densities.get(NEVER_HIT, 0)));
+    fn gauges(&self, visit: &mut dyn FnMut(Gauge)) {
+        visit(Gauge::mean("newcomer_hit_density", f64::from(self.densities.get(NEVER_HIT, 0))));
     }
 
     fn check_invariants(&self) {

@@ -18,7 +18,7 @@
 
 mod stack;
 
-use engine::{EvictionPolicy, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::options::{VARIANT, Variant, require};
@@ -342,14 +342,13 @@ impl EvictionPolicy for Lirs {
         self.stack.pop_condemned()
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-    fn gauges(&self, visit: &mut dyn FnMut(&'static str, f64)) {
-        visit("lir_weight", self.stack.lir_weight() as f64);
-        visit("hir_weight", self.stack.hir_weight() as f64);
-        visit("hir_entries", self.stack.hir_len() as f64);
-        visit("stack_entries", self.stack.len() as f64);
-        visit("ghost_entries", self.stack.non_residents() as f64);
-        visit("ghost_hits_total", self.ghost_hits as f64);
+    fn gauges(&self, visit: &mut dyn FnMut(Gauge)) {
+        visit(Gauge::count("lir_weight", self.stack.lir_weight()));
+        visit(Gauge::count("hir_weight", self.stack.hir_weight()));
+        visit(Gauge::count("hir_entries", self.stack.hir_len() as u64));
+        visit(Gauge::count("stack_entries", self.stack.len() as u64));
+        visit(Gauge::count("ghost_entries", self.stack.non_residents() as u64));
+        visit(Gauge::count("ghost_hits", self.ghost_hits));
     }
 
     fn check_invariants(&self) {

@@ -22,6 +22,7 @@ pub struct Sketch {
     additions: u64,
     /// Additions after which they are.
     sample: u64,
+    halvings: u64,
 }
 
 impl Sketch {
@@ -72,6 +73,12 @@ impl Sketch {
         least
     }
 
+    /// How often the counts have aged.
+    #[must_use]
+    pub const fn halvings(&self) -> u64 {
+        self.halvings
+    }
+
     /// Bytes of memory held.
     #[must_use]
     pub const fn footprint_bytes(&self) -> usize {
@@ -95,6 +102,7 @@ impl Sketch {
 
     #[cold]
     fn halve(&mut self) {
+        self.halvings += 1;
         let mut odd = 0;
         for word in &mut self.words {
             odd += u64::from((*word & LOW_BITS).count_ones());

@@ -9,7 +9,7 @@
 
 use std::marker::PhantomData;
 
-use engine::{EvictionPolicy, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
 
 use super::{DENSE_BITS, DenseGhosts, GhostQueue, SlotLinks, SlotList, Weights, dense_fingerprint};
 
@@ -383,15 +383,19 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
             + ghosts
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-    fn gauges(&self, visit: &mut dyn FnMut(&'static str, f64)) {
-        visit("small_entries", self.small.len() as f64);
-        visit("small_weight", self.small_weight as f64);
-        visit("main_entries", self.main.len() as f64);
-        visit("main_weight", self.main_weight as f64);
-        visit("ghost_hits_total", self.ghost_hits as f64);
+    fn gauges(&self, visit: &mut dyn FnMut(Gauge)) {
+        let ghosts = match &self.ghosts {
+            Ghosts::Dense(ghosts) => ghosts.len(),
+            Ghosts::Exact { queue, .. } => queue.len(),
+        };
+        visit(Gauge::count("small_entries", self.small.len() as u64));
+        visit(Gauge::count("small_weight", self.small_weight));
+        visit(Gauge::count("main_entries", self.main.len() as u64));
+        visit(Gauge::count("main_weight", self.main_weight));
+        visit(Gauge::count("ghost_entries", ghosts as u64));
+        visit(Gauge::count("ghost_hits", self.ghost_hits));
         if R::WINDOWED {
-            visit("window_insertions", f64::from(self.window));
+            visit(Gauge::count("window_entries", self.window.into()));
         }
     }
 

@@ -1,11 +1,15 @@
 //! JSON lines as the server's access log has them.
 //!
-//! What counts as a request: a line whose `op` is a read (`get`, `multi_get`) or a write (`set`,
-//! `set_if_absent`, `compare_and_set`, `multi_set`), and a line without `op`. Other operations
-//! (deletes, statistics) are skipped. A write that is the first line of its key after a read that missed
-//! is not a request of its own: it is what filled the cache after that miss, which a simulation
-//! does by itself. It tells the size that the read could not know, so reads that missed wait for
-//! it, up to [`LOOK_AHEAD`] requests; after that they take the last size known of their key, or 1.
+//! A request is a read: a line whose `op` is `get` or `multi_get`, or a line without `op`. Hits and misses are those of
+//! reads alone. What else changes what is resident is replayed, but not counted:
+//!
+//! - A write (`set`, `set_if_absent`, `compare_and_set`, `multi_set`) stores the object. But one that is the first of its key after
+//!   a read that missed is dropped: it is what filled the cache after that miss, which a simulation does by itself, at any
+//!   capacity. It tells the size that the read could not know, so reads that missed wait for it, up to [`LOOK_AHEAD`]
+//!   lines; after that they take the last size known of their key, or 1.
+//! - A delete (`delete`, `multi_delete`) removes the object.
+//!
+//! What came to nothing (results such as `exists`, `mismatch`, `rejected`, `invalid`, `error`) and any other operation is skipped.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -14,9 +18,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::text::Lines;
-use super::{Decode, Input, Position, Problem, RawRequest, TraceKey};
+use super::{Decode, Input, Operation, Position, Problem, RawRequest, TraceKey};
 
-/// Requests that a read that missed waits for the write that follows it.
+/// Lines that a read that missed waits for the write that follows it.
 const LOOK_AHEAD: usize = 4096;
 /// A line has a key and a few small fields.
 const MAX_LOG_LINE_BYTES: usize = 1 << 20;
@@ -31,21 +35,16 @@ struct Line<'a> {
     key: Option<&'a RawValue>,
     #[serde(borrow)]
     namespace: Option<Cow<'a, str>>,
-    #[serde(alias = "value_bytes")]
     size: Option<u64>,
+    value_bytes: Option<u64>,
     #[serde(borrow, alias = "time", alias = "timestamp")]
     ts: Option<&'a RawValue>,
     #[serde(borrow)]
     result: Option<Cow<'a, str>>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Operation {
-    Read,
-    Write,
-}
-
 struct Pending {
+    operation: Operation,
     key: String,
     size: Option<u32>,
     time_seconds: Option<u32>,
@@ -77,7 +76,8 @@ pub(super) struct AccessLog {
 impl AccessLog {
     pub(super) fn new(input: Input) -> Self {
         let at = Position { record: 1, line: Some(1), byte: 0 };
-        let current = Pending { key: String::new(), size: None, time_seconds: None, position: at };
+        let operation = Operation::Read;
+        let current = Pending { operation, key: String::new(), size: None, time_seconds: None, position: at };
         Self {
             lines: Lines::new(input, MAX_LOG_LINE_BYTES),
             lines_read: 0,
@@ -106,8 +106,18 @@ impl AccessLog {
                 "set" | "set_if_absent" | "compare_and_set" | "multi_set" | "Set" | "SetIfAbsent"
                 | "CompareAndSet" | "MultiSet",
             ) => Operation::Write,
+            Some("delete" | "multi_delete" | "Delete" | "MultiDelete") => Operation::Delete,
             Some(_) => return Ok(true),
         };
+        let came_to_nothing = match line.result.as_deref() {
+            Some("invalid" | "error" | "rejected" | "exists" | "mismatch") => true,
+            // What there was nothing to delete of may be resident in a larger cache.
+            Some("not_found") => operation == Operation::Write,
+            _ => false,
+        };
+        if came_to_nothing {
+            return Ok(true);
+        }
         let key = line.key.ok_or_else(|| malformed("it has neither \"key\" nor \"key_hash\"".to_owned()))?;
         let key = key_text(key.get())
             .ok_or_else(|| malformed("the key is neither text nor a number".to_owned()))?;
@@ -118,36 +128,49 @@ impl AccessLog {
             None | Some("") => key,
             Some(namespace) => format!("{namespace}{SEPARATOR}{key}"),
         };
-        let size = line.size.map(|size| u32::try_from(size).unwrap_or(u32::MAX));
+        let size = line.size.or(line.value_bytes).map(|size| u32::try_from(size).unwrap_or(u32::MAX));
         let time_seconds = line.ts.and_then(|ts| seconds(ts.get()));
-        let missed = operation == Operation::Read && line.result.as_deref() == Some("miss");
+        let missed = line.result.as_deref() == Some("miss");
         let position = self.lines.position(self.lines_read);
-        self.take(Pending { key, size, time_seconds, position }, operation, missed);
+        self.take(Pending { operation, key, size, time_seconds, position }, missed);
         Ok(true)
     }
 
-    fn take(&mut self, mut request: Pending, operation: Operation, missed: bool) {
+    fn take(&mut self, mut request: Pending, missed: bool) {
         let number = self.emitted + self.queue.len() as u64;
         if !self.known.contains_key(&request.key) {
+            if request.operation == Operation::Delete {
+                return;
+            }
             self.known.insert(request.key.clone(), Known::default());
         }
         let known = self.known.get_mut(&request.key).expect("inserted above");
-        if operation == Operation::Write
-            && let Some(read) = known.missed.take()
-        {
-            known.last_size = request.size.or(known.last_size);
-            let waiting = read.checked_sub(self.emitted).and_then(|place| usize::try_from(place).ok());
-            if let Some(waiting) = waiting.and_then(|place| self.queue.get_mut(place)) {
-                waiting.size = request.size;
+        match request.operation {
+            Operation::Delete => {
+                known.missed = None;
+                request.size = Some(known.last_size.unwrap_or(1));
             }
-            return;
-        }
-        // A read that missed says 0 or nothing about a value that is not there.
-        request.size = request.size.filter(|size| !(missed && *size == 0));
-        known.missed = (missed && request.size.is_none()).then_some(number);
-        known.last_size = request.size.or(known.last_size);
-        if known.missed.is_none() {
-            request.size = request.size.or(known.last_size);
+            Operation::Write => {
+                known.last_size = request.size.or(known.last_size);
+                if let Some(read) = known.missed.take() {
+                    let waiting =
+                        read.checked_sub(self.emitted).and_then(|place| usize::try_from(place).ok());
+                    if let Some(waiting) = waiting.and_then(|place| self.queue.get_mut(place)) {
+                        waiting.size = request.size;
+                    }
+                    return;
+                }
+                request.size = Some(known.last_size.unwrap_or(1));
+            }
+            Operation::Read => {
+                // A read that missed says 0 or nothing about a value that is not there.
+                request.size = request.size.filter(|size| !(missed && *size == 0));
+                known.missed = (missed && request.size.is_none()).then_some(number);
+                known.last_size = request.size.or(known.last_size);
+                if known.missed.is_none() {
+                    request.size = request.size.or(known.last_size);
+                }
+            }
         }
         self.queue.push_back(request);
     }
@@ -192,8 +215,13 @@ impl Decode for AccessLog {
     }
 
     fn current(&self) -> RawRequest<'_> {
-        let Pending { key, size, time_seconds, .. } = &self.current;
-        RawRequest { key: TraceKey::of_text(key), size_bytes: *size, time_seconds: *time_seconds }
+        let Pending { operation, key, size, time_seconds, .. } = &self.current;
+        RawRequest {
+            key: TraceKey::of_text(key),
+            size_bytes: *size,
+            time_seconds: *time_seconds,
+            operation: *operation,
+        }
     }
 
     fn position(&self) -> Position {

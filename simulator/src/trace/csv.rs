@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
 
-use super::{Decode, Input, Position, Problem, RawRequest, TraceKey};
+use super::{Decode, Input, Operation, Position, Problem, RawRequest, TraceKey};
 
 /// A column by its name in the header or by its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,7 +174,8 @@ impl Decode for Csv {
     fn current(&self) -> RawRequest<'_> {
         let key = self.row.get(self.places.key).and_then(|key| str::from_utf8(key).ok()).unwrap_or_default();
         let Self { size_bytes, time_seconds, .. } = *self;
-        RawRequest { key: TraceKey::of_text(key.trim()), size_bytes, time_seconds }
+        let key = TraceKey::of_text(key.trim());
+        RawRequest { key, size_bytes, time_seconds, operation: Operation::Read }
     }
 
     fn position(&self) -> Position {

@@ -55,6 +55,18 @@ pub struct TraceOptions {
     pub numeric_keys: bool,
 }
 
+/// What a line of a trace does to a cache. Only reads count: hits and misses are theirs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Operation {
+    /// Asks for the object, and fetches it where it is not resident.
+    #[default]
+    Read,
+    /// Stores the object, resident or not, without having asked for it.
+    Write,
+    /// Removes the object.
+    Delete,
+}
+
 /// One request of a trace. Borrows from the reader until the next one is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawRequest<'a> {
@@ -64,9 +76,11 @@ pub struct RawRequest<'a> {
     pub size_bytes: Option<u32>,
     /// When, where the trace tells it, in seconds from any origin.
     pub time_seconds: Option<u32>,
+    /// What it does. Most traces have reads only.
+    pub operation: Operation,
 }
 
-/// Consecutive requests in columns, whose keys are all numbers.
+/// Consecutive reads in columns, whose keys are all numbers.
 #[derive(Default)]
 pub(crate) struct Run {
     pub(crate) keys: Vec<u64>,

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, ErrorKind};
 
-use super::{Decode, Input, Position, Problem, RawRequest, Run, TraceKey};
+use super::{Decode, Input, Operation, Position, Problem, RawRequest, Run, TraceKey};
 
 pub(super) const RECORD_BYTES: usize = 24;
 
@@ -110,6 +110,7 @@ impl Decode for OracleGeneral {
             key: TraceKey::Number(self.last.object),
             size_bytes: Some(self.last.size_bytes),
             time_seconds: Some(self.last.time_seconds),
+            operation: Operation::Read,
         }
     }
 

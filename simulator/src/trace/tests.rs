@@ -3,7 +3,6 @@ use std::path::PathBuf;
 use super::*;
 
 type First = (&'static str, Option<u32>, Option<u32>);
-type Expected = &'static [(&'static str, Option<u32>)];
 /// Keys, sizes and times of a file's requests, and the error at its end.
 type Read = (Vec<(String, Option<u32>, Option<u32>)>, Option<String>);
 
@@ -134,30 +133,49 @@ fn columns_are_chosen_by_name_or_by_place() {
 }
 
 #[test]
-fn an_access_log_counts_reads_and_writes_but_not_what_fills_after_a_miss() {
-    let get =
-        |key: &str, result: &str| format!("{{\"op\":\"get\",\"key\":\"{key}\",\"result\":\"{result}\"}}");
-    let set = |key: &str, size| format!("{{\"op\":\"set\",\"key_hash\":\"{key}\",\"value_bytes\":{size}}}");
-    let cases: [(Vec<String>, Expected); 6] = [
+fn an_access_log_is_its_reads_and_what_else_changes_the_cache() {
+    let line = |op: &str, key: &str, result: &str, size: u32| {
+        let size = if size == 0 { String::new() } else { format!(",\"size\":{size},\"value_bytes\":1") };
+        format!("{{\"op\":\"{op}\",\"key_hash\":\"{key}\",\"result\":\"{result}\"{size}}}")
+    };
+    let get = |key: &str, result: &str| line("get", key, result, 0);
+    let set = |key: &str, size| line("set", key, "stored", size);
+    let delete = |key: &str| line("delete", key, "deleted", 0);
+    let cases: [(Vec<String>, &str); 15] = [
         // The write tells the size of the read that missed, across other requests.
         (
             vec![get("a", "miss"), get("b", "miss"), set("b", 5), set("a", 7), get("a", "hit")],
-            &[("a", Some(7)), ("b", Some(5)), ("a", Some(7))],
+            "read a 7, read b 5, read a 7",
         ),
-        // A second write is a request of its own.
-        (vec![get("a", "miss"), set("a", 5), set("a", 6)], &[("a", Some(5)), ("a", Some(6))]),
-        (vec![set("a", 5), get("a", "hit")], &[("a", Some(5)), ("a", Some(5))]),
+        (vec![get("a", "miss"), set("a", 5), set("a", 6)], "read a 5, write a 6"),
+        (vec![set("a", 5), get("a", "hit")], "write a 5, read a 5"),
         // Nobody filled it.
-        (vec![get("a", "miss"), get("a", "miss")], &[("a", None), ("a", None)]),
-        (vec![set("a", 9), "{\"op\":\"delete\",\"key\":\"a\"}".to_owned()], &[("a", Some(9))]),
-        (vec!["{\"key\":\"a\",\"namespace\":\"n\"}".to_owned()], &[("n\u{1f}a", None)]),
+        (vec![get("a", "miss"), get("a", "miss")], "read a -, read a -"),
+        (vec![set("a", 9), delete("a")], "write a 9, delete a 9"),
+        (vec![delete("a"), get("a", "miss")], "read a -"),
+        // What is stored after a delete has not been asked for since.
+        (vec![get("a", "miss"), delete("a"), set("a", 3)], "read a -, delete a 1, write a 3"),
+        (vec![line("get", "a", "hit", 4), line("get", "a", "error", 0)], "read a 4"),
+        (vec![get("a", "miss"), line("set_if_absent", "a", "exists", 5), set("a", 6)], "read a 6"),
+        (vec![get("a", "miss"), line("set", "a", "rejected", 99), get("b", "hit")], "read a -, read b -"),
+        (vec![line("compare_and_set", "a", "not_found", 5), get("a", "hit")], "read a -"),
+        (vec![line("compare_and_set", "a", "stored", 5)], "write a 5"),
+        (vec![set("a", 5), line("delete", "a", "not_found", 0)], "write a 5, delete a 5"),
+        (vec![line("stats", "a", "", 0), get("a", "hit")], "read a -"),
+        (vec!["{\"key\":\"a\",\"namespace\":\"n\",\"value_bytes\":3}".to_owned()], "read n\u{1f}a 3"),
     ];
     for (lines, expected) in cases {
-        let found = read("t", lines.join("\n").as_bytes(), Format::AccessLog);
-        assert_eq!(found.1, None);
-        let requests: Vec<(&str, Option<u32>)> =
-            found.0.iter().map(|(key, size, _)| (key.as_str(), *size)).collect();
-        assert_eq!(requests, expected, "{lines:?}");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t");
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        let options = TraceOptions { format: Format::AccessLog, ..TraceOptions::default() };
+        let mut trace = Trace::open(&path, &options, Arc::default()).unwrap();
+        let mut found = Vec::new();
+        while let Some(RawRequest { key, size_bytes, operation, .. }) = trace.read().unwrap() {
+            let size = size_bytes.map_or("-".to_owned(), |size| size.to_string());
+            found.push(format!("{operation:?} {key} {size}").to_lowercase());
+        }
+        assert_eq!(found.join(", "), expected, "{lines:?}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Read};
 use engine::MAX_NAME_BYTES;
 
 use super::key::{number, number_line};
-use super::{Decode, Input, Position, Problem, RawRequest, Run, TraceKey};
+use super::{Decode, Input, Operation, Position, Problem, RawRequest, Run, TraceKey};
 
 /// No server takes a key longer than this: a longer line is a binary file taken for text.
 pub(super) const MAX_LINE_BYTES: usize = MAX_NAME_BYTES;
@@ -146,7 +146,7 @@ impl Decode for Text {
     fn current(&self) -> RawRequest<'_> {
         let text = || str::from_utf8(self.lines.current()).unwrap_or_default();
         let key = self.number.map_or_else(|| TraceKey::Text(text()), TraceKey::Number);
-        RawRequest { key, size_bytes: None, time_seconds: None }
+        RawRequest { key, size_bytes: None, time_seconds: None, operation: Operation::Read }
     }
 
     fn position(&self) -> Position {

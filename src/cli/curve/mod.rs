@@ -62,7 +62,7 @@ pub(super) struct CurveArgs {
     #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "effort")]
     min_size: Option<u64>,
     /// The share of an exact simulation's requests that may be simulated, where the trace is long
-    #[arg(long, value_name = "SHARE", default_value = "0.055", value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value = "0.04", value_parser = share)]
     effort: f64,
     /// Leave out the optimum
     #[arg(long)]

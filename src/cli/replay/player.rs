@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use simulator::trace::{Trace, TraceOptions};
+use simulator::trace::{Operation, Trace, TraceOptions};
+use tonic::transport::Channel;
 
 use super::report::Tally;
 use crate::cli::client::Connection;
 use crate::cli::error::CliError;
+use crate::proto::cache_service_client::CacheServiceClient;
 use crate::proto::{CacheItem, CacheKey};
 
 /// The first few errors are told in words, all are counted.
@@ -43,6 +45,7 @@ pub(super) struct Shared {
 struct Record {
     key: String,
     size_bytes: Option<u32>,
+    operation: Operation,
 }
 
 /// The traces one after the other, up to the limit.
@@ -93,7 +96,11 @@ impl Records {
             let opened = match self.current.as_mut()?.read() {
                 Ok(Some(request)) => {
                     self.remaining -= 1;
-                    return Some(Record { key: request.key.to_string(), size_bytes: request.size_bytes });
+                    return Some(Record {
+                        key: request.key.to_string(),
+                        size_bytes: request.size_bytes,
+                        operation: request.operation,
+                    });
                 }
                 Ok(None) => self.open_next(),
                 Err(error) => Err(error.into()),
@@ -159,25 +166,18 @@ pub(super) async fn work(shared: Arc<Shared>, connection: Connection) -> Tally {
     let mut filler = Filler::default();
     let mut cache = connection.cache();
     while !shared.stop.load(Ordering::Relaxed) {
-        let Some(Record { key, size_bytes }) = lock(&shared.records).next() else { break };
-        shared.requests.fetch_add(1, Ordering::Relaxed);
-        let request = connection.request(CacheKey { key: key.clone() });
-        let (answer, latency) = timed(connection.finish(cache.get(request))).await;
-        match answer {
-            Ok(answer) => {
-                tally.gets.record(latency);
-                if answer.found {
-                    tally.hits += 1;
-                    shared.hits.fetch_add(1, Ordering::Relaxed);
-                    continue;
-                }
-                tally.misses += 1;
+        let Some(Record { key, size_bytes, operation }) = lock(&shared.records).next() else { break };
+        if operation == Operation::Delete {
+            let request = connection.request(CacheKey { key: key.clone() });
+            if let Err(error) = connection.finish(cache.delete(request)).await {
+                shared.fail(&mut tally, &key, "delete", &error);
             }
-            Err(error) => {
-                tally.failed_gets += 1;
-                shared.fail(&mut tally, &key, "get", &error);
-                continue;
-            }
+            continue;
+        }
+        if operation == Operation::Read
+            && needs_no_value(&shared, &connection, &mut cache, &key, &mut tally).await
+        {
+            continue;
         }
         let size = match shared.value_size {
             ValueSize::Bytes(size) => size,
@@ -191,6 +191,36 @@ pub(super) async fn work(shared: Arc<Shared>, connection: Connection) -> Tally {
         }
     }
     tally
+}
+
+/// Asks for a key. Whether no value is to be stored after that: there is one, or the call failed.
+async fn needs_no_value(
+    shared: &Shared,
+    connection: &Connection,
+    cache: &mut CacheServiceClient<Channel>,
+    key: &str,
+    tally: &mut Tally,
+) -> bool {
+    shared.requests.fetch_add(1, Ordering::Relaxed);
+    let request = connection.request(CacheKey { key: key.to_owned() });
+    let (answer, latency) = timed(connection.finish(cache.get(request))).await;
+    match answer {
+        Ok(answer) => {
+            tally.gets.record(latency);
+            if answer.found {
+                tally.hits += 1;
+                shared.hits.fetch_add(1, Ordering::Relaxed);
+            } else {
+                tally.misses += 1;
+            }
+            answer.found
+        }
+        Err(error) => {
+            tally.failed_gets += 1;
+            shared.fail(tally, key, "get", &error);
+            true
+        }
+    }
 }
 
 async fn timed<T>(call: impl Future<Output = T>) -> (T, Duration) {

@@ -1,9 +1,13 @@
 //! What a scrape must look like, checked by a parser that accepts nothing else.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
-use engine::{Counters, Limits};
+use engine::{Counters, EvictionSample, Evictions, Gauge, Insight, Limits};
+use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics, ScopeMetrics};
+use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader};
 
 use super::*;
 
@@ -31,31 +35,52 @@ const GAUGES: [&str; 9] = [
     "tiny_cache_uptime_seconds",
 ];
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 struct Family {
     kind: String,
     help: String,
-    value: f64,
+    /// What follows the family's name in each sample (a suffix, labels), and the value.
+    samples: BTreeMap<String, f64>,
 }
 
-/// Reads families of exactly HELP, TYPE and one sample without labels, each name once.
+impl Family {
+    /// The value of the one sample without labels.
+    #[track_caller]
+    fn value(&self) -> f64 {
+        assert_eq!(self.samples.keys().collect::<Vec<_>>(), [""], "{self:?}");
+        self.samples[""]
+    }
+}
+
+/// Reads families of HELP, TYPE and samples, each name and each sample once.
 fn parse(text: &str) -> BTreeMap<String, Family> {
     assert!(text.ends_with('\n'), "the last line has no end");
-    let lines: Vec<&str> = text.lines().collect();
-    let mut families = BTreeMap::new();
-    for family in lines.chunks(3) {
-        let &[help, kind, sample] = family else { panic!("incomplete: {family:?}") };
-        let (name, help) = help.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')).expect(help);
-        let kind = kind.strip_prefix(&format!("# TYPE {name} ")).expect(kind);
-        let value = sample.strip_prefix(&format!("{name} ")).expect(sample);
-        let value = value.parse().expect(value);
-        let family = Family { kind: kind.to_owned(), help: help.to_owned(), value };
-        assert_eq!(families.insert(name.to_owned(), family), None, "{name} twice");
+    let mut families = BTreeMap::<String, Family>::new();
+    let mut current = String::new();
+    for line in text.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, help) = help.split_once(' ').expect(line);
+            let family = Family { help: help.to_owned(), ..Family::default() };
+            assert_eq!(families.insert(name.to_owned(), family), None, "{name} twice");
+            name.clone_into(&mut current);
+            continue;
+        }
+        let family = families.get_mut(&current).expect("HELP comes first");
+        if let Some(kind) = line.strip_prefix("# TYPE ") {
+            kind.strip_prefix(&format!("{current} ")).expect(line).clone_into(&mut family.kind);
+            continue;
+        }
+        let (sample, value) = line.strip_prefix(&current).and_then(|rest| rest.rsplit_once(' ')).expect(line);
+        assert_eq!(
+            family.samples.insert(sample.to_owned(), value.parse().expect(line)),
+            None,
+            "{line} twice"
+        );
     }
     families
 }
 
-fn snapshot() -> Snapshot {
+fn store() -> StoreStats {
     let counters = Counters {
         entries: 10,
         memory_bytes: 4096,
@@ -66,73 +91,238 @@ fn snapshot() -> Snapshot {
         rejected_oversize: 5,
         rejected_capacity: 6,
         rejected_admission: 7,
+        replaced: 15,
+        deleted: 16,
+        cleared: 17,
+        swept: 2,
+        key_bytes: 100,
+        value_bytes: 3000,
+        largest_shard_bytes: 1536,
     };
     let limits = Limits { max_items: Some(40), max_memory_bytes: 8192, max_value_bytes: 1024 };
-    let store = StoreStats { counters, limits, policy: "lru", store: "memory", shards: 1 };
-    Snapshot {
-        store,
-        active_requests: 9,
-        uptime: Duration::from_millis(1500),
-        tls: TlsReloads { done: 11, failed: 12 },
+    StoreStats { counters, limits, policy: "lru", store: "memory", shards: 4 }
+}
+
+/// Tells always the same, but for the hits of the store, which are the number of times that it was asked.
+#[derive(Default)]
+struct Fixed {
+    asked: AtomicU64,
+}
+
+impl Sources for Fixed {
+    fn store(&self) -> Option<StoreStats> {
+        let mut stats = store();
+        stats.counters.hits = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        Some(stats)
+    }
+
+    fn snapshot(&self, store: StoreStats) -> Snapshot {
+        let active_requests = store.counters.hits + 8;
+        let grpc = TransportFigures {
+            kind: "grpc",
+            open: 1,
+            certificate_expiry: Some(2_000_000_000),
+            refused: [("too_many", 4)].into(),
+            ..TransportFigures::default()
+        };
+        let http = TransportFigures { kind: "http", open: 2, sent_bytes: 3, ..TransportFigures::default() };
+        let exports = ExportCounters::default();
+        exports.exported(Signal::Traces, false);
+        exports.dropped(Signal::AccessLog, 12);
+        Snapshot {
+            store,
+            insight: Insight {
+                sweep_backlog: 13,
+                policy: vec![Gauge::count("ghost_hits", 14), Gauge::mean("window_target_ratio", 0.25)],
+            },
+            service: ServiceFigures {
+                active_requests,
+                uptime: Duration::from_millis(1500),
+                operations: Vec::new(),
+            },
+            transports: vec![grpc, http],
+            tls: TlsReloads { done: 11, failed: 12 },
+            process: ProcessFigures::read(),
+            exports: exports.figures(),
+        }
     }
 }
 
-fn render(metrics: &Metrics, snapshot: Snapshot) -> BTreeMap<String, Family> {
-    parse(&metrics.render(snapshot).expect("renders"))
+/// Metrics of a server that does nothing.
+pub(crate) fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::new(Arc::new(Fixed::default()), true).expect("builds"))
+}
+
+fn render(metrics: &Metrics, store: StoreStats) -> BTreeMap<String, Family> {
+    parse(&metrics.render(store).expect("renders"))
 }
 
 #[test]
 fn the_names_and_types_are_those_of_the_dashboards() {
-    let families = render(&Metrics::new(TlsReloads::default).expect("builds"), snapshot());
-    let expected: BTreeMap<_, _> = COUNTERS
-        .map(|name| (name, "counter"))
-        .into_iter()
-        .chain(GAUGES.map(|name| (name, "gauge")))
-        .collect();
-    let actual: BTreeMap<_, _> =
-        families.iter().map(|(name, family)| (name.as_str(), family.kind.as_str())).collect();
-    assert_eq!(actual, expected);
-    assert!(families.values().all(|family| family.help.ends_with('.')));
-}
-
-#[test]
-fn every_value_is_the_snapshots() {
-    let families = render(&Metrics::new(TlsReloads::default).expect("builds"), snapshot());
-    let expected = COUNTERS
-        .into_iter()
-        .zip([1.0, 2.0, 3.0, 3.0, 4.0, 5.0, 6.0])
-        .chain(GAUGES.into_iter().zip([10.0, 4096.0, 40.0, 8192.0, 1024.0, 0.25, 0.5, 9.0, 1.5]));
-    for (name, value) in expected {
-        assert!((families[name].value - value).abs() < f64::EPSILON, "{name}: {:?}", families[name]);
+    let families = render(&metrics(), store());
+    for (names, kind) in [(COUNTERS, "counter"), (GAUGES, "gauge")] {
+        for name in names {
+            let family = families.get(name).expect(name);
+            assert_eq!(family.kind, kind, "{name}");
+            family.value();
+        }
+    }
+    for (name, family) in families {
+        assert!(family.help.ends_with('.'), "{name}: {}", family.help);
     }
 }
 
 #[test]
+fn every_value_is_the_snapshots() {
+    let families = render(&metrics(), store());
+    let expected = COUNTERS
+        .into_iter()
+        .zip([1.0, 2.0, 3.0, 3.0, 4.0, 5.0, 6.0, 11.0, 12.0])
+        .chain(GAUGES.into_iter().zip([10.0, 4096.0, 40.0, 8192.0, 1024.0, 0.25, 0.5, 9.0, 1.5]));
+    for (name, value) in expected {
+        assert!((families[name].value() - value).abs() < f64::EPSILON, "{name}: {:?}", families[name]);
+    }
+}
+
+#[test]
+fn labels_tell_transports_reasons_and_kinds_apart() {
+    let families = render(&metrics(), store());
+    for (family, sample, expected) in [
+        ("tiny_cache_connections_open", r#"{transport="grpc"}"#, 1.0),
+        ("tiny_cache_connections_open", r#"{transport="http"}"#, 2.0),
+        ("tiny_cache_connections_refused_total", r#"{reason="too_many",transport="grpc"}"#, 4.0),
+        ("tiny_cache_tls_certificate_expiry_seconds", r#"{transport="grpc"}"#, 2e9),
+        ("tiny_cache_io_bytes_total", r#"{direction="sent",transport="http"}"#, 3.0),
+        ("tiny_cache_telemetry_exports_total", r#"{result="failed",signal="traces"}"#, 1.0),
+        ("tiny_cache_telemetry_dropped_total", r#"{signal="access_log"}"#, 12.0),
+        ("tiny_cache_removals_total", r#"{reason="evicted"}"#, 3.0),
+        ("tiny_cache_removals_total", r#"{reason="expired"}"#, 4.0),
+        ("tiny_cache_removals_total", r#"{reason="rejected"}"#, 7.0),
+        ("tiny_cache_removals_total", r#"{reason="replaced"}"#, 15.0),
+        ("tiny_cache_removals_total", r#"{reason="deleted"}"#, 16.0),
+        ("tiny_cache_removals_total", r#"{reason="cleared"}"#, 17.0),
+        ("tiny_cache_resident_bytes", r#"{kind="keys"}"#, 100.0),
+        ("tiny_cache_resident_bytes", r#"{kind="values"}"#, 3000.0),
+        ("tiny_cache_resident_bytes", r#"{kind="overhead"}"#, 996.0),
+        ("tiny_cache_shards", "", 4.0),
+        ("tiny_cache_shard_imbalance_ratio", "", 1.5),
+        ("tiny_cache_sweep_removed_total", "", 2.0),
+        ("tiny_cache_sweep_backlog", "", 13.0),
+        ("tiny_cache_policy_state", r#"{gauge="ghost_hits",policy="lru"}"#, 14.0),
+        ("tiny_cache_policy_state", r#"{gauge="window_target_ratio",policy="lru"}"#, 0.25),
+        ("tiny_cache_policy_info", r#"{policy="lru",store="memory"}"#, 1.0),
+    ] {
+        let value = families[family].samples.get(sample).unwrap_or_else(|| panic!("{:?}", families[family]));
+        assert!((value - expected).abs() < f64::EPSILON, "{family}{sample}: {value}");
+    }
+    let expiry = &families["tiny_cache_tls_certificate_expiry_seconds"];
+    assert_eq!(expiry.samples.len(), 1, "plaintext has no certificate: {expiry:?}");
+}
+
+#[test]
+fn sampled_evictions_are_told_as_they_were() {
+    let metrics = metrics();
+    let recorded = metrics.store().expect("recording");
+    let samples = [(90, 2), (90, 90), (7200, 4)]
+        .map(|(age, idle)| EvictionSample { age: Duration::from_secs(age), idle: Duration::from_secs(idle) });
+    recorded.evicted(&Evictions { samples: samples.to_vec(), left_out: 0 });
+    recorded.evicted(&Evictions { samples: Vec::new(), left_out: 5 });
+    recorded.swept(Duration::from_millis(3));
+    let families = render(&metrics, store());
+    for (family, sample, expected) in [
+        ("tiny_cache_eviction_age_seconds", "_count", 3.0),
+        ("tiny_cache_eviction_age_seconds", "_sum", 7380.0),
+        ("tiny_cache_eviction_age_seconds", r#"_bucket{le="60"}"#, 0.0),
+        ("tiny_cache_eviction_age_seconds", r#"_bucket{le="300"}"#, 2.0),
+        ("tiny_cache_eviction_idle_seconds", r#"_bucket{le="5"}"#, 2.0),
+        ("tiny_cache_eviction_idle_seconds", "_sum", 96.0),
+        ("tiny_cache_eviction_left_out_total", "", 5.0),
+        ("tiny_cache_sweep_duration_seconds", r#"_bucket{le="0.0025"}"#, 0.0),
+        ("tiny_cache_sweep_duration_seconds", r#"_bucket{le="0.005"}"#, 1.0),
+    ] {
+        let value = families[family].samples.get(sample).unwrap_or_else(|| panic!("{:?}", families[family]));
+        assert!((value - expected).abs() < f64::EPSILON, "{family}{sample}: {value}");
+    }
+}
+
+#[test]
+fn an_empty_store_is_balanced() {
+    let mut empty = store();
+    empty.counters = Counters::default();
+    let families = render(&metrics(), empty);
+    assert!((families["tiny_cache_shard_imbalance_ratio"].value() - 1.0).abs() < f64::EPSILON);
+}
+
+#[test]
+fn calls_are_told_with_method_and_status_and_failures_with_their_type() {
+    let metrics = metrics();
+    let rpc = metrics.rpc().expect("recording");
+    let get = RpcMethod::of_path("/cache.CacheService/Get");
+    for (method, code, microseconds) in
+        [(get, 0, 20), (get, 0, 60), (get, 13, 60), (RpcMethod::of_path("/x/y"), 12, 1)]
+    {
+        rpc.record(method, code, Duration::from_micros(microseconds));
+    }
+    let family = &render(&metrics, store())["rpc_server_call_duration_seconds"];
+    assert_eq!(family.kind, "histogram");
+    let get = r#"rpc_method="cache.CacheService/Get",rpc_response_status_code="#;
+    let system = r#"rpc_system_name="grpc""#;
+    for (sample, expected) in [
+        (format!("_count{{{get}\"OK\",{system}}}"), 2.0),
+        (format!("_bucket{{{get}\"OK\",{system},le=\"0.000025\"}}"), 1.0),
+        (format!("_bucket{{{get}\"OK\",{system},le=\"0.0001\"}}"), 2.0),
+        (format!("_sum{{{get}\"OK\",{system}}}"), 80e-6),
+        (format!("_count{{error_type=\"INTERNAL\",{get}\"INTERNAL\",{system}}}"), 1.0),
+        (
+            format!(
+                "_count{{error_type=\"UNIMPLEMENTED\",rpc_method=\"_OTHER\",\
+                 rpc_response_status_code=\"UNIMPLEMENTED\",{system}}}"
+            ),
+            1.0,
+        ),
+    ] {
+        let value = family.samples.get(&sample).unwrap_or_else(|| panic!("no {sample} in {family:#?}"));
+        assert!((value - expected).abs() < 1e-9, "{sample}: {value}");
+    }
+}
+
+#[test]
+fn nothing_is_recorded_where_that_is_off() {
+    let metrics = Metrics::new(Arc::new(Fixed::default()), false).expect("builds");
+    assert!(metrics.rpc().is_none() && metrics.http().is_none());
+    let families = render(&metrics, store());
+    assert!(families.values().all(|family| family.kind != "histogram"));
+    assert!(families.contains_key("tiny_cache_hits_total"));
+}
+
+#[test]
 fn a_scrape_shows_the_newest_snapshot_without_adding_up() {
-    let metrics = Metrics::new(TlsReloads::default).expect("builds");
-    let first = render(&metrics, snapshot());
-    assert_eq!(render(&metrics, snapshot()), first);
-    let mut later = snapshot();
-    later.store.counters.hits = 100;
-    assert!((render(&metrics, later)["tiny_cache_hits_total"].value - 100.0).abs() < f64::EPSILON);
+    let metrics = metrics();
+    render(&metrics, store());
+    let mut later = store();
+    later.counters.hits = 100;
+    for _ in 0..2 {
+        assert!(
+            (render(&metrics, later.clone())["tiny_cache_hits_total"].value() - 100.0).abs() < f64::EPSILON
+        );
+    }
 }
 
 #[test]
 fn overlapping_scrapes_each_show_their_own_snapshot_whole() {
-    let metrics = Metrics::new(TlsReloads::default).expect("builds");
+    let metrics = metrics();
     thread::scope(|scope| {
         for scraper in 0..4 {
             let metrics = &metrics;
             scope.spawn(move || {
                 for round in 0..50 {
                     let mark = scraper * 1000 + round;
-                    let mut own = snapshot();
-                    own.store.counters.hits = mark;
-                    own.active_requests = mark;
+                    let mut own = store();
+                    own.counters.hits = mark;
                     let families = render(metrics, own);
-                    let shown = |name: &str| format!("{}", families[name].value);
+                    let shown = |name: &str| format!("{}", families[name].value());
                     assert_eq!(shown("tiny_cache_hits_total"), mark.to_string());
-                    assert_eq!(shown("tiny_cache_active_requests"), mark.to_string());
+                    assert_eq!(shown("tiny_cache_active_requests"), (mark + 8).to_string());
                 }
             });
         }
@@ -140,18 +330,30 @@ fn overlapping_scrapes_each_show_their_own_snapshot_whole() {
 }
 
 #[test]
-fn saturation_stays_between_zero_and_one() {
-    let cases = [(0, 40, 0.0), (10, 40, 0.25), (40, 40, 1.0), (50, 40, 1.0), (10, u64::MAX, 0.0)];
-    for (used, limit, expected) in cases {
-        assert!((saturation(used, limit) - expected).abs() < 1e-9, "{used} of {limit}");
+fn a_reader_that_comes_by_itself_has_a_snapshot_taken() {
+    let exporter = InMemoryMetricExporter::default();
+    let reader = PeriodicReader::builder(exporter.clone()).build();
+    let metrics =
+        Metrics::with_readers(Arc::new(Fixed::default()), true, |builder| builder.with_reader(reader));
+    let metrics = metrics.expect("builds");
+    metrics.provider().force_flush().expect("exports");
+    let resources = exporter.get_finished_metrics().expect("whole");
+    let mut values = BTreeMap::new();
+    for metric in resources.iter().flat_map(ResourceMetrics::scope_metrics).flat_map(ScopeMetrics::metrics) {
+        if let AggregatedMetrics::U64(MetricData::Sum(sum)) = metric.data() {
+            values.extend(sum.data_points().map(|point| (metric.name().to_owned(), point.value())));
+        }
     }
+    // Asked once, though many instruments read it.
+    assert_eq!(values.get("tiny_cache.hits"), Some(&1));
+    assert_eq!(values.get("tiny_cache.misses"), Some(&2));
 }
 
 #[test]
 fn no_limit_on_items_is_no_saturation() {
-    let mut unlimited = snapshot();
-    unlimited.store.limits.max_items = None;
-    let families = render(&Metrics::new(TlsReloads::default).expect("builds"), unlimited);
-    assert!(families["tiny_cache_capacity_item_saturation_ratio"].value < 1e-9);
-    assert!(families["tiny_cache_capacity_max_items"].value > 1e19);
+    let mut unlimited = store();
+    unlimited.limits.max_items = None;
+    let families = render(&metrics(), unlimited);
+    assert!(families["tiny_cache_capacity_item_saturation_ratio"].value() < 1e-9);
+    assert!(families["tiny_cache_capacity_max_items"].value() > 1e19);
 }

@@ -1,5 +1,5 @@
 //! What every gRPC call gets around its handler: a request id, a deadline, a place in the count of
-//! requests in flight, and a wall against panics.
+//! requests in flight and among the durations, and a wall against panics.
 //!
 //! This is on the path of every request, so it is one future by hand: no layer allocates, and a
 //! timer is made only for a call that has a deadline and did not finish at once.
@@ -11,15 +11,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::failure;
-use crate::service::{ActiveRequest, CacheService};
+use super::codec::MALFORMED;
+use super::span::{self, CallSpan};
+use super::streamed::Streamed;
+use super::{Shared, failure};
+use crate::service::ActiveRequest;
+use crate::telemetry::metrics::RpcMethod;
+use crate::telemetry::request_scope::RequestScope;
+use crate::transports::refused::RequestRefusal;
 use crate::transports::request_id::{REQUEST_ID, request_id};
 
 /// The id of the request in hand, as an extension of it.
@@ -49,37 +55,39 @@ pub(super) struct Call {
     is_write: bool,
     timeout: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
-    service: Arc<CacheService>,
-    _active: ActiveRequest,
+    span: Option<CallSpan>,
+    shared: ActiveRequest<Arc<Shared>>,
+    method: RpcMethod,
+    /// `None`: it is not timed, or has been recorded.
+    began: Option<Instant>,
 }
 
 impl Call {
     /// Reads the metadata that concerns every call, then lets `handle` make the handler's future.
     pub(super) fn start<B>(
-        service: &Arc<CacheService>,
+        shared: &Arc<Shared>,
         mut request: Request<B>,
         handle: impl FnOnce(Request<B>) -> Handler,
     ) -> Self {
+        let began = shared.rpc.is_some().then(Instant::now);
+        let shared = ActiveRequest::begin(Arc::clone(shared));
         let id = RequestId(request_id(request.headers()));
         let timeout = timeout(request.headers());
         let is_write = request.uri().path().contains("Set");
+        let method = RpcMethod::of_path(request.uri().path());
+        let span = shared.tracing.as_ref().and_then(|tracing| span::begin(tracing, method, &request));
         tracing::debug!(request_id = %id, method = request.uri().path(), "gRPC request");
         request.extensions_mut().insert(id.clone());
-        Self {
-            id,
-            is_write,
-            timeout,
-            timer: None,
-            service: Arc::clone(service),
-            _active: service.begin_request(),
-            handler: handle(request),
-        }
+        Self { id, is_write, timeout, timer: None, span, shared, method, began, handler: handle(request) }
     }
 
     fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         if self.timeout == Some(Duration::ZERO) {
-            return Poll::Ready(Status::deadline_exceeded("deadline exceeded").into_http());
+            return Poll::Ready(self.too_late());
         }
+        let operations = self.shared.service.operations();
+        let _scope = operations.wants_request_id().then(|| RequestScope::enter(self.id.0.clone()));
+        let _current = self.span.as_ref().map(CallSpan::enter);
         // The handler is not polled again after a panic, so nobody sees its broken state.
         match catch_unwind(AssertUnwindSafe(|| self.handler.as_mut().poll(cx))) {
             Ok(Poll::Ready(Ok(response))) => return Poll::Ready(self.told_as_ours(response)),
@@ -95,14 +103,34 @@ impl Call {
             return Poll::Pending;
         };
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-        timer.as_mut().poll(cx).map(|()| Status::deadline_exceeded("deadline exceeded").into_http())
+        timer.as_mut().poll(cx).map(|()| self.too_late())
+    }
+
+    fn too_late(&self) -> Response<Body> {
+        self.shared.refused.count(RequestRefusal::DeadlineExceeded);
+        Status::deadline_exceeded("deadline exceeded").into_http()
+    }
+
+    /// Records the call, or leaves it to the end of its stream where the answer is one.
+    fn record(&mut self, mut response: Response<Body>) -> Response<Body> {
+        let Some(began) = self.began.take() else { return response };
+        let code = response.headers().get(Status::GRPC_STATUS);
+        let code = code.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
+        if code == Code::Ok && self.method.is_streaming() {
+            let shared = Arc::clone(&self.shared);
+            let (method, body) = (self.method, std::mem::take(response.body_mut()));
+            *response.body_mut() = Body::new(Streamed::new(body, shared, method, began));
+        } else {
+            self.shared.record(self.method, code, began);
+        }
+        response
     }
 
     /// What tonic says by itself, in the words of our contract. Nothing of ours answers `OUT_OF_RANGE`,
     /// and an `INTERNAL` of ours names the request id already.
     fn told_as_ours(&self, response: Response<Body>) -> Response<Body> {
         let code = response.headers().get(Status::GRPC_STATUS).map(HeaderValue::as_bytes);
-        if !matches!(code, Some(b"11" | b"13")) {
+        if !matches!(code, Some(b"3" | b"11" | b"12" | b"13")) {
             return response;
         }
         let Some(status) = Status::from_header_map(response.headers()) else { return response };
@@ -110,19 +138,38 @@ impl Call {
         match status.code() {
             // A message over the size limit: `RESOURCE_EXHAUSTED` everywhere but in tonic.
             Code::OutOfRange => {
+                self.shared.refused.count(RequestRefusal::MessageTooLarge);
                 if self.is_write {
-                    self.service.count_refused_message();
+                    self.shared.service.count_refused_message();
                 }
-                let limit = self.service.limits().max_value_bytes;
+                let limit = self.shared.service.limits().max_value_bytes;
                 let detail = detail.trim_start_matches("Error, ");
                 let text = format!("message too large: {detail}; a value may have {limit} bytes");
                 Status::resource_exhausted(text).into_http()
             }
             // A message that ends too early, is missing, or does not unpack.
             Code::Internal if !detail.contains("request_id=") => {
+                self.shared.refused.count(RequestRefusal::Malformed);
                 Status::internal(format!("malformed request: {detail}, request_id={}", self.id)).into_http()
             }
+            Code::InvalidArgument if detail.starts_with(MALFORMED) => {
+                self.shared.refused.count(RequestRefusal::Malformed);
+                response
+            }
+            Code::Unimplemented => {
+                self.shared.refused.count(RequestRefusal::Unimplemented);
+                response
+            }
             _ => response,
+        }
+    }
+}
+
+/// A client that goes away before there is an answer ends the call.
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some(began) = self.began {
+            self.shared.record(self.method, Code::Cancelled, began);
         }
     }
 }
@@ -134,6 +181,10 @@ impl Future for Call {
         let Poll::Ready(mut response) = self.poll_handler(cx) else {
             return Poll::Pending;
         };
+        if let Some(span) = self.span.take() {
+            span.end(&mut response);
+        }
+        let mut response = self.record(response);
         if failure::is_trailers_only(&response) {
             response = failure::with_initial_metadata(response, &self.id.0);
         }

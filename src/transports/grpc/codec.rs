@@ -14,6 +14,9 @@ const BUFFER_BYTES: usize = 512;
 /// How much of a stream of messages goes out at once: tonic's default.
 const YIELD_BYTES: usize = 32 << 10;
 
+/// How a failure to read a message begins.
+pub(super) const MALFORMED: &str = "malformed request";
+
 fn buffers() -> BufferSettings {
     BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
 }
@@ -65,6 +68,6 @@ impl<U: Message + Default> Decoder for CacheDecoder<U> {
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         self.inner
             .decode(buffer)
-            .map_err(|status| Status::invalid_argument(format!("malformed request: {}", status.message())))
+            .map_err(|status| Status::invalid_argument(format!("{MALFORMED}: {}", status.message())))
     }
 }

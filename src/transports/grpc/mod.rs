@@ -5,18 +5,21 @@ mod call;
 mod codec;
 mod failure;
 mod health;
+mod span;
+mod streamed;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::watch;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::server::NamedService;
+use tonic::{Code, Status};
 use tonic_health::pb::health_server::HealthServer;
 use tower::Service;
 use tower::util::BoxCloneSyncService;
@@ -25,6 +28,9 @@ use crate::config::GrpcConfig;
 use crate::proto;
 use crate::proto::cache_service_server::CacheServiceServer;
 use crate::service::CacheService;
+use crate::telemetry::metrics::{RpcMethod, RpcMetrics};
+use crate::telemetry::traces::Tracing;
+use crate::transports::refused::RefusedRequests;
 
 use cache::CacheRpc;
 use call::Call;
@@ -40,20 +46,52 @@ type SideService = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infall
 /// Everything that is served over gRPC, as one HTTP service. Cloned per connection.
 #[derive(Clone)]
 pub struct GrpcService {
-    service: Arc<CacheService>,
+    shared: Arc<Shared>,
     cache: CacheServiceServer<CacheRpc>,
     /// Health and reflection: path prefix and service, few and rarely called.
     others: Arc<[(&'static str, SideService)]>,
 }
 
+/// What every call needs.
+struct Shared {
+    service: Arc<CacheService>,
+    /// `None`: calls are not timed.
+    rpc: Option<Arc<RpcMetrics>>,
+    refused: Arc<RefusedRequests>,
+    /// `None`: calls have no spans.
+    tracing: Option<Arc<Tracing>>,
+}
+
+impl Shared {
+    fn record(&self, method: RpcMethod, code: Code, began: Instant) {
+        if let Some(rpc) = &self.rpc {
+            rpc.record(method, code.into(), began.elapsed());
+        }
+    }
+}
+
+impl AsRef<CacheService> for Shared {
+    fn as_ref(&self) -> &CacheService {
+        &self.service
+    }
+}
+
 impl GrpcService {
-    /// The services. `draining` turns true when a shutdown begins.
+    /// The services. `draining` turns true when a shutdown begins; `rpc` is where calls are recorded, if anywhere;
+    /// `refused` is where is counted what came to nothing; `tracing` makes spans, if anything does.
     ///
     /// # Panics
     ///
     /// If the embedded descriptor sets are no descriptor sets.
     #[must_use]
-    pub fn new(service: Arc<CacheService>, config: &GrpcConfig, draining: watch::Receiver<bool>) -> Self {
+    pub fn new(
+        service: Arc<CacheService>,
+        config: &GrpcConfig,
+        draining: watch::Receiver<bool>,
+        rpc: Option<Arc<RpcMetrics>>,
+        refused: Arc<RefusedRequests>,
+        tracing: Option<Arc<Tracing>>,
+    ) -> Self {
         let cache = CacheServiceServer::new(CacheRpc::new(Arc::clone(&service)))
             .max_decoding_message_size(config.max_message_bytes)
             .accept_compressed(CompressionEncoding::Gzip)
@@ -73,7 +111,7 @@ impl GrpcService {
             others.push(side(descriptors().build_v1().expect(valid)));
             others.push(side(descriptors().build_v1alpha().expect(valid)));
         }
-        Self { service, cache, others: others.into() }
+        Self { shared: Arc::new(Shared { service, rpc, refused, tracing }), cache, others: others.into() }
     }
 }
 
@@ -102,8 +140,8 @@ impl Service<Request<Incoming>> for GrpcService {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> CallFuture {
-        let Self { service, cache, others } = self;
-        CallFuture(Call::start(service, request, |request| {
+        let Self { shared, cache, others } = self;
+        CallFuture(Call::start(shared, request, |request| {
             let name = service_name(request.uri().path());
             if name == CacheServiceServer::<CacheRpc>::NAME {
                 return cache.call(request);

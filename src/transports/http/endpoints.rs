@@ -8,14 +8,16 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use engine::StoreStats;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::{error, warn};
 
 use crate::service::{CacheService, ServiceError};
-use crate::telemetry::metrics::{CONTENT_TYPE, Metrics, Snapshot};
+use crate::telemetry::history::History;
+use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
 use crate::transports::stats::cache_stats;
 
-use super::answers::{Failure, Health, Index, Live, Stats, unix_seconds};
+use super::answers::{Failure, Health, Live, Stats, unix_seconds};
 
 /// A store that has not answered by then counts as one that does not: probes must not pile up.
 const STORE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -24,14 +26,11 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Endpoints {
     pub(super) service: Arc<CacheService>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) history: Arc<History>,
     pub(super) grpc_port: Option<u16>,
 }
 
-type Shared = State<Arc<Endpoints>>;
-
-pub(super) async fn index(State(shared): Shared) -> Json<Index> {
-    Json(Index::new(shared.grpc_port))
-}
+pub(super) type Shared = State<Arc<Endpoints>>;
 
 pub(super) async fn health(State(shared): Shared) -> Result<Json<Health>, Failure> {
     let service = &shared.service;
@@ -63,21 +62,16 @@ pub(super) async fn live(State(shared): Shared) -> Json<Live> {
 }
 
 pub(super) async fn metrics(State(shared): Shared) -> Result<Response, Failure> {
-    let service = &shared.service;
-    let store = in_time(service.counters()).await?;
-    let snapshot = Snapshot {
-        store,
-        active_requests: service.active_requests(),
-        uptime: service.uptime(),
-        tls: shared.metrics.tls_reloads(),
+    let store = in_time(shared.service.counters()).await?;
+    // Off the threads that serve: it takes longer than a thousand requests.
+    let rendered = spawn_blocking(move || shared.metrics.render(store)).await;
+    let error: Box<dyn std::error::Error + Send + Sync> = match rendered {
+        Ok(Ok(text)) => return Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()),
+        Ok(Err(error)) => error.into(),
+        Err(panic) => panic.into(),
     };
-    match shared.metrics.render(snapshot) {
-        Ok(text) => Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()),
-        Err(error) => {
-            error!(error = &error as &dyn std::error::Error, "the metrics could not be rendered");
-            Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be rendered"))
-        }
-    }
+    error!(error = &*error as &dyn std::error::Error, "the metrics could not be rendered");
+    Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be rendered"))
 }
 
 pub(super) async fn stats(State(shared): Shared) -> Result<Json<Stats>, Failure> {

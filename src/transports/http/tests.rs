@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
@@ -19,12 +20,14 @@ use tower::ServiceExt;
 use tracing::instrument::WithSubscriber;
 
 use crate::config::{LogFormat, LogLevel};
+use crate::service::ActiveRequest;
 use crate::telemetry::capture::Captured;
-use crate::telemetry::metrics::TlsReloads;
+use crate::telemetry::history::Sample;
+use crate::telemetry::metrics::tests::metrics;
 
 use super::*;
 
-const PATHS: [&str; 6] = ["/", "/health", "/ready", "/live", "/metrics", "/stats"];
+const PATHS: [&str; 7] = ["/", "/history", "/health", "/ready", "/live", "/metrics", "/stats"];
 /// Those that ask the store.
 const STORE_PATHS: [&str; 4] = ["/health", "/ready", "/metrics", "/stats"];
 
@@ -93,6 +96,7 @@ impl Store for TestStore {
             rejected_oversize: 6,
             rejected_capacity: 7,
             rejected_admission: 8,
+            ..Counters::default()
         };
         StoreFuture::ready(Ok(StoreStats {
             counters,
@@ -113,7 +117,11 @@ fn service(mood: Mood) -> Arc<CacheService> {
 }
 
 fn router_over(service: &Arc<CacheService>) -> Router {
-    router(Arc::clone(service), Arc::new(Metrics::new(TlsReloads::default).expect("builds")), Some(50051))
+    router_with(service, Arc::default(), Some(50051))
+}
+
+fn router_with(service: &Arc<CacheService>, history: Arc<History>, grpc_port: Option<u16>) -> Router {
+    router(Arc::clone(service), metrics(), history, grpc_port, "http", None)
 }
 
 struct Answer {
@@ -179,16 +187,102 @@ async fn the_index_tells_where_to_look() {
             StatusCode::OK
         );
     }
-    let no_port =
-        router(service(Mood::Answers), Arc::new(Metrics::new(TlsReloads::default).expect("builds")), None);
+    let no_port = router_with(&service(Mood::Answers), Arc::default(), None);
     let answer = send(no_port, Request::new(Body::empty())).await;
     assert!(answer.json()["grpc_port"].is_null());
+}
+
+fn asking(path: &str, accept: &str) -> Request<Body> {
+    Request::builder().uri(path).header(header::ACCEPT, accept).body(Body::empty()).expect("valid")
+}
+
+#[tokio::test]
+async fn a_browser_gets_the_page_and_everyone_else_the_index() {
+    let service = service(Mood::Hangs);
+    let page = send(router_over(&service), asking("/", "text/html,*/*;q=0.8")).await;
+    assert_eq!(page.code, StatusCode::OK);
+    assert_eq!(page.headers[header::CONTENT_TYPE], "text/html; charset=utf-8");
+    assert!(page.body.starts_with("<!DOCTYPE html>") && page.body.contains("</html>"));
+    for (name, value) in [
+        (header::VARY, "accept"),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        assert_eq!(page.headers[&name], value, "{name}");
+    }
+    let policy = page.headers[header::CONTENT_SECURITY_POLICY].to_str().expect("text");
+    for part in ["default-src 'none'; ", "; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; "] {
+        assert!(policy.contains(part), "{policy}");
+    }
+    for accept in ["*/*", "application/json", "text/html;q=0.1, application/json"] {
+        let index = send(router_over(&service), asking("/", accept)).await;
+        assert_eq!(index.headers[header::VARY], "accept");
+        let expected = r#"{"service":"tiny-cache","endpoints":["/health","/ready","/live","/metrics","/stats"],"grpc_port":50051}"#;
+        assert_eq!(index.body, expected);
+    }
+}
+
+#[tokio::test]
+async fn the_history_is_told_in_columns_and_costs_the_store_nothing() {
+    let history = Arc::new(History::default());
+    // A store that would hang if it were asked.
+    let service = service(Mood::Hangs);
+    let ask = async |path: &str| {
+        let request = Request::builder().uri(path).body(Body::empty()).expect("valid");
+        send(router_with(&service, Arc::clone(&history), None), request).await
+    };
+    let before = ask("/history").await.json();
+    assert_eq!((&before["status"], &before["next"]), (&"ready".into(), &0.into()));
+    assert!(before.get("policy").is_none(), "nothing is known yet: {before}");
+    for second in 0..=2 {
+        let store = self::service(Mood::Answers).counters().await.expect("answers");
+        history.record(&Sample {
+            time: std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1000 + second),
+            uptime: Duration::from_secs(second),
+            store,
+            active_requests: second,
+            latency: None,
+            eviction_age: None,
+        });
+    }
+    let answer = ask("/history?step=1&since=0").await;
+    assert_eq!(answer.headers[header::CACHE_CONTROL], "no-store");
+    let mut body = answer.json();
+    assert_current(&body);
+    for name in ["uptime_seconds", "timestamp"] {
+        body[name].take();
+    }
+    let expected = serde_json::json!({
+        "service": "tiny-cache", "version": env!("CARGO_PKG_VERSION"), "status": "ready", "timestamp": null,
+        "uptime_seconds": null, "active_requests": 0, "policy": "lru", "store": "memory", "shards": 1,
+        "max_entries": 100, "max_memory_bytes": 104_857_600, "max_value_bytes": 2048, "entries": 10,
+        "memory_usage_bytes": 1_234_567, "hits_total": 3_000_000_000_u64, "misses_total": 1_000_000_000,
+        "evictions_total": 5, "expired_removals_total": 0, "rejected_oversize_total": 6,
+        "rejected_capacity_total": 7, "rejected_admission_total": 8, "step_seconds": 1, "next": 2,
+        "columns": {
+            "time": [1001.0, 1002.0], "seconds": [1.0, 1.0], "hits": [0, 0], "misses": [0, 0],
+            "evictions": [0, 0], "expired_removals": [0, 0], "rejected_writes": [0, 0],
+            "requests": [null, null], "latency_p50_seconds": [null, null],
+            "latency_p99_seconds": [null, null], "eviction_age_p50_seconds": [null, null],
+            "active_requests": [1, 2], "entries": [10, 10], "memory_usage_bytes": [1_234_567, 1_234_567],
+        },
+    });
+    assert_eq!(body, expected);
+    assert_eq!(ask("/history?since=1").await.json()["columns"]["time"], serde_json::json!([1002.0]));
+    let coarse = ask("/history?step=30").await.json();
+    assert_eq!((&coarse["step_seconds"], &coarse["next"]), (&30.into(), &0.into()));
+    ask("/history?step=5").await.assert_failure(StatusCode::BAD_REQUEST, "step must be 1 or 30");
+    history.miss();
+    assert_eq!(ask("/history").await.json()["status"], "the store does not answer");
+    service.begin_drain();
+    assert_eq!(ask("/history").await.json()["status"], "draining");
 }
 
 #[tokio::test]
 async fn health_and_readiness_tell_how_it_is() {
     let service = service(Mood::Answers);
-    let _active = service.begin_request();
+    let _active = ActiveRequest::begin(Arc::clone(&service));
     for path in ["/health", "/ready"] {
         let answer = get_path(&service, path).await;
         assert_eq!(answer.code, StatusCode::OK);

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::connection::Shared;
 use super::service::{HttpService, Peer};
 use super::socket::{ListeningSocket, Stream, is_of_connection};
-use super::{ConnectionCounters, Listener, Protocol};
+use super::{ConnectionCounters, ConnectionRefusal, Listener, Protocol};
 
 /// How long to wait when `accept` fails for want of resources: long enough for some to come free, and short
 /// enough that nobody notices.
@@ -75,6 +75,7 @@ impl<S: HttpService> Connections<S> {
                 Ok((stream, peer)) => self.take(stream, peer),
                 Err(error) if is_of_connection(&error) => {}
                 Err(error) => {
+                    self.counters.refuse(ConnectionRefusal::AcceptFailed);
                     failures.log(&error);
                     sleep(ACCEPT_BACKOFF).await;
                 }

@@ -16,6 +16,7 @@ use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
 use super::Protocol;
+use super::counted::Counted;
 use super::counters::OpenConnection;
 use super::first_bytes::FirstBytes;
 use super::http2::{Http2, Inbox};
@@ -23,6 +24,7 @@ use super::service::{ConnectInfo, ForConnection, HttpService, Peer};
 use super::socket::Stream;
 use crate::config::ConnectionConfig;
 use crate::tls::ServerTls;
+use crate::transports::refused::RequestRefusal;
 
 /// What a client which had connected, but said nothing yet, has left to do so once a shutdown begins.
 const LATE_START: Duration = Duration::from_secs(1);
@@ -37,7 +39,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// The most that the headers of one HTTP/2 request may take.
 const MAX_HEADER_BYTES: u32 = 16 << 10;
 
-pub(super) type Io = TokioIo<FirstBytes<Either<Stream, Box<TlsStream<Stream>>>>>;
+type Wire = Counted<Stream>;
+
+pub(super) type Io = TokioIo<FirstBytes<Either<Wire, Box<TlsStream<Wire>>>>>;
 
 /// What all connections of a listener have in common.
 pub(super) struct Shared {
@@ -57,6 +61,7 @@ impl Shared {
         service: S,
         place: &OpenConnection,
     ) {
+        let stream = Counted::new(stream, Arc::clone(place.counters()));
         let Some(stream) = self.secure(stream, place).await else { return };
         let service = ForConnection { service, info: ConnectInfo { peer, tls: self.tls.is_some() } };
         let ended = match self.protocol {
@@ -70,6 +75,9 @@ impl Shared {
             }
         };
         if let Err(error) = ended {
+            if let Some(reason) = self.refusal(&error) {
+                place.counters().refused_requests().count(reason);
+            }
             // Clients vanish and send garbage; that is theirs to explain.
             tracing::debug!(?peer, error = %Chain(&error), "connection ended");
         }
@@ -78,9 +86,9 @@ impl Shared {
     /// The TLS handshake, where there is TLS.
     async fn secure(
         &self,
-        stream: Stream,
+        stream: Wire,
         place: &OpenConnection,
-    ) -> Option<Either<Stream, Box<TlsStream<Stream>>>> {
+    ) -> Option<Either<Wire, Box<TlsStream<Wire>>>> {
         let Some(tls) = &self.tls else { return Some(Either::Left(stream)) };
         let acceptor = TlsAcceptor::from(tls.server_config(self.protocol.alpn()));
         let handshake = timeout(self.config.handshake_timeout, acceptor.accept(stream));
@@ -100,7 +108,7 @@ impl Shared {
 
     fn watch_start(
         &self,
-        stream: Either<Stream, Box<TlsStream<Stream>>>,
+        stream: Either<Wire, Box<TlsStream<Wire>>>,
         bytes: usize,
     ) -> (Io, oneshot::Receiver<()>) {
         let (stream, begun) = FirstBytes::new(stream, bytes, self.config.handshake_timeout);
@@ -136,6 +144,36 @@ impl Shared {
     async fn asked_to_stop(&self, begun: oneshot::Receiver<()>) -> bool {
         self.shutdown.cancelled().await;
         matches!(timeout(LATE_START, begun).await, Ok(Ok(())))
+    }
+
+    /// Why a connection ended before a request was one; `None` where it ended otherwise.
+    fn refusal(&self, error: &hyper::Error) -> Option<RequestRefusal> {
+        if error.is_parse_too_large() {
+            return Some(RequestRefusal::HeadTooLarge);
+        }
+        if error.is_parse() {
+            return Some(RequestRefusal::Malformed);
+        }
+        // Over HTTP/2 it is a ping that was not answered.
+        if self.protocol == Protocol::Http1 && error.is_timeout() {
+            return Some(RequestRefusal::TooSlow);
+        }
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<h2::Error>() {
+                return match error.get_io() {
+                    Some(error) => {
+                        (error.kind() == io::ErrorKind::TimedOut).then_some(RequestRefusal::TooSlow)
+                    }
+                    None => error.is_library().then_some(RequestRefusal::Malformed),
+                };
+            }
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                return (error.kind() == io::ErrorKind::TimedOut).then_some(RequestRefusal::TooSlow);
+            }
+            cause = error.source();
+        }
+        None
     }
 
     async fn past_late_start(&self) {

@@ -3,14 +3,63 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counters of one listener. Reading them is always allowed, only the listener writes.
+use crate::striped::Striped;
+use crate::transports::refused::RefusedRequests;
+
+/// Why a connection is not taken on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionRefusal {
+    /// There were `max_connections` already.
+    TooMany,
+    /// The system could not accept it, for want of file descriptors as a rule. It may be accepted later.
+    AcceptFailed,
+}
+
+impl ConnectionRefusal {
+    /// Every reason there is.
+    pub const ALL: [Self; 2] = [Self::TooMany, Self::AcceptFailed];
+
+    /// As metrics have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TooMany => "too_many",
+            Self::AcceptFailed => "accept_failed",
+        }
+    }
+}
+
+/// Bytes that went over connections. Each thread that serves has its own.
 #[derive(Debug, Default)]
+pub(super) struct Traffic {
+    pub(super) received: AtomicU64,
+    pub(super) sent: AtomicU64,
+}
+
+/// Counters of one listener. Reading them is always allowed, only the listener writes.
+#[derive(Debug)]
 pub struct ConnectionCounters {
     open: AtomicU64,
     accepted: AtomicU64,
-    refused: AtomicU64,
+    refused: [AtomicU64; ConnectionRefusal::ALL.len()],
+    refused_requests: Arc<RefusedRequests>,
+    traffic: Striped<Traffic>,
     tls_handshake_failures: AtomicU64,
     age_closed: AtomicU64,
+}
+
+impl Default for ConnectionCounters {
+    fn default() -> Self {
+        Self {
+            open: AtomicU64::default(),
+            accepted: AtomicU64::default(),
+            refused: Default::default(),
+            refused_requests: Arc::default(),
+            traffic: Striped::new(Traffic::default),
+            tls_handshake_failures: AtomicU64::default(),
+            age_closed: AtomicU64::default(),
+        }
+    }
 }
 
 impl ConnectionCounters {
@@ -24,9 +73,24 @@ impl ConnectionCounters {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// Connections closed at once since there were `max_connections` already.
-    pub fn refused_total(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+    /// Connections not taken on for this reason.
+    pub fn refused_total(&self, reason: ConnectionRefusal) -> u64 {
+        self.refused[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// What clients sent that came to nothing. The transport behind the listener counts here too.
+    pub fn refused_requests(&self) -> &Arc<RefusedRequests> {
+        &self.refused_requests
+    }
+
+    /// Bytes read from clients, as they were on the wire.
+    pub fn received_bytes_total(&self) -> u64 {
+        self.traffic.iter().map(|traffic| traffic.received.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Bytes written to clients, as they were on the wire.
+    pub fn sent_bytes_total(&self) -> u64 {
+        self.traffic.iter().map(|traffic| traffic.sent.load(Ordering::Relaxed)).sum()
     }
 
     /// TLS handshakes that failed or took longer than `handshake_timeout`.
@@ -46,9 +110,21 @@ impl ConnectionCounters {
             self.accepted.fetch_add(1, Ordering::Relaxed);
             Some(OpenConnection(Arc::clone(self)))
         } else {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+            self.refuse(ConnectionRefusal::TooMany);
             None
         }
+    }
+
+    pub(super) fn refuse(&self, reason: ConnectionRefusal) {
+        self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn received(&self, bytes: usize) {
+        self.traffic.mine().received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn sent(&self, bytes: usize) {
+        self.traffic.mine().sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     pub(super) fn tls_handshake_failed(&self) {
@@ -65,7 +141,7 @@ impl ConnectionCounters {
 pub(super) struct OpenConnection(Arc<ConnectionCounters>);
 
 impl OpenConnection {
-    pub(super) fn counters(&self) -> &ConnectionCounters {
+    pub(super) fn counters(&self) -> &Arc<ConnectionCounters> {
         &self.0
     }
 }

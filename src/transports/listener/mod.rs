@@ -15,6 +15,7 @@
 mod accept;
 mod address;
 mod connection;
+mod counted;
 mod counters;
 mod first_bytes;
 mod http2;
@@ -31,7 +32,7 @@ use std::sync::Arc;
 use socket::ListeningSocket;
 
 pub use self::address::BoundAddress;
-pub use self::counters::ConnectionCounters;
+pub use self::counters::{ConnectionCounters, ConnectionRefusal};
 pub use self::service::{ConnectInfo, HttpService, Peer};
 use crate::config::{ConnectionConfig, ListenAddress};
 use crate::tls::{Alpn, ServerTls};

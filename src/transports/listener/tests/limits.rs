@@ -2,7 +2,9 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::super::ConnectionRefusal;
 use super::*;
+use crate::transports::refused::RequestRefusal;
 
 /// Reads until the server closes the connection, however it does that.
 async fn closed_by_server(stream: &mut TcpStream) {
@@ -20,13 +22,16 @@ async fn one_connection_too_many_is_closed_at_once() {
     second.get("/").await.unwrap();
 
     closed_by_server(&mut running.connect().await).await;
-    assert_eq!((running.counters.open(), running.counters.refused_total()), (2, 1));
+    assert_eq!((running.counters.open(), running.counters.refused_total(ConnectionRefusal::TooMany)), (2, 1));
     assert!(second.get("/").await.is_ok(), "the others do not notice");
 
     drop(first);
     until(|| running.counters.open() == 1).await;
     assert!(running.client(Protocol::Http2).await.get("/").await.is_ok());
-    assert_eq!((running.counters.accepted_total(), running.counters.refused_total()), (3, 1));
+    assert_eq!(
+        (running.counters.accepted_total(), running.counters.refused_total(ConnectionRefusal::TooMany)),
+        (3, 1)
+    );
 }
 
 #[tokio::test]
@@ -71,6 +76,7 @@ async fn garbage_costs_the_sender_its_connection_and_nobody_else() {
         garbage.write_all(&[0xFF; 1024]).await.unwrap();
         closed_by_server(&mut garbage).await;
         until(|| running.counters.open() == 0).await;
+        assert_eq!(running.counters.refused_requests().total(RequestRefusal::Malformed), 1, "{protocol:?}");
         assert!(running.client(protocol).await.get("/").await.is_ok());
     }
 }
@@ -78,11 +84,12 @@ async fn garbage_costs_the_sender_its_connection_and_nobody_else() {
 #[tokio::test]
 async fn a_client_that_does_not_begin_is_closed() {
     let config = ConnectionConfig { handshake_timeout: Duration::from_millis(100), ..config() };
-    for (protocol, said) in [
-        (Protocol::Http1, ""),
-        (Protocol::Http1, "GET / HTTP/1.1\r\nhost: "),
-        (Protocol::Http2, ""),
-        (Protocol::Http2, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r"),
+    // Who says nothing over HTTP/1 has not begun a request, and hyper closes without a word.
+    for (protocol, said, refused) in [
+        (Protocol::Http1, "", 0),
+        (Protocol::Http1, "GET / HTTP/1.1\r\nhost: ", 1),
+        (Protocol::Http2, "", 1),
+        (Protocol::Http2, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r", 1),
     ] {
         let running = Running::start(protocol, &config);
         let mut silent = running.connect().await;
@@ -90,6 +97,7 @@ async fn a_client_that_does_not_begin_is_closed() {
         closed_by_server(&mut silent).await;
         until(|| running.counters.open() == 0).await;
         assert_eq!(running.counters.accepted_total(), 1);
+        assert_eq!(running.counters.refused_requests().total(RequestRefusal::TooSlow), refused, "{said:?}");
     }
 }
 
@@ -118,4 +126,7 @@ async fn a_client_that_answers_no_ping_is_closed() {
     vanished.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     closed_by_server(&mut vanished).await;
     until(|| running.counters.open() == 0).await;
+    for reason in RequestRefusal::ALL {
+        assert_eq!(running.counters.refused_requests().total(reason), 0, "{reason:?}");
+    }
 }

@@ -1,0 +1,110 @@
+//! Where the metrics' snapshots come from: the service, the connections of every transport, certificates, the process.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use engine::StoreStats;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+use crate::service::CacheService;
+use crate::telemetry::metrics::{
+    ExportCounters, ProcessFigures, ServiceFigures, Snapshot, Sources, TlsReloads, TransportFigures,
+};
+use crate::tls::ServerTls;
+use crate::transports::Transport;
+use crate::transports::listener::{ConnectionCounters, ConnectionRefusal};
+use crate::transports::refused::RequestRefusal;
+
+/// A store that has not answered by then has nothing to show.
+const STORE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What is left of a transport to look at once it serves.
+struct Watched {
+    kind: &'static str,
+    connections: Arc<ConnectionCounters>,
+    tls: Option<Arc<ServerTls>>,
+}
+
+/// Everything that is told about a server.
+pub(super) struct Figures {
+    service: Arc<CacheService>,
+    exports: Arc<ExportCounters>,
+    runtime: Handle,
+    /// Set once all are bound.
+    transports: OnceLock<Vec<Watched>>,
+}
+
+impl Figures {
+    /// Must run within a tokio runtime.
+    pub(super) fn new(service: Arc<CacheService>, exports: Arc<ExportCounters>) -> Self {
+        Self { service, exports, runtime: Handle::current(), transports: OnceLock::new() }
+    }
+
+    /// Says what there is to look at. To be called once, before anybody asks.
+    pub(super) fn watch(&self, transports: &[Box<dyn Transport>]) {
+        let watched = transports.iter().map(|transport| Watched {
+            kind: transport.kind(),
+            connections: Arc::clone(transport.connections()),
+            tls: transport.tls().cloned(),
+        });
+        self.transports.get_or_init(|| watched.collect());
+    }
+
+    fn watched(&self) -> impl Iterator<Item = &Watched> {
+        self.transports.get().into_iter().flatten()
+    }
+}
+
+impl Sources for Figures {
+    fn store(&self) -> Option<StoreStats> {
+        self.runtime.block_on(async { timeout(STORE_TIMEOUT, self.service.counters()).await.ok()?.ok() })
+    }
+
+    fn snapshot(&self, store: StoreStats) -> Snapshot {
+        let mut transports = BTreeMap::new();
+        for watched in self.watched() {
+            add(watched, transports.entry(watched.kind).or_default());
+        }
+        self.service.record_evictions();
+        let certificates = || self.watched().filter_map(|watched| watched.tls.as_ref());
+        Snapshot {
+            store,
+            insight: self.service.insight(),
+            service: ServiceFigures {
+                active_requests: self.service.active_requests(),
+                uptime: self.service.uptime(),
+                operations: self.service.operations().counts(),
+            },
+            transports: transports.into_values().collect(),
+            tls: TlsReloads {
+                done: certificates().map(|tls| tls.reloads_total()).sum(),
+                failed: certificates().map(|tls| tls.reload_failures_total()).sum(),
+            },
+            process: ProcessFigures::read(),
+            exports: self.exports.figures(),
+        }
+    }
+}
+
+/// Adds one listener to the figures of its kind.
+fn add(watched: &Watched, figures: &mut TransportFigures) {
+    let connections = &watched.connections;
+    figures.kind = watched.kind;
+    figures.open += connections.open();
+    figures.accepted += connections.accepted_total();
+    figures.age_closed += connections.age_closed_total();
+    figures.handshake_failures += connections.tls_handshake_failures_total();
+    figures.received_bytes += connections.received_bytes_total();
+    figures.sent_bytes += connections.sent_bytes_total();
+    for reason in ConnectionRefusal::ALL {
+        *figures.refused.entry(reason.name()).or_default() += connections.refused_total(reason);
+    }
+    for reason in RequestRefusal::ALL {
+        let refused = connections.refused_requests().total(reason);
+        *figures.requests_refused.entry(reason.name()).or_default() += refused;
+    }
+    let expiry = watched.tls.as_ref().and_then(|tls| tls.expiry());
+    figures.certificate_expiry = figures.certificate_expiry.into_iter().chain(expiry).min();
+}

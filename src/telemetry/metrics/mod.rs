@@ -1,0 +1,180 @@
+//! Every metric the server has: its name, its unit, what it means and where its value comes from. A file per domain;
+//! docs/metrics.md tells an operator what to do about each, and a test holds it against a running server.
+//!
+//! The names are OpenTelemetry's. Prometheus sees them as that convention maps them: dots become
+//! underscores, the unit becomes a suffix and a counter ends in `_total`, so that `tiny_cache.hits`
+//! is `tiny_cache_hits_total`. A test holds the names that dashboards rely on.
+//!
+//! # One snapshot per scrape
+//!
+//! Nearly all instruments are observed, not updated: nothing is counted twice and a request pays nothing.
+//! [`Metrics::render`] publishes a [`Snapshot`] and all instruments read that one; neither the store nor a lock of its is
+//! touched while rendering. A reader that comes by itself (a push exporter) has a new one taken when the last is old.
+//! Only distributions are recorded when things happen: [`RpcMetrics`], [`HttpMetrics`], [`StoreMetrics`].
+
+mod catalogue;
+mod exports;
+mod http;
+mod process;
+mod published;
+mod rpc;
+mod service;
+mod store;
+#[cfg(test)]
+pub(crate) mod tests;
+mod transport;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use engine::{Insight, StoreStats};
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_sdk::error::OTelSdkError;
+use opentelemetry_sdk::metrics::{MeterProviderBuilder, SdkMeterProvider};
+use prometheus::TextEncoder;
+
+use self::catalogue::Metric;
+use self::published::Published;
+
+pub use self::exports::{ExportCounters, ExportFigures, Signal};
+pub use self::http::{ActiveHttpRequest, HttpMetrics};
+pub use self::process::ProcessFigures;
+pub use self::rpc::{OTHER, RpcMethod, RpcMetrics, rpc_status};
+pub use self::service::ServiceFigures;
+pub use self::store::StoreMetrics;
+pub use self::transport::{TlsReloads, TransportFigures};
+
+/// The media type of what [`Metrics::render`] returns.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What the metrics of one scrape are made from.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The store's counters and limits.
+    pub store: StoreStats,
+    /// What the store tells beside that.
+    pub insight: Insight,
+    /// Requests and operations.
+    pub service: ServiceFigures,
+    /// Each kind of transport once.
+    pub transports: Vec<TransportFigures>,
+    /// What became of certificates that were replaced.
+    pub tls: TlsReloads,
+    /// The process; `None` where the system does not tell.
+    pub process: Option<ProcessFigures>,
+    /// What became of telemetry that was to be handed on.
+    pub exports: ExportFigures,
+}
+
+/// Where snapshots come from.
+pub trait Sources: Send + Sync {
+    /// Asks the store, and waits for the answer; `None` where there is none. Called by readers that come by themselves,
+    /// on threads of their own, where it may block.
+    fn store(&self) -> Option<StoreStats>;
+
+    /// Everything else, which is at hand.
+    fn snapshot(&self, store: StoreStats) -> Snapshot;
+}
+
+/// Why metrics could not be set up or rendered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetricsError {
+    /// The exporter could not be built.
+    #[error("cannot set up the metrics exporter")]
+    Exporter(#[from] OTelSdkError),
+    /// The figures could not be put into text.
+    #[error("cannot render the metrics")]
+    Encoding(#[from] prometheus::Error),
+}
+
+/// The server's metrics.
+pub struct Metrics {
+    registry: prometheus::Registry,
+    published: Arc<Published>,
+    sources: Arc<dyn Sources>,
+    /// Held from publishing a snapshot until it is gathered, so that no scrape reads another's.
+    scraping: Mutex<()>,
+    rpc: Option<Arc<RpcMetrics>>,
+    http: Option<Arc<HttpMetrics>>,
+    store: Option<Arc<StoreMetrics>>,
+    /// The instruments live as long as it does.
+    provider: SdkMeterProvider,
+}
+
+impl Metrics {
+    /// Metrics for Prometheus. Without `recording` there are no distributions: requests then pay nothing.
+    pub fn new(sources: Arc<dyn Sources>, recording: bool) -> Result<Self, MetricsError> {
+        Self::with_readers(sources, recording, |builder| builder)
+    }
+
+    /// As [`new`](Self::new), for more readers than Prometheus: `configure` adds them, and the resource that they tell.
+    pub fn with_readers(
+        sources: Arc<dyn Sources>,
+        recording: bool,
+        configure: impl FnOnce(MeterProviderBuilder) -> MeterProviderBuilder,
+    ) -> Result<Self, MetricsError> {
+        let registry = prometheus::Registry::new();
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .without_target_info()
+            .scope_info_enabled(false)
+            .build()?;
+        let provider = configure(SdkMeterProvider::builder().with_reader(exporter)).build();
+        let published = Arc::new(Published::new(Arc::clone(&sources)));
+        let meter = provider.meter("tiny-cache");
+        observed().for_each(|metric| metric.register(&meter, &published));
+        let rpc = recording.then(|| Arc::new(RpcMetrics::new(&meter)));
+        let http = recording.then(|| Arc::new(HttpMetrics::new(&meter)));
+        let store = recording.then(|| Arc::new(StoreMetrics::new(&meter)));
+        Ok(Self { registry, published, sources, scraping: Mutex::default(), rpc, http, store, provider })
+    }
+
+    /// Where gRPC calls are recorded; `None`: nowhere.
+    #[must_use]
+    pub const fn rpc(&self) -> Option<&Arc<RpcMetrics>> {
+        self.rpc.as_ref()
+    }
+
+    /// Where HTTP requests are recorded; `None`: nowhere.
+    #[must_use]
+    pub const fn http(&self) -> Option<&Arc<HttpMetrics>> {
+        self.http.as_ref()
+    }
+
+    /// Where evictions and sweeps are recorded; `None`: nowhere.
+    #[must_use]
+    pub const fn store(&self) -> Option<&Arc<StoreMetrics>> {
+        self.store.as_ref()
+    }
+
+    /// What the instruments belong to, to be flushed and shut down.
+    #[must_use]
+    pub const fn provider(&self) -> &SdkMeterProvider {
+        &self.provider
+    }
+
+    /// To be called by a reader that comes by itself, for figures as they are now.
+    pub fn refresh(&self) {
+        self.published.expire();
+    }
+
+    /// The figures, with the store's as given, in the Prometheus text format, see [`CONTENT_TYPE`].
+    ///
+    /// Scrapes may overlap: each shows its own snapshot. Takes about a millisecond, mostly of arithmetic.
+    pub fn render(&self, store: StoreStats) -> Result<String, MetricsError> {
+        let snapshot = self.sources.snapshot(store);
+        let families = {
+            let _scraping = self.scraping.lock().unwrap_or_else(PoisonError::into_inner);
+            self.published.publish(snapshot);
+            self.registry.gather()
+        };
+        Ok(TextEncoder::new().encode_to_string(&families)?)
+    }
+}
+
+/// Every metric that is read from a snapshot.
+fn observed() -> impl Iterator<Item = &'static Metric> {
+    [store::METRICS, service::METRICS, transport::METRICS, process::METRICS, exports::METRICS]
+        .into_iter()
+        .flatten()
+}

@@ -1,0 +1,61 @@
+//! What clients sent that never came to anything, by reason: counted where it is refused, by listeners and transports.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Why a request came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestRefusal {
+    /// It did not begin, or its head did not end, within `handshake_timeout`.
+    TooSlow,
+    /// Its head is larger than is allowed. Over HTTP/2 nobody hears of that but the client.
+    HeadTooLarge,
+    /// It is not of the protocol, or its message cannot be read.
+    Malformed,
+    /// Its message is larger than is allowed.
+    MessageTooLarge,
+    /// It asks for a method that is not there, or in an encoding that is not known.
+    Unimplemented,
+    /// Its caller's deadline passed before there was an answer.
+    DeadlineExceeded,
+}
+
+impl RequestRefusal {
+    /// Every reason there is.
+    pub const ALL: [Self; 6] = [
+        Self::TooSlow,
+        Self::HeadTooLarge,
+        Self::Malformed,
+        Self::MessageTooLarge,
+        Self::Unimplemented,
+        Self::DeadlineExceeded,
+    ];
+
+    /// As metrics have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TooSlow => "too_slow",
+            Self::HeadTooLarge => "head_too_large",
+            Self::Malformed => "malformed",
+            Self::MessageTooLarge => "message_too_large",
+            Self::Unimplemented => "unimplemented",
+            Self::DeadlineExceeded => "deadline_exceeded",
+        }
+    }
+}
+
+/// A counter for each reason.
+#[derive(Debug, Default)]
+pub struct RefusedRequests([AtomicU64; RequestRefusal::ALL.len()]);
+
+impl RefusedRequests {
+    /// One more.
+    pub fn count(&self, reason: RequestRefusal) {
+        self.0[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many there were for this reason.
+    pub fn total(&self, reason: RequestRefusal) -> u64 {
+        self.0[reason as usize].load(Ordering::Relaxed)
+    }
+}
