@@ -39,6 +39,10 @@ impl Pool {
             if wanted == 0 {
                 return 0;
             }
+            // What is empty, as the pool of a full store is, need not be written to.
+            if pool.load(Ordering::Relaxed) == 0 {
+                return 0;
+            }
             let wanted = wanted.max(loan);
             let left = |available: u64| Some(available.saturating_sub(wanted));
             let before = pool.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
