@@ -10,7 +10,7 @@ use crate::store::{CompareAndSet, Counters, EvictionSample, SetIfAbsent};
 use crate::value::Value;
 
 use super::ages::Ages;
-use super::records::{self, NewRecord, Records};
+use super::records::{NewRecord, Records};
 
 /// A key with its hash, computed once before the lock is taken.
 #[derive(Clone, Copy)]
@@ -62,9 +62,6 @@ pub(super) struct Shard {
 
 /// Bytes that a resident entry costs in a shard beside its record and the policy's metadata.
 pub(super) const SHARD_BYTES_PER_ENTRY: usize = Directory::<Box<dyn EvictionPolicy>>::BYTES_PER_ENTRY;
-
-/// The least that an entry is charged beside the policy's metadata.
-pub(super) const SMALLEST_ENTRY_BYTES: usize = SHARD_BYTES_PER_ENTRY + records::smallest_charge();
 
 /// The entries of a shard: what its directory knows only as slots.
 struct Residents {
@@ -181,6 +178,10 @@ impl Shard {
         self.directory.set_budget(budget);
     }
 
+    pub(super) fn set_policy_capacity(&mut self, capacity: u64) {
+        self.directory.set_policy_capacity(capacity);
+    }
+
     pub(super) fn get(
         &mut self,
         key: HashedKey<'_>,
@@ -281,7 +282,7 @@ impl Shard {
         }
     }
 
-    /// Evicts one entry for the benefit of another shard. Whether there was one.
+    /// Evicts one entry, though none is coming in. Whether there was one.
     pub(super) fn evict_one(&mut self, now: impl Fn() -> u64, removed: &mut Removed) -> bool {
         let (directory, mut entries) = self.evicting(now, removed);
         directory.evict_one(&mut entries).is_some()
