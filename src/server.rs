@@ -5,6 +5,7 @@
 //! "not serving" first, then the traffic drains, then what answers probes.
 
 mod figures;
+pub mod reload;
 mod sampling;
 
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::registry::{Registry, StoreEntry};
 use crate::service::CacheService;
 use crate::telemetry::access_log::{AccessLog, AccessLogError};
 use crate::telemetry::history::History;
-use crate::telemetry::metrics::{ExportCounters, Metrics, MetricsError, Sources};
+use crate::telemetry::metrics::{ConfigReloads, ExportCounters, Metrics, MetricsError, Sources};
 use crate::telemetry::operations::{Counting, Operations};
 use crate::tls::{ServerTls, TlsError};
 use crate::transports::grpc::GrpcService;
@@ -143,7 +144,8 @@ impl Server {
             TransportKind::Grpc(_) => port(listener),
             TransportKind::Http => None,
         });
-        let figures = Arc::new(Figures::new(Arc::clone(&service), exports));
+        let config_reloads = Arc::new(ConfigReloads::default());
+        let figures = Arc::new(Figures::new(Arc::clone(&service), exports, Arc::clone(&config_reloads)));
         let metrics = Arc::new(Metrics::new(Arc::clone(&figures) as Arc<dyn Sources>, telemetry.metrics)?);
         if let Some(metrics) = metrics.store() {
             service.record_in(Arc::clone(metrics));
@@ -168,6 +170,7 @@ impl Server {
             metrics,
             history,
             access_log,
+            config_reloads,
             drain,
             policy: policy.name,
             sweep_interval: config.store.sweep_interval,
@@ -232,6 +235,7 @@ pub struct BoundServer {
     metrics: Arc<Metrics>,
     history: Arc<History>,
     access_log: Option<Arc<AccessLog>>,
+    config_reloads: Arc<ConfigReloads>,
     drain: watch::Sender<bool>,
     policy: &'static str,
     sweep_interval: Duration,
