@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use tokio::runtime::Builder;
@@ -13,6 +14,7 @@ use crate::lifecycle::{self, Signals};
 use crate::server::reload::{ConfigSource, Reloader};
 use crate::server::{Server, StartError};
 use crate::telemetry::logs::{self, LogError};
+use crate::telemetry::otlp::{Otlp, OtlpError};
 
 /// Run the server (the default command)
 ///
@@ -116,6 +118,8 @@ enum ServeError {
     #[error("cannot listen to signals: {0}")]
     Signals(#[source] io::Error),
     #[error(transparent)]
+    Telemetry(#[from] OtlpError),
+    #[error(transparent)]
     Start(#[from] StartError),
 }
 
@@ -140,7 +144,8 @@ fn allow_connections(config: &Config) {
 
 fn start(server: &Server, args: &ServeArgs, loaded: Loaded) -> Result<ExitCode, ServeError> {
     let config = &loaded.config.clone();
-    let log = logs::init(&config.telemetry)?;
+    let otlp = Arc::new(Otlp::start(&config.telemetry.otlp)?);
+    let log = logs::init(&config.telemetry, otlp.log_bridge())?;
     let mut runtime = Builder::new_multi_thread();
     if let Some(threads) = config.server.worker_threads {
         runtime.worker_threads(threads);
@@ -149,7 +154,7 @@ fn start(server: &Server, args: &ServeArgs, loaded: Loaded) -> Result<ExitCode, 
     let code = runtime.block_on(async {
         // Before anything is bound: a signal that comes early is not to be lost.
         let signals = Signals::listen().map_err(ServeError::Signals)?;
-        let bound = server.bind(config)?;
+        let bound = server.bind_exporting(config, otlp)?;
         allow_connections(config);
         let source = loaded.file.clone().map(|file| ConfigSource { file, overrides: args.overrides() });
         let reloader = source.map(|source| Reloader::new(server, source, loaded, &bound, log));

@@ -21,6 +21,8 @@ mod layers;
 mod loader;
 mod model;
 mod origin;
+mod otel;
+mod otlp;
 mod section;
 mod size;
 mod transport;
@@ -34,3 +36,7 @@ pub use layers::Override;
 pub use loader::{Loaded, Loader, Sources};
 pub use model::*;
 pub use origin::Origin;
+pub use otlp::{
+    BatchConfig, LogExport, MetricExport, OtlpConfig, OtlpProtocol, OtlpTarget, Sampling, Signal,
+    Temporality, TraceExport,
+};

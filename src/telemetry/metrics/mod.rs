@@ -40,7 +40,7 @@ pub use self::config::{ConfigReloadFigures, ConfigReloads};
 pub use self::exports::{ExportCounters, ExportFigures, Signal};
 pub use self::http::{ActiveHttpRequest, HttpMetrics};
 pub use self::process::ProcessFigures;
-pub use self::rpc::{RpcMethod, RpcMetrics};
+pub use self::rpc::{OTHER, RpcMethod, RpcMetrics, rpc_status};
 pub use self::service::ServiceFigures;
 pub use self::store::StoreMetrics;
 pub use self::transport::{TlsReloads, TransportFigures};
@@ -155,6 +155,11 @@ impl Metrics {
     #[must_use]
     pub const fn provider(&self) -> &SdkMeterProvider {
         &self.provider
+    }
+
+    /// To be called by a reader that comes by itself, for figures as they are now.
+    pub fn refresh(&self) {
+        self.published.expire();
     }
 
     /// The figures, with the store's as given, in the Prometheus text format, see [`CONTENT_TYPE`].

@@ -19,6 +19,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::codec::MALFORMED;
+use super::span::{self, CallSpan};
 use super::streamed::Streamed;
 use super::{Shared, failure};
 use crate::service::ActiveRequest;
@@ -54,6 +55,7 @@ pub(super) struct Call {
     is_write: bool,
     timeout: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
+    span: Option<CallSpan>,
     shared: ActiveRequest<Arc<Shared>>,
     method: RpcMethod,
     /// `None`: it is not timed, or has been recorded.
@@ -72,18 +74,11 @@ impl Call {
         let id = RequestId(request_id(request.headers()));
         let timeout = timeout(request.headers());
         let is_write = request.uri().path().contains("Set");
+        let method = RpcMethod::of_path(request.uri().path());
+        let span = shared.tracing.as_ref().and_then(|tracing| span::begin(tracing, method, &request));
         tracing::debug!(request_id = %id, method = request.uri().path(), "gRPC request");
         request.extensions_mut().insert(id.clone());
-        Self {
-            id,
-            is_write,
-            timeout,
-            timer: None,
-            shared,
-            method: RpcMethod::of_path(request.uri().path()),
-            began,
-            handler: handle(request),
-        }
+        Self { id, is_write, timeout, timer: None, span, shared, method, began, handler: handle(request) }
     }
 
     fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<Response<Body>> {
@@ -92,6 +87,7 @@ impl Call {
         }
         let operations = self.shared.service.operations();
         let _scope = operations.wants_request_id().then(|| RequestScope::enter(self.id.0.clone()));
+        let _current = self.span.as_ref().map(CallSpan::enter);
         // The handler is not polled again after a panic, so nobody sees its broken state.
         match catch_unwind(AssertUnwindSafe(|| self.handler.as_mut().poll(cx))) {
             Ok(Poll::Ready(Ok(response))) => return Poll::Ready(self.told_as_ours(response)),
@@ -182,9 +178,12 @@ impl Future for Call {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Poll::Ready(response) = self.poll_handler(cx) else {
+        let Poll::Ready(mut response) = self.poll_handler(cx) else {
             return Poll::Pending;
         };
+        if let Some(span) = self.span.take() {
+            span.end(&mut response);
+        }
         let mut response = self.record(response);
         if failure::is_trailers_only(&response) {
             response = failure::with_initial_metadata(response, &self.id.0);

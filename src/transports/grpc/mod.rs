@@ -5,6 +5,7 @@ mod call;
 mod codec;
 mod failure;
 mod health;
+mod span;
 mod streamed;
 
 use std::convert::Infallible;
@@ -28,6 +29,7 @@ use crate::proto;
 use crate::proto::cache_service_server::CacheServiceServer;
 use crate::service::CacheService;
 use crate::telemetry::metrics::{RpcMethod, RpcMetrics};
+use crate::telemetry::traces::Tracing;
 use crate::transports::refused::RefusedRequests;
 
 use cache::CacheRpc;
@@ -56,6 +58,8 @@ struct Shared {
     /// `None`: calls are not timed.
     rpc: Option<Arc<RpcMetrics>>,
     refused: Arc<RefusedRequests>,
+    /// `None`: calls have no spans.
+    tracing: Option<Arc<Tracing>>,
 }
 
 impl Shared {
@@ -74,7 +78,7 @@ impl AsRef<CacheService> for Shared {
 
 impl GrpcService {
     /// The services. `draining` turns true when a shutdown begins; `rpc` is where calls are recorded, if anywhere;
-    /// `refused` is where is counted what came to nothing.
+    /// `refused` is where is counted what came to nothing; `tracing` makes spans, if anything does.
     ///
     /// # Panics
     ///
@@ -86,6 +90,7 @@ impl GrpcService {
         draining: watch::Receiver<bool>,
         rpc: Option<Arc<RpcMetrics>>,
         refused: Arc<RefusedRequests>,
+        tracing: Option<Arc<Tracing>>,
     ) -> Self {
         let cache = CacheServiceServer::new(CacheRpc::new(Arc::clone(&service)))
             .max_decoding_message_size(config.max_message_bytes)
@@ -106,7 +111,7 @@ impl GrpcService {
             others.push(side(descriptors().build_v1().expect(valid)));
             others.push(side(descriptors().build_v1alpha().expect(valid)));
         }
-        Self { shared: Arc::new(Shared { service, rpc, refused }), cache, others: others.into() }
+        Self { shared: Arc::new(Shared { service, rpc, refused, tracing }), cache, others: others.into() }
     }
 }
 
