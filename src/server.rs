@@ -5,6 +5,7 @@
 //! "not serving" first, then the traffic drains, then what answers probes.
 
 mod figures;
+pub mod reload;
 mod sampling;
 
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::registry::{Registry, StoreEntry};
 use crate::service::CacheService;
 use crate::telemetry::access_log::{AccessLog, AccessLogError};
 use crate::telemetry::history::History;
-use crate::telemetry::metrics::{Metrics, MetricsError, Sources};
+use crate::telemetry::metrics::{ConfigReloads, Metrics, MetricsError, Sources};
 use crate::telemetry::operations::{Counting, Operations};
 use crate::telemetry::otlp::{Otlp, OtlpError};
 use crate::telemetry::traces::{SpanAttributes, Tracing};
@@ -164,7 +165,9 @@ impl Server {
             TransportKind::Grpc(_) => port(listener),
             TransportKind::Http => None,
         });
-        let figures = Arc::new(Figures::new(Arc::clone(&service), Arc::clone(otlp.exports())));
+        let config_reloads = Arc::new(ConfigReloads::default());
+        let exports = Arc::clone(otlp.exports());
+        let figures = Arc::new(Figures::new(Arc::clone(&service), exports, Arc::clone(&config_reloads)));
         let sources = Arc::clone(&figures) as Arc<dyn Sources>;
         let metrics = Metrics::with_readers(sources, telemetry.metrics, |builder| otlp.read_by(builder))
             .map(Arc::new)?;
@@ -193,6 +196,7 @@ impl Server {
             metrics,
             history,
             access_log,
+            config_reloads,
             drain,
             policy: policy.name,
             sweep_interval: config.store.sweep_interval,
@@ -259,6 +263,7 @@ pub struct BoundServer {
     metrics: Arc<Metrics>,
     history: Arc<History>,
     access_log: Option<Arc<AccessLog>>,
+    config_reloads: Arc<ConfigReloads>,
     drain: watch::Sender<bool>,
     policy: &'static str,
     sweep_interval: Duration,

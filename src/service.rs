@@ -300,6 +300,12 @@ impl CacheService {
         self.store.limits()
     }
 
+    /// Changes the limits while the cache is in use; how many entries had to go. See [`Store::set_limits`], which may
+    /// block for as long as that takes.
+    pub async fn set_limits(&self, limits: Limits) -> Result<u64, ServiceError> {
+        Ok(self.store.set_limits(limits).await?)
+    }
+
     /// Time since the service was made.
     #[must_use]
     pub fn uptime(&self) -> Duration {

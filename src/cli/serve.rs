@@ -11,6 +11,7 @@ use tokio::runtime::Builder;
 use super::output;
 use crate::config::{Config, EX_CONFIG, Loaded, Loader, Override, Sources};
 use crate::lifecycle::{self, Signals};
+use crate::server::reload::{ConfigSource, Reloader};
 use crate::server::{Server, StartError};
 use crate::telemetry::logs::{self, LogError};
 use crate::telemetry::otlp::{Otlp, OtlpError};
@@ -98,7 +99,7 @@ pub fn run(server: &Server, args: &ServeArgs) -> ExitCode {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    match start(server, &loaded.config) {
+    match start(server, args, loaded) {
         Ok(code) => code,
         Err(error) => {
             output::complain(&error.to_string());
@@ -141,9 +142,10 @@ fn allow_connections(config: &Config) {
     }
 }
 
-fn start(server: &Server, config: &Config) -> Result<ExitCode, ServeError> {
+fn start(server: &Server, args: &ServeArgs, loaded: Loaded) -> Result<ExitCode, ServeError> {
+    let config = &loaded.config.clone();
     let otlp = Arc::new(Otlp::start(&config.telemetry.otlp)?);
-    let _log = logs::init(&config.telemetry, otlp.log_bridge())?;
+    let log = logs::init(&config.telemetry, otlp.log_bridge())?;
     let mut runtime = Builder::new_multi_thread();
     if let Some(threads) = config.server.worker_threads {
         runtime.worker_threads(threads);
@@ -154,7 +156,10 @@ fn start(server: &Server, config: &Config) -> Result<ExitCode, ServeError> {
         let signals = Signals::listen().map_err(ServeError::Signals)?;
         let bound = server.bind_exporting(config, otlp)?;
         allow_connections(config);
-        Ok(lifecycle::run(bound, signals).await)
+        let source = loaded.file.clone().map(|file| ConfigSource { file, overrides: args.overrides() });
+        let reloader = source.map(|source| Reloader::new(server, source, loaded, &bound, log));
+        let configuration = reloader.map(Reloader::watch).transpose().map_err(ServeError::Threads)?;
+        Ok(lifecycle::run(bound, signals, configuration).await)
     });
     // A sweep that still runs is not worth waiting for.
     runtime.shutdown_background();

@@ -10,6 +10,7 @@
 //! that line gives its type, its range, its messages, its default and its place in `config show`.
 
 mod access_log;
+mod changes;
 mod document;
 mod duration;
 mod effective;
@@ -27,6 +28,7 @@ mod size;
 mod transport;
 
 pub use access_log::{AccessLogConfig, LogDestination, LoggedKeys};
+pub use changes::{Change, LIVE_KEYS};
 pub use effective::Effective;
 pub(crate) use error::nearest;
 pub use error::{Complaint, ConfigErrors, EX_CONFIG, Problem};

@@ -165,8 +165,8 @@ impl Default for TelemetryConfig {
     }
 }
 
-/// How much is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How much is logged: the later, the more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// Nothing but what ends the process.
     Critical,

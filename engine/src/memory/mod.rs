@@ -7,7 +7,7 @@
 //! value in, reading the clock (only where an entry has a deadline), and freeing what was removed.
 //!
 //! **Lock order.** At most one shard's lock is held at a time. [`MemoryStore::reclaim`]'s own lock is
-//! taken before a shard's, never after.
+//! taken before a shard's, never after. So is that of [`resize`], which is never held together with the former.
 //!
 //! # Limits
 //!
@@ -23,8 +23,10 @@
 
 mod ages;
 mod cells;
+mod limits;
 mod pool;
 mod records;
+mod resize;
 mod shard;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,9 +43,10 @@ use crate::store::{
 };
 use crate::value::Value;
 
+use limits::SharedLimits;
 use pool::Pool;
 use records::NewRecord;
-use shard::{HashedKey, Removed, SHARD_BYTES_PER_ENTRY, SMALLEST_ENTRY_BYTES, Shard, Shortage, Write};
+use shard::{HashedKey, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Write};
 
 /// Makes an empty policy for a capacity in units of its weights and a seed.
 pub type BuildPolicy = dyn Fn(u64, u64) -> Box<dyn EvictionPolicy> + Send + Sync;
@@ -107,8 +110,6 @@ const ASSUMED_ENTRY_BYTES: u64 = 512;
 const SWEEP_STEPS: usize = 256;
 /// Expired entries that are counted at most under one hold of a shard's lock: as long as the above.
 const BACKLOG_STEPS: usize = 1024;
-/// The largest entry that a 32-bit charge can express, with room for the bookkeeping.
-const MAX_ENTRY_BYTES: u64 = u32::MAX as u64 - (1 << 20);
 
 /// Puts each shard on cache lines of its own, two of them since some processors fetch pairs.
 #[repr(align(128))]
@@ -120,11 +121,12 @@ pub struct MemoryStore {
     /// How far to shift a hash right to get its shard; 64 stands for one shard.
     shard_shift: u32,
     pool: Pool,
-    limits: Limits,
+    limits: SharedLimits,
     rejected_oversize: AtomicU64,
     rejected_capacity: AtomicU64,
     recoveries: AtomicU64,
     reclaiming: Mutex<()>,
+    resizing: Mutex<()>,
     bytes_per_entry: usize,
     options: MemoryStoreOptions,
 }
@@ -142,16 +144,11 @@ impl MemoryStore {
     #[must_use]
     pub fn new(options: MemoryStoreOptions) -> Self {
         let bytes_per_entry = SHARD_BYTES_PER_ENTRY + options.policy_bytes_per_entry;
-        let mut limits = options.limits;
-        let smallest_entry = (SMALLEST_ENTRY_BYTES + options.policy_bytes_per_entry) as u64;
-        let largest_value = limits.max_memory_bytes.saturating_sub(smallest_entry).min(MAX_ENTRY_BYTES);
-        limits.max_value_bytes = limits.max_value_bytes.min(limits.max_memory_bytes).min(MAX_ENTRY_BYTES);
-        debug_assert!(largest_value <= limits.max_memory_bytes, "room for the bookkeeping");
+        let limits = limits::possible(options.limits);
 
         let shards = options.shards.unwrap_or_else(|| default_shards(&limits));
         assert!(shards.is_power_of_two(), "the number of shards is a power of two, not {shards}");
-        let total = Budget { items: limits.max_items.unwrap_or(u64::MAX), bytes: limits.max_memory_bytes };
-        let pool = Pool::new(total, shards as u64);
+        let pool = Pool::new(limits::budget(&limits), shards as u64);
         let store_shards = (0..shards)
             .map(|index| {
                 let policy = build_policy(&options, &limits, shards, index);
@@ -169,11 +166,12 @@ impl MemoryStore {
             shards: store_shards,
             shard_shift: u64::BITS - shards.trailing_zeros(),
             pool,
-            limits,
+            limits: SharedLimits::new(&limits),
             rejected_oversize: AtomicU64::new(0),
             rejected_capacity: AtomicU64::new(0),
             recoveries: AtomicU64::new(0),
             reclaiming: Mutex::new(()),
+            resizing: Mutex::new(()),
             bytes_per_entry,
             options,
         }
@@ -200,9 +198,14 @@ impl MemoryStore {
             lent.items = lent.items.saturating_add(budget.items);
             lent.bytes = lent.bytes.saturating_add(budget.bytes);
         }
-        assert_eq!(lent.bytes, self.limits.max_memory_bytes, "bytes lent and unlent make up the limit");
-        if let Some(max_items) = self.limits.max_items {
-            assert_eq!(lent.items, max_items, "items lent and unlent make up the limit");
+        let (limits, debt) = (self.limits.get(), self.pool.debt());
+        assert_eq!(
+            lent.bytes,
+            limits.max_memory_bytes + debt.bytes,
+            "bytes lent and unlent make up the limit"
+        );
+        if let Some(max_items) = limits.max_items {
+            assert_eq!(lent.items, max_items + debt.items, "items lent and unlent make up the limit");
         }
     }
 
@@ -232,7 +235,7 @@ impl MemoryStore {
         poisoned: PoisonError<MutexGuard<'a, Shard>>,
     ) -> MutexGuard<'a, Shard> {
         let mut shard = poisoned.into_inner();
-        let policy = build_policy(&self.options, &self.limits, self.shards.len(), index);
+        let policy = build_policy(&self.options, &self.limits.get(), self.shards.len(), index);
         drop(shard.reset(policy, self.options.weigh_by, self.options.hash_seed.clone()));
         self.shards[index].0.clear_poison();
         self.recoveries.fetch_add(1, Ordering::Relaxed);
@@ -243,9 +246,10 @@ impl MemoryStore {
     #[inline]
     fn write<'a>(&self, entry: &Entry<'a>) -> Result<Write<'a>, StoreError> {
         let size = entry.value.len() as u64;
-        if size > self.limits.max_value_bytes {
+        let limit = self.limits.max_value_bytes();
+        if size > limit {
             self.rejected_oversize.fetch_add(1, Ordering::Relaxed);
-            return Err(StoreError::ValueTooLarge { size, limit: self.limits.max_value_bytes });
+            return Err(StoreError::ValueTooLarge { size, limit });
         }
         let deadline_nanos = entry.ttl.map(|ttl| self.now_nanos().saturating_add(nanos(ttl)));
         let record = NewRecord::new(&entry.key, entry.value, deadline_nanos);
@@ -267,13 +271,15 @@ impl MemoryStore {
         let write = &mut self.write(entry)?;
         let index = self.shard_of(write.key.hash);
         let charge = write.charge;
-        if u64::from(charge) > self.limits.max_memory_bytes {
-            return Err(self.exhausted(charge));
-        }
         // Room taken from other shards for this write alone.
         let mut credit = Budget { items: 0, bytes: 0 };
         let mut reclaiming = None;
         loop {
+            // Asked each time: the limit may have been lowered since.
+            if u64::from(charge) > self.limits.max_memory_bytes() {
+                self.pool.give_back(credit);
+                return Err(self.exhausted(charge));
+            }
             let mut removed = Removed::default();
             let mut shard = self.lock(index);
             self.top_up(&mut shard, charge, std::mem::replace(&mut credit, Budget { items: 0, bytes: 0 }));
@@ -302,7 +308,7 @@ impl MemoryStore {
     #[cold]
     fn exhausted(&self, charge: u32) -> StoreError {
         self.rejected_capacity.fetch_add(1, Ordering::Relaxed);
-        StoreError::CapacityExhausted { needed: charge.into(), limit: self.limits.max_memory_bytes }
+        StoreError::CapacityExhausted { needed: charge.into(), limit: self.limits.max_memory_bytes() }
     }
 
     /// Adds to a shard's budget what an entry of this charge needs, as far as the pool has it.
@@ -387,8 +393,7 @@ fn build_policy(
     shards: usize,
     index: usize,
 ) -> Box<dyn EvictionPolicy> {
-    let total = Budget { items: limits.max_items.unwrap_or(u64::MAX), bytes: limits.max_memory_bytes };
-    let capacity = options.weigh_by.capacity(&total).div_ceil(shards as u64);
+    let capacity = limits::policy_capacity(limits, options.weigh_by, shards);
     (options.build_policy)(capacity, options.seed.wrapping_add(index as u64))
 }
 
@@ -468,7 +473,7 @@ impl Store for MemoryStore {
     fn clear(&self) -> StoreFuture<'_, u64> {
         let mut cleared = 0;
         for index in 0..self.shards.len() {
-            let policy = build_policy(&self.options, &self.limits, self.shards.len(), index);
+            let policy = build_policy(&self.options, &self.limits.get(), self.shards.len(), index);
             let mut shard = self.lock(index);
             cleared += shard.directory().items();
             let old = shard.reset(policy, self.options.weigh_by, self.options.hash_seed.clone());
@@ -523,7 +528,7 @@ impl Store for MemoryStore {
         }
         StoreFuture::ready(Ok(StoreStats {
             counters: total,
-            limits: self.limits,
+            limits: self.limits.get(),
             policy: self.options.policy_name,
             store: "memory",
             shards: self.shards.len(),
@@ -554,7 +559,11 @@ impl Store for MemoryStore {
     }
 
     fn limits(&self) -> Limits {
-        self.limits
+        self.limits.get()
+    }
+
+    fn set_limits(&self, limits: Limits) -> StoreFuture<'_, u64> {
+        StoreFuture::ready(self.resize(limits))
     }
 }
 

@@ -98,11 +98,6 @@ const fn before_value(key: &Key<'_>, deadline: bool) -> usize {
     HEADER_BYTES + if deadline { DEADLINE_BYTES } else { 0 } + namespace + key.name().len()
 }
 
-/// The least that any entry is charged in records.
-pub(super) const fn smallest_charge() -> usize {
-    cell_bytes(HEADER_BYTES) + BYTES_PER_ENTRY
-}
-
 /// Bytes of memory that a record costs: its cell, its location, its place on the wheel, and outside
 /// an allocation as the allocator rounds it.
 fn charge(len: usize, deadline: bool, outside: Option<usize>) -> usize {

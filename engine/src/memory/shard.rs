@@ -10,7 +10,7 @@ use crate::store::{CompareAndSet, Counters, EvictionSample, SetIfAbsent};
 use crate::value::Value;
 
 use super::ages::Ages;
-use super::records::{self, NewRecord, Records, Taken};
+use super::records::{NewRecord, Records, Taken};
 
 /// A key with its hash, computed once before the lock is taken.
 #[derive(Clone, Copy)]
@@ -67,9 +67,6 @@ pub(super) struct Shard {
 
 /// Bytes that a resident entry costs in a shard beside its record and the policy's metadata.
 pub(super) const SHARD_BYTES_PER_ENTRY: usize = Directory::<Box<dyn EvictionPolicy>>::BYTES_PER_ENTRY;
-
-/// The least that an entry is charged beside the policy's metadata.
-pub(super) const SMALLEST_ENTRY_BYTES: usize = SHARD_BYTES_PER_ENTRY + records::smallest_charge();
 
 /// Hits that the policy has not been told yet. Telling it writes to several places in memory that are rarely in a
 /// near cache, and releasing a lock waits for every write. So hits are told together and in their order, before
@@ -212,6 +209,11 @@ impl Shard {
         self.directory.set_budget(budget);
     }
 
+    pub(super) fn set_policy_capacity(&mut self, capacity: u64) {
+        self.tell_hits();
+        self.directory.set_policy_capacity(capacity);
+    }
+
     pub(super) fn get(
         &mut self,
         key: HashedKey<'_>,
@@ -319,7 +321,7 @@ impl Shard {
         }
     }
 
-    /// Evicts one entry for the benefit of another shard. Whether there was one.
+    /// Evicts one entry, though none is coming in. Whether there was one.
     pub(super) fn evict_one(&mut self, now: impl Fn() -> u64, removed: &mut Removed) -> bool {
         let (directory, mut entries) = self.evicting(now, removed);
         directory.evict_one(&mut entries).is_some()
