@@ -37,7 +37,7 @@ pub fn build(name: &str, capacity: usize) -> Option<Box<dyn Subject>> {
 
 struct Ours(MemoryStore);
 
-/// A policy and its options, as in `s3-fifo small_ratio=0.02 ghost_ratio=0.4`.
+/// A policy and its options, as in `s3-fifo small_ratio=0.01 ghost_ratio=0.5`.
 fn ours(policy: &str, capacity: u64) -> Option<Ours> {
     let (name, options) = policy.split_once(' ').unwrap_or((policy, ""));
     let entry = policies::find(name)?;

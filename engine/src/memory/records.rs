@@ -241,7 +241,7 @@ impl Records {
             rest = rest.strip_prefix(&[u8::try_from(namespace.len()).ok()?])?.strip_prefix(namespace)?;
         }
         let (stored_name, rest) = rest.split_at(name.len());
-        (stored_name == name).then(|| Live { deadline_nanos, lengths, rest })
+        (stored_name == name).then_some(Live { deadline_nanos, lengths, rest })
     }
 
     /// Asks for what tells where a slot's record lies.
