@@ -19,6 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use self::figures::Figures;
+use self::sampling::Sampler;
 use crate::config::{Config, TelemetryConfig, TransportConfig, TransportKind};
 use crate::registry::{Registry, StoreEntry};
 use crate::service::CacheService;
@@ -312,8 +313,10 @@ impl BoundServer {
                 .run_until_cancelled_owned(sweep(Arc::clone(&self.service), self.sweep_interval)),
         );
         let (service, metrics) = (Arc::clone(&self.service), Arc::clone(&self.metrics));
-        let sampling = sampling::sample(service, metrics, Arc::clone(&self.history));
-        tasks.spawn(background.clone().run_until_cancelled_owned(sampling));
+        let sampler = Sampler { service, metrics, history: Arc::clone(&self.history) };
+        // Before anything is served, so that the history begins at nothing.
+        sampler.take().await;
+        tasks.spawn(background.clone().run_until_cancelled_owned(sampler.run()));
         for tls in self.certificates() {
             let interval = tls.files().reload_interval;
             let watched = tls.watch(interval, background.clone());
