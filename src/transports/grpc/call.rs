@@ -18,9 +18,9 @@ use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::codec::MALFORMED;
 use super::span::{self, CallSpan};
 use super::streamed::Streamed;
+use super::view::MALFORMED;
 use super::{Shared, failure};
 use crate::service::ActiveRequest;
 use crate::telemetry::metrics::RpcMethod;
@@ -28,16 +28,9 @@ use crate::telemetry::request_scope::RequestScope;
 use crate::transports::refused::RequestRefusal;
 use crate::transports::request_id::{REQUEST_ID, request_id};
 
-/// The id of the request in hand, as an extension of it.
+/// The id of the request in hand.
 #[derive(Clone, Debug)]
 pub(super) struct RequestId(HeaderValue);
-
-impl RequestId {
-    /// The id that [`Call`] has put there.
-    pub(super) fn of(extensions: &http::Extensions) -> Self {
-        extensions.get::<Self>().cloned().unwrap_or_else(|| Self(HeaderValue::from_static("unknown")))
-    }
-}
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,7 +38,8 @@ impl fmt::Display for RequestId {
     }
 }
 
-type Handler = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+/// What makes the answer of a call.
+pub(super) type Handler = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 /// A call in flight.
 pub(super) struct Call {
@@ -66,8 +60,8 @@ impl Call {
     /// Reads the metadata that concerns every call, then lets `handle` make the handler's future.
     pub(super) fn start<B>(
         shared: &Arc<Shared>,
-        mut request: Request<B>,
-        handle: impl FnOnce(Request<B>) -> Handler,
+        request: Request<B>,
+        handle: impl FnOnce(Request<B>, &RequestId) -> Handler,
     ) -> Self {
         let began = shared.rpc.is_some().then(Instant::now);
         let shared = ActiveRequest::begin(Arc::clone(shared));
@@ -77,8 +71,8 @@ impl Call {
         let method = RpcMethod::of_path(request.uri().path());
         let span = shared.tracing.as_ref().and_then(|tracing| span::begin(tracing, method, &request));
         tracing::debug!(request_id = %id, method = request.uri().path(), "gRPC request");
-        request.extensions_mut().insert(id.clone());
-        Self { id, is_write, timeout, timer: None, span, shared, method, began, handler: handle(request) }
+        let handler = handle(request, &id);
+        Self { handler, id, is_write, timeout, timer: None, span, shared, method, began }
     }
 
     fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<Response<Body>> {

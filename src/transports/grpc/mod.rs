@@ -2,11 +2,13 @@
 
 mod cache;
 mod call;
-mod codec;
 mod failure;
 mod health;
+mod message;
+mod reply;
 mod span;
 mod streamed;
+mod view;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,7 +19,6 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 use tonic::body::Body;
-use tonic::codec::CompressionEncoding;
 use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tonic_health::pb::health_server::HealthServer;
@@ -26,7 +27,6 @@ use tower::util::BoxCloneSyncService;
 
 use crate::config::GrpcConfig;
 use crate::proto;
-use crate::proto::cache_service_server::CacheServiceServer;
 use crate::service::CacheService;
 use crate::telemetry::metrics::{RpcMethod, RpcMetrics};
 use crate::telemetry::traces::Tracing;
@@ -35,8 +35,6 @@ use crate::transports::refused::RefusedRequests;
 use cache::CacheRpc;
 use call::Call;
 use health::HealthRpc;
-
-pub use codec::{CacheCodec, CacheDecoder};
 
 /// The largest message that a gRPC frame's 32-bit length can express.
 pub const MAX_MESSAGE_BYTES: usize = u32::MAX as usize;
@@ -47,7 +45,7 @@ type SideService = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infall
 #[derive(Clone)]
 pub struct GrpcService {
     shared: Arc<Shared>,
-    cache: CacheServiceServer<CacheRpc>,
+    cache: CacheRpc,
     /// Health and reflection: path prefix and service, few and rarely called.
     others: Arc<[(&'static str, SideService)]>,
 }
@@ -92,10 +90,7 @@ impl GrpcService {
         refused: Arc<RefusedRequests>,
         tracing: Option<Arc<Tracing>>,
     ) -> Self {
-        let cache = CacheServiceServer::new(CacheRpc::new(Arc::clone(&service)))
-            .max_decoding_message_size(config.max_message_bytes)
-            .accept_compressed(CompressionEncoding::Gzip)
-            .accept_compressed(CompressionEncoding::Zstd);
+        let cache = CacheRpc::new(Arc::clone(&service), config.max_message_bytes);
         let mut others = vec![side(HealthServer::new(HealthRpc::new(draining)))];
         if config.reflection {
             let descriptors = || {
@@ -141,10 +136,10 @@ impl Service<Request<Incoming>> for GrpcService {
 
     fn call(&mut self, request: Request<Incoming>) -> CallFuture {
         let Self { shared, cache, others } = self;
-        CallFuture(Call::start(shared, request, |request| {
+        CallFuture(Call::start(shared, request, |request, id| {
             let name = service_name(request.uri().path());
-            if name == CacheServiceServer::<CacheRpc>::NAME {
-                return cache.call(request);
+            if name == CacheRpc::NAME {
+                return cache.call(request, id);
             }
             match others.iter().find(|(other, _)| *other == name) {
                 Some((_, other)) => Box::pin(other.clone().call(request)),
