@@ -46,7 +46,7 @@ use crate::value::Value;
 use limits::SharedLimits;
 use pool::Pool;
 use records::NewRecord;
-use shard::{HashedKey, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Unstored, Write};
+use shard::{HashedKey, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Write};
 
 /// Makes an empty policy for a capacity in units of its weights and a seed.
 pub type BuildPolicy = dyn Fn(u64, u64) -> Box<dyn EvictionPolicy> + Send + Sync;
@@ -101,6 +101,8 @@ impl MemoryStoreOptions {
 const MIN_ENTRIES_PER_SHARD: u64 = 32_768;
 /// Memory of a shard at least, so that what its partly filled pages hold is little against it.
 const MIN_BYTES_PER_SHARD: u64 = 64 << 20;
+/// Shards of a store that is too large for one to be expected to be exact. So many threads can read at once, mostly.
+const MIN_SHARDS: u64 = 8;
 const MAX_SHARDS: u64 = 64;
 /// Mean bytes of an entry, assumed where only memory is limited.
 const ASSUMED_ENTRY_BYTES: u64 = 512;
@@ -241,6 +243,7 @@ impl MemoryStore {
     }
 
     /// Copies and measures an entry before any lock is taken.
+    #[inline]
     fn write<'a>(&self, entry: &Entry<'a>) -> Result<Write<'a>, StoreError> {
         let size = entry.value.len() as u64;
         let limit = self.limits.max_value_bytes();
@@ -259,13 +262,15 @@ impl MemoryStore {
     }
 
     /// Runs a write on its shard, lending and reclaiming room as it needs.
+    #[inline]
     fn run_write<'a, T>(
         &self,
-        mut write: Write<'a>,
-        mut operation: impl FnMut(&mut Shard, Write<'a>, &mut Removed) -> Result<T, Unstored<'a>>,
+        entry: &Entry<'a>,
+        mut operation: impl FnMut(&mut Shard, &mut Write<'a>, &mut Removed) -> Result<T, Shortage>,
     ) -> Result<T, StoreError> {
+        let write = &mut self.write(entry)?;
         let index = self.shard_of(write.key.hash);
-        let (key, charge) = (write.key, write.charge);
+        let charge = write.charge;
         // Room taken from other shards for this write alone.
         let mut credit = Budget { items: 0, bytes: 0 };
         let mut reclaiming = None;
@@ -278,7 +283,7 @@ impl MemoryStore {
             let mut removed = Removed::default();
             let mut shard = self.lock(index);
             self.top_up(&mut shard, charge, std::mem::replace(&mut credit, Budget { items: 0, bytes: 0 }));
-            let (shortage, record) = match operation(&mut shard, write, &mut removed) {
+            let shortage = match operation(&mut shard, write, &mut removed) {
                 Ok(done) => {
                     self.settle(&mut shard);
                     drop(shard);
@@ -297,7 +302,6 @@ impl MemoryStore {
                 reclaiming = Some(self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner));
             }
             credit = self.reclaim(index, shortage);
-            write = Write { key, record, charge };
         }
     }
 
@@ -309,17 +313,19 @@ impl MemoryStore {
 
     /// Adds to a shard's budget what an entry of this charge needs, as far as the pool has it.
     fn top_up(&self, shard: &mut Shard, charge: u32, credit: Budget) {
-        let mut budget = shard.directory().budget();
+        // A single shard has everything from the start.
+        if self.shards.len() == 1 {
+            return;
+        }
+        let directory = shard.directory();
+        let mut budget = directory.budget();
         budget.items = budget.items.saturating_add(credit.items);
         budget.bytes += credit.bytes;
-        if self.shards.len() > 1 {
-            let directory = shard.directory();
-            let items = (directory.items() + 1).saturating_sub(budget.items);
-            let bytes = (directory.bytes() + u64::from(charge)).saturating_sub(budget.bytes);
-            let loan = self.pool.lend(items, bytes);
-            budget.items = budget.items.saturating_add(loan.items);
-            budget.bytes += loan.bytes;
-        }
+        let items = (directory.items() + 1).saturating_sub(budget.items);
+        let bytes = (directory.bytes() + u64::from(charge)).saturating_sub(budget.bytes);
+        let loan = self.pool.lend(items, bytes);
+        budget.items = budget.items.saturating_add(loan.items);
+        budget.bytes += loan.bytes;
         shard.set_budget(budget);
     }
 
@@ -394,7 +400,10 @@ fn build_policy(
 fn default_shards(limits: &Limits) -> usize {
     let by_memory = limits.max_memory_bytes / ASSUMED_ENTRY_BYTES;
     let entries = limits.max_items.unwrap_or(u64::MAX).min(by_memory);
-    let by_items = entries / MIN_ENTRIES_PER_SHARD;
+    let by_items = match entries / MIN_ENTRIES_PER_SHARD {
+        0 | 1 => 1,
+        shards => shards.max(MIN_SHARDS),
+    };
     let shards = by_items.min(limits.max_memory_bytes / MIN_BYTES_PER_SHARD).clamp(1, MAX_SHARDS);
     1 << shards.ilog2()
 }
@@ -408,24 +417,20 @@ impl Store for MemoryStore {
     }
 
     fn set<'a>(&'a self, entry: Entry<'a>) -> StoreFuture<'a, ()> {
-        StoreFuture::ready(self.write(&entry).and_then(|write| {
-            self.run_write(write, |shard, write, removed| shard.set(write, || self.now_nanos(), removed))
-        }))
+        StoreFuture::ready(
+            self.run_write(&entry, |shard, write, removed| shard.set(write, || self.now_nanos(), removed)),
+        )
     }
 
     fn set_if_absent<'a>(&'a self, entry: Entry<'a>) -> StoreFuture<'a, SetIfAbsent> {
-        StoreFuture::ready(self.write(&entry).and_then(|write| {
-            self.run_write(write, |shard, write, removed| {
-                shard.set_if_absent(write, || self.now_nanos(), removed)
-            })
+        StoreFuture::ready(self.run_write(&entry, |shard, write, removed| {
+            shard.set_if_absent(write, || self.now_nanos(), removed)
         }))
     }
 
     fn compare_and_set<'a>(&'a self, expected: &'a [u8], entry: Entry<'a>) -> StoreFuture<'a, CompareAndSet> {
-        StoreFuture::ready(self.write(&entry).and_then(|write| {
-            self.run_write(write, |shard, write, removed| {
-                shard.compare_and_set(expected, write, || self.now_nanos(), removed)
-            })
+        StoreFuture::ready(self.run_write(&entry, |shard, write, removed| {
+            shard.compare_and_set(expected, write, || self.now_nanos(), removed)
         }))
     }
 
@@ -451,8 +456,7 @@ impl Store for MemoryStore {
     fn set_many<'a>(&'a self, entries: &'a [Entry<'a>]) -> StoreFuture<'a, Batch<()>> {
         // Each write may have to lend or reclaim on its own, so the locks are not worth grouping.
         let results = entries.iter().map(|entry| {
-            let write = self.write(entry)?;
-            self.run_write(write, |shard, write, removed| shard.set(write, || self.now_nanos(), removed))
+            self.run_write(entry, |shard, write, removed| shard.set(write, || self.now_nanos(), removed))
         });
         StoreFuture::ready(Ok(results.collect()))
     }
