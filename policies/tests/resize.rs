@@ -205,3 +205,33 @@ fn a_policy_that_counts_entries_needs_their_number_limited() {
         }
     }
 }
+
+#[test]
+fn a_policy_hears_of_its_new_capacity() {
+    let slru = policies::find("slru").expect("there is one");
+    for shards in [1, 4] {
+        let store = store(slru, limits(Some(400), 1 << 30), WeighBy::Items, shards);
+        for (max_items, least, most) in [(400, 250.0, 300.0), (4_000, 2_500.0, 3_000.0), (400, 250.0, 300.0)]
+        {
+            now(store.set_limits(limits(Some(max_items), 1 << 30))).expect("changes");
+            for _ in 0..6 {
+                for key in 0..max_items {
+                    if !get(&store, key) {
+                        set(&store, key, b"value").expect("set");
+                    }
+                }
+            }
+            let gauges = store.insight().policy;
+            let of_protected = gauges.iter().filter(|gauge| {
+                gauge.name.starts_with("segment_")
+                    && gauge.name.ends_with("_weight")
+                    && gauge.name != "segment_0_weight"
+            });
+            let protected: f64 = of_protected.map(|gauge| gauge.value).sum();
+            assert!(
+                (least..=most).contains(&protected),
+                "{protected} of {max_items} protected in {shards} shards"
+            );
+        }
+    }
+}

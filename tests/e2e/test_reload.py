@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import time
 
 import cache_pb2 as pb
 import grpc
@@ -72,9 +71,10 @@ def resident(server):
     return metrics_of(server.http)["process_resident_memory_bytes"]
 
 
-def fill(stub, count, size=1, start=0):
-    for first in range(start, start + count, 10_000):
-        items = [pb.CacheItem(key=f"k{number}", value=b"v" * size) for number in range(first, min(first + 10_000, start + count))]
+def fill(stub, count, size=1):
+    # Small batches: what large messages leave behind in the allocator is another matter.
+    for first in range(0, count, 500):
+        items = [pb.CacheItem(key=f"k{number}", value=b"v" * size) for number in range(first, min(first + 500, count))]
         stub.MultiSet(pb.MultiCacheItemRequest(items=items))
 
 
@@ -196,7 +196,6 @@ def test_sighup_without_a_file_or_a_change_is_no_harm(tmp_path):
             server.signal(signal.SIGHUP)
             server.wait_for_line(RELOADED, count=count)
         os.utime(file.path)
-        time.sleep(0)
         file.replace(store(10))
         server.signal(signal.SIGHUP)
         server.wait_for_line(RELOADED, count=3)
@@ -205,7 +204,7 @@ def test_sighup_without_a_file_or_a_change_is_no_harm(tmp_path):
 
 def test_shrinking_under_load_fails_no_request_and_gives_memory_back(tmp_path):
     entries, left = 200_000, 2_000
-    file = File(tmp_path, store(entries, 'max_memory = "256MiB"\n'))
+    file = File(tmp_path, store(entries, 'max_memory = "512MiB"\n'))
 
     @contextlib.contextmanager
     def session():
@@ -216,15 +215,15 @@ def test_shrinking_under_load_fails_no_request_and_gives_memory_back(tmp_path):
     with Server("--config", file.path) as server:
         before = resident(server)
         with connect(server.grpc) as stub:
-            fill(stub, entries, size=400)
+            fill(stub, entries, size=1000)
         full = resident(server)
-        assert full - before > 80 * MIB and stats(server)["size"] > 0.99 * entries
+        assert full - before > 200 * MIB and stats(server)["size"] > 0.99 * entries
         with Load(session, clients=4) as load:
-            file.replace(store(left, 'max_memory = "256MiB"\n'))
+            file.replace(store(left, 'max_memory = "512MiB"\n'))
             server.wait_for_line(RELOADED, timeout=30)
             assert stats(server)["size"] <= left
             load.wait_for_more()
             assert stats(server)["size"] <= left
         assert not load.errors
-        # Some sixteen bytes an entry of what is kept by number stay, for when there are as many again.
-        wait_until(lambda: resident(server) - before < (full - before) / 5, "memory goes back", timeout=60)
+        # Some twenty bytes an entry of tables stay, a few pages, and what the requests of the load needed.
+        wait_until(lambda: resident(server) - before < (full - before) / 5, "memory goes back", timeout=30)
