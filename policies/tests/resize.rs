@@ -59,11 +59,11 @@ impl Random {
 }
 
 #[track_caller]
-fn assert_within(store: &MemoryStore, limits: &Limits, story: &str) {
+fn assert_within(store: &MemoryStore, limits: &Limits, told: &str) {
     store.check_invariants();
     let counters = now(store.stats()).expect("stats succeed").counters;
-    assert!(counters.entries <= limits.max_items.unwrap_or(u64::MAX), "{story}: {counters:?}");
-    assert!(counters.memory_bytes <= limits.max_memory_bytes, "{story}: {counters:?}");
+    assert!(counters.entries <= limits.max_items.unwrap_or(u64::MAX), "{told}: {counters:?}");
+    assert!(counters.memory_bytes <= limits.max_memory_bytes, "{told}: {counters:?}");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn limits_change_under_load_with_every_policy() {
         for (shards, weigh_by) in
             [(1, WeighBy::Items), (4, WeighBy::Items), (4, WeighBy::Bytes), (1, WeighBy::Bytes)]
         {
-            let story = format!("{} by {weigh_by:?} in {shards} shards, seed {seed}", entry.name);
+            let told = format!("{} by {weigh_by:?} in {shards} shards, seed {seed}", entry.name);
             let store = store(entry, changes[0], weigh_by, shards);
             let (is_over, gate) = (AtomicBool::new(false), RwLock::new(()));
             thread::scope(|scope| {
@@ -100,14 +100,15 @@ fn limits_change_under_load_with_every_policy() {
                             for _ in 0..32 {
                                 let key = random.below(KEYS).min(random.below(KEYS));
                                 let size = if random.below(500) == 0 { 12_000 } else { random.below(200) };
+                                let size = usize::try_from(size).expect("small");
                                 match random.below(10) {
                                     0 => delete(store, key),
                                     1..=3 => {
-                                        drop(set(store, key, &value[..usize::try_from(size).expect("small")]))
+                                        drop(set(store, key, &value[..size]));
                                     }
                                     _ if get(store, key) => {}
                                     _ => {
-                                        drop(set(store, key, &value[..usize::try_from(size).expect("small")]))
+                                        drop(set(store, key, &value[..size]));
                                     }
                                 }
                             }
@@ -117,18 +118,18 @@ fn limits_change_under_load_with_every_policy() {
                 for change in &changes {
                     now(store.set_limits(*change)).expect("limits can be changed");
                     let _closed = gate.write().expect("nobody panics");
-                    assert_eq!(store.limits(), *change, "{story}");
-                    assert_within(&store, change, &story);
+                    assert_eq!(store.limits(), *change, "{told}");
+                    assert_within(&store, change, &told);
                 }
                 is_over.store(true, Ordering::Relaxed);
             });
-            assert_within(&store, &changes[changes.len() - 1], &story);
+            assert_within(&store, &changes[changes.len() - 1], &told);
             // The room that came back can be used, all of it.
             for key in 0..8 * KEYS {
                 set(&store, KEYS + key, b"value").expect("stored or turned away");
             }
             let counters = now(store.stats()).expect("stats succeed").counters;
-            assert!(counters.entries > 4_900, "{story}: {counters:?}");
+            assert!(counters.entries > 4_900, "{told}: {counters:?}");
             store.check_invariants();
         }
     }
