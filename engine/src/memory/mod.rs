@@ -23,6 +23,7 @@
 
 mod ages;
 mod cells;
+mod outside;
 mod pool;
 mod records;
 mod shard;
