@@ -14,6 +14,7 @@ mod index;
 mod key;
 mod memory;
 mod policy;
+mod slots;
 mod store;
 mod tagged;
 mod value;

@@ -167,8 +167,7 @@ impl Outside {
         match self.large(number) {
             Large::Mapped(value) => value == expected,
             Large::InPieces { first, len } => {
-                *len == expected.len()
-                    && self.chunks(*first, *len, cells).eq(expected.chunks(PIECE_BYTES))
+                *len == expected.len() && self.chunks(*first, *len, cells).eq(expected.chunks(PIECE_BYTES))
             }
         }
     }

@@ -343,6 +343,17 @@ impl Records {
         (self.key_bytes, self.value_bytes)
     }
 
+    /// Slots that memory is kept for.
+    pub(super) const fn slots(&self) -> usize {
+        self.locations.len()
+    }
+
+    /// Gives back what is kept for slots from this one on, of which none has a record.
+    pub(super) fn trim(&mut self, slots: usize) {
+        self.locations.truncate(slots);
+        self.locations.shrink_to_fit();
+    }
+
     /// Whether a slot has a record.
     pub(super) fn is_stored(&self, slot: Slot) -> bool {
         self.locations.get(slot.index()).is_some_and(|&at| at != Location::NOWHERE)

@@ -63,6 +63,9 @@ pub(super) struct Shard {
 /// Bytes that a resident entry costs in a shard beside its record and the policy's metadata.
 pub(super) const SHARD_BYTES_PER_ENTRY: usize = Directory::<Box<dyn EvictionPolicy>>::BYTES_PER_ENTRY;
 
+/// Slots that memory may be kept for beyond a quarter more than are in use.
+const SPARE_SLOTS: usize = 4096;
+
 /// The least that an entry is charged beside the policy's metadata.
 pub(super) const SMALLEST_ENTRY_BYTES: usize = SHARD_BYTES_PER_ENTRY + records::smallest_charge();
 
@@ -73,6 +76,8 @@ struct Residents {
     ages: Ages,
     /// Bytes that every entry is charged beside its record.
     bytes_per_entry: usize,
+    /// Bytes of those, and of the record, that stay where the slot is left unused.
+    bytes_per_slot: usize,
 }
 
 /// The entries during an operation that may evict some.
@@ -168,6 +173,7 @@ impl Shard {
                 expiry: ExpiryWheel::default(),
                 ages: Ages::default(),
                 bytes_per_entry,
+                bytes_per_slot: bytes_per_entry - SHARD_BYTES_PER_ENTRY + records::BYTES_PER_ENTRY,
             },
             counters: Counters::default(),
         }
@@ -276,7 +282,10 @@ impl Shard {
                     self.counters.swept += 1;
                 }
                 Expired::OutOfSteps => return true,
-                Expired::Nothing => return false,
+                Expired::Nothing => {
+                    self.trim();
+                    return false;
+                }
             }
         }
     }
@@ -364,7 +373,10 @@ impl Shard {
             Newcomer { hash: write.key.hash, fingerprint: write.key.key.fingerprint(), charge: write.charge };
         let (directory, mut entries) = self.evicting(now, removed);
         match directory.insert(newcomer, &mut entries) {
-            Insertion::Inserted(slot) => self.entries.insert(slot, write.key, write.record, now),
+            Insertion::Inserted(slot) => {
+                self.entries.insert(slot, write.key, write.record, now);
+                self.trim();
+            }
             Insertion::Rejected => {
                 self.counters.rejected_admission += 1;
                 removed.push(write.record.into_outside());
@@ -412,6 +424,23 @@ impl Shard {
     fn discard(&mut self, slot: Slot, hash: u64, removed: &mut Removed) {
         self.directory.remove(slot, &&self.entries);
         removed.push(self.entries.remove(slot, hash));
+        self.trim();
+    }
+
+    /// Gives back what is kept for slots, where far fewer are in use than once were, and charges what is kept for those
+    /// that hold nothing.
+    fn trim(&mut self) {
+        let Residents { records, expiry, bytes_per_slot, .. } = &mut self.entries;
+        let slots = self.directory.slots();
+        if slots + slots / 4 + SPARE_SLOTS < records.slots() {
+            records.trim(slots);
+            self.directory.trim();
+            if expiry.slots() > slots {
+                expiry.trim(slots);
+            }
+        }
+        let wheel = if expiry.slots() > 0 { ExpiryWheel::bytes_per_deadline() } else { 0 };
+        self.directory.set_unused_slot_bytes(u32::try_from(*bytes_per_slot + wheel).expect("some bytes"));
     }
 
     fn evicting<'a, N: Fn() -> u64>(
