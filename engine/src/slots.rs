@@ -118,7 +118,7 @@ mod tests {
                 // Enough to fill several words of either kind, or any of those in use.
                 for number in 0..step {
                     if step % 3 == 0 {
-                        let lowest = (0..).find(|slot| !used.contains(slot)).expect("some are free");
+                        let lowest = (0..=slots.bound()).find(|slot| !used.contains(slot)).expect("the bound is free");
                         prop_assert_eq!(slots.take().get(), lowest);
                         used.insert(lowest);
                         if number > 500 {
