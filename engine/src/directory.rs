@@ -11,6 +11,7 @@
 
 use crate::index::{INDEX_BYTES_PER_ENTRY, SlotIndex};
 use crate::policy::{EvictionPolicy, Item, Slot, Verdict};
+use crate::slots::Slots;
 
 /// What a directory asks the owner of the entries, and tells it.
 pub trait Entries {
@@ -122,9 +123,9 @@ pub enum Update {
 /// the key in question. A hash alone is never trusted. Hashes are 64 well-mixed bits.
 pub struct Directory<P> {
     index: SlotIndex,
-    /// Slots below `slots` that hold nothing.
-    free: Vec<u32>,
-    slots: u32,
+    slots: Slots,
+    /// What the owner and the policy keep for a slot that holds nothing.
+    unused_slot_bytes: u32,
     items: u64,
     bytes: u64,
     budget: Budget,
@@ -142,8 +143,8 @@ impl<P: EvictionPolicy> Directory<P> {
     pub fn new(policy: P, budget: Budget, weigh_by: WeighBy) -> Self {
         Self {
             index: SlotIndex::default(),
-            free: Vec::new(),
-            slots: 0,
+            slots: Slots::default(),
+            unused_slot_bytes: 0,
             items: 0,
             bytes: 0,
             budget,
@@ -197,13 +198,13 @@ impl<P: EvictionPolicy> Directory<P> {
         if !self.policy.admit(&item) {
             return Insertion::Rejected;
         }
-        while !self.fits(1, charge) {
+        while !self.fits(1, charge) && self.items > 0 {
             match self.policy.evict(&item) {
                 Verdict::Evict(victim) => self.evicted(victim, entries),
                 Verdict::Reject => return Insertion::Rejected,
             }
         }
-        let slot = self.allocate();
+        let slot = self.slots.take();
         self.index.insert(newcomer.hash, slot, |other| entries.hash(other));
         self.items += 1;
         self.bytes += charge;
@@ -229,7 +230,7 @@ impl<P: EvictionPolicy> Directory<P> {
         self.bytes = self.bytes - u64::from(old) + u64::from(charge);
         self.policy.update(slot, &item);
         let mut known_to_policy = true;
-        while !self.fits(0, 0) {
+        while !self.fits(0, 0) && self.items > 1 {
             match self.policy.evict(&item) {
                 // Its place in the queue is spent, its new value is not: it comes in again below.
                 Verdict::Evict(victim) if victim == slot => known_to_policy = false,
@@ -274,6 +275,17 @@ impl<P: EvictionPolicy> Directory<P> {
         self.budget = budget;
     }
 
+    /// Charges this much for a slot that holds nothing and lies below one that does: where fewer entries are resident
+    /// than once were, what is kept for the others. An entry that fills the budget on its own is let in all the same.
+    pub fn set_unused_slot_bytes(&mut self, bytes: u32) {
+        self.unused_slot_bytes = bytes;
+    }
+
+    /// Tells the policy to give back what it keeps for slots from [`Self::slots`] on.
+    pub fn trim(&mut self) {
+        self.policy.trim(self.slots());
+    }
+
     /// Tells the policy its new capacity, in units of its weights.
     pub fn set_policy_capacity(&mut self, capacity: u64) {
         self.policy.resize(capacity);
@@ -291,10 +303,14 @@ impl<P: EvictionPolicy> Directory<P> {
         self.items
     }
 
-    /// Sum of the resident entries' charges in bytes.
+    /// Sum of the resident entries' charges in bytes, and of what is charged for [unused slots](Self::set_unused_slot_bytes).
     #[must_use]
     pub const fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes + self.unused_bytes()
+    }
+
+    const fn unused_bytes(&self) -> u64 {
+        self.slots.unused() as u64 * self.unused_slot_bytes as u64
     }
 
     /// The limits in force.
@@ -309,10 +325,10 @@ impl<P: EvictionPolicy> Directory<P> {
         &self.policy
     }
 
-    /// One more than the largest slot ever in use.
+    /// One more than the largest slot in use.
     #[must_use]
     pub const fn slots(&self) -> usize {
-        self.slots as usize
+        self.slots.bound() as usize
     }
 
     /// Every resident slot, in no order that means anything.
@@ -323,7 +339,7 @@ impl<P: EvictionPolicy> Directory<P> {
     /// Bytes of memory held now by the index, the free slots and the policy.
     #[must_use]
     pub fn footprint_bytes(&self) -> usize {
-        self.index.footprint_bytes() + self.free.capacity() * size_of::<u32>() + self.policy.footprint_bytes()
+        self.index.footprint_bytes() + self.slots.footprint_bytes() + self.policy.footprint_bytes()
     }
 
     /// Checks the whole structure, the policy's included.
@@ -337,7 +353,8 @@ impl<P: EvictionPolicy> Directory<P> {
         let charges: u64 = self.resident().map(|slot| u64::from(entries.charge(slot))).sum();
         assert_eq!(self.bytes, charges, "bytes = charges");
         let mut seen = vec![false; self.slots()];
-        for slot in self.resident().map(Slot::index).chain(self.free.iter().map(|&slot| slot as usize)) {
+        for slot in self.resident().map(Slot::index).chain(self.slots.iter_unused().map(|slot| slot as usize))
+        {
             assert!(!std::mem::replace(&mut seen[slot], true), "slot {slot} is resident or free, and once");
         }
         assert!(seen.into_iter().all(|seen| seen), "every slot is resident or free");
@@ -352,15 +369,7 @@ impl<P: EvictionPolicy> Directory<P> {
 
     const fn fits(&self, more_items: u64, more_bytes: u64) -> bool {
         self.items.saturating_add(more_items) <= self.budget.items
-            && self.bytes.saturating_add(more_bytes) <= self.budget.bytes
-    }
-
-    fn allocate(&mut self) -> Slot {
-        Slot::new(self.free.pop().unwrap_or_else(|| {
-            let slot = self.slots;
-            self.slots = slot.checked_add(1).expect("fewer than 2^32 - 1 entries in a shard");
-            slot
-        }))
+            && self.bytes().saturating_add(more_bytes) <= self.budget.bytes
     }
 
     fn evicted(&mut self, victim: Slot, entries: &mut impl Entries) {
@@ -371,7 +380,7 @@ impl<P: EvictionPolicy> Directory<P> {
     /// Takes an entry that the policy has forgotten out of the index and frees its slot.
     fn forget(&mut self, slot: Slot, Leaver { hash, charge }: Leaver, entries: &impl Entries) {
         self.index.remove(hash, slot, |other| entries.hash(other));
-        self.free.push(slot.get());
+        self.slots.give_back(slot);
         self.items -= 1;
         self.bytes -= u64::from(charge);
     }

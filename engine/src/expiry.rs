@@ -99,6 +99,18 @@ impl ExpiryWheel {
         size_of::<Node>()
     }
 
+    /// Slots that memory is kept for.
+    #[must_use]
+    pub const fn slots(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Gives back what is kept for slots from this one on, of which none has a deadline.
+    pub fn trim(&mut self, slots: usize) {
+        self.nodes.truncate(slots);
+        self.nodes.shrink_to_fit();
+    }
+
     /// Puts a slot, which is not on the wheel, where its deadline belongs.
     pub fn insert(&mut self, slot: Slot, deadline_nanos: u64) {
         debug_assert!(slot.get() < HEAD, "slots stay below the marks of heads");

@@ -15,6 +15,7 @@ mod index;
 mod key;
 mod memory;
 mod policy;
+mod slots;
 mod store;
 mod tagged;
 mod value;

@@ -128,6 +128,12 @@ pub trait EvictionPolicy: Send {
         true
     }
 
+    /// No slot from this one on is in use: what is kept for those can be given back. Comes where far fewer entries
+    /// are resident than once were. Changes no decision.
+    fn trim(&mut self, slots: usize) {
+        let _ = slots;
+    }
+
     /// The newcomer is resident from now on. There is already room for it.
     fn insert(&mut self, slot: Slot, item: &Item);
 
@@ -203,6 +209,9 @@ pub trait EvictionPolicy: Send {
 impl<P: EvictionPolicy + ?Sized> EvictionPolicy for Box<P> {
     fn admit(&mut self, incoming: &Item) -> bool {
         (**self).admit(incoming)
+    }
+    fn trim(&mut self, slots: usize) {
+        (**self).trim(slots);
     }
     fn insert(&mut self, slot: Slot, item: &Item) {
         (**self).insert(slot, item);

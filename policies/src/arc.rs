@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::options::{VARIANT, Variant};
 use crate::policy::{OptionDoc, Policy};
-use crate::structures::{GhostQueue, Segments, as_float};
+use crate::structures::{GhostQueue, Segments, as_float, trim_slots};
 
 /// `T1` of the paper, and index of its ghosts, `B1`.
 const ONCE: usize = 0;
@@ -114,6 +114,11 @@ impl EvictionPolicy for Arc {
             self.target = target.clamp(0.0, as_float(self.capacity));
         }
         true
+    }
+
+    fn trim(&mut self, slots: usize) {
+        self.segments.trim(slots);
+        trim_slots(&mut self.hashes, slots);
     }
 
     fn insert(&mut self, slot: Slot, item: &Item) {

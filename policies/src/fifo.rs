@@ -28,6 +28,10 @@ impl Policy for Fifo {
 }
 
 impl EvictionPolicy for Fifo {
+    fn trim(&mut self, slots: usize) {
+        self.links.trim(slots);
+    }
+
     fn insert(&mut self, slot: Slot, _item: &Item) {
         self.queue.push_front(&mut self.links, slot);
     }

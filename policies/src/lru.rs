@@ -30,6 +30,10 @@ impl Policy for Lru {
 }
 
 impl EvictionPolicy for Lru {
+    fn trim(&mut self, slots: usize) {
+        self.links.trim(slots);
+    }
+
     fn insert(&mut self, slot: Slot, _item: &Item) {
         self.list.push_front(&mut self.links, slot);
     }

@@ -7,7 +7,7 @@
 use engine::{EvictionPolicy, Item, Slot, Verdict};
 
 use crate::policy::{NoOptions, OptionDoc, Policy};
-use crate::structures::{SlotLinks, SlotList};
+use crate::structures::{SlotLinks, SlotList, trim_slots};
 
 /// Evicts the first unvisited entry that a hand sweeping from old to new comes across.
 #[derive(Default)]
@@ -43,6 +43,11 @@ impl Policy for Sieve {
 }
 
 impl EvictionPolicy for Sieve {
+    fn trim(&mut self, slots: usize) {
+        self.links.trim(slots);
+        trim_slots(&mut self.visited, slots);
+    }
+
     fn insert(&mut self, slot: Slot, _item: &Item) {
         self.queue.push_front(&mut self.links, slot);
         if slot.index() >= self.visited.len() {

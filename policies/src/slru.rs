@@ -143,6 +143,10 @@ impl EvictionPolicy for Slru {
         !self.libcachesim || u64::from(incoming.weight) <= self.limit_of(self.capacity)
     }
 
+    fn trim(&mut self, slots: usize) {
+        self.segments.trim(slots);
+    }
+
     fn insert(&mut self, slot: Slot, item: &Item) {
         let has_room = |&segment: &usize| {
             let limit = if segment == LOWEST { self.lowest_limit() } else { self.limit };

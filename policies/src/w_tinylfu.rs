@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::options::require;
 use crate::policy::{OptionDoc, OptionError, Policy};
-use crate::structures::{Sketch, SlotLinks, SlotList, Weights};
+use crate::structures::{Sketch, SlotLinks, SlotList, Weights, trim_slots};
 
 /// The main part's share that is protected.
 const PROTECTED_RATIO: f64 = 0.8;
@@ -235,6 +235,13 @@ impl EvictionPolicy for WTinyLfu {
         self.count_request(tag_of(incoming.hash), false);
         self.has_newcomer = true;
         true
+    }
+
+    fn trim(&mut self, slots: usize) {
+        self.links.trim(slots);
+        trim_slots(&mut self.places, slots);
+        trim_slots(&mut self.tags, slots);
+        self.weights.trim(slots);
     }
 
     fn insert(&mut self, slot: Slot, item: &Item) {

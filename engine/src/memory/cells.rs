@@ -9,8 +9,8 @@
 //! fall into, so a full cache that replaces like by like moves nothing. However sizes shift over
 //! time, what is lost is one partly filled page per size and little more than a chunk.
 //!
-//! A cell's first four bytes are its slot, so that whoever is moved can be told; the rest belongs to
-//! [`records`](super::records).
+//! A cell's first four bytes are its owner, a slot or a piece of a large value, so that whoever is
+//! moved can be told; the rest belongs to [`records`](super::records) and [`outside`](super::outside).
 
 use std::io;
 

@@ -24,6 +24,7 @@
 mod ages;
 mod cells;
 mod limits;
+mod outside;
 mod pool;
 mod records;
 mod resize;
@@ -104,6 +105,8 @@ const MIN_BYTES_PER_SHARD: u64 = 64 << 20;
 /// Shards of a store that is too large for one to be expected to be exact. So many threads can read at once, mostly.
 const MIN_SHARDS: u64 = 8;
 const MAX_SHARDS: u64 = 64;
+/// Shards for each processor at the most: what a shard's partly filled pages hold is not to be had for nothing.
+const SHARDS_PER_PROCESSOR: u64 = 4;
 /// Mean bytes of an entry, assumed where only memory is limited.
 const ASSUMED_ENTRY_BYTES: u64 = 512;
 /// Steps of a sweep under one hold of a shard's lock: tens of microseconds.
@@ -336,7 +339,7 @@ impl MemoryStore {
         }
         let (budget, slack) = (shard.directory().budget(), self.pool.slack());
         let spare = |budget: u64, used: u64, slack: u64| {
-            let unused = budget - used;
+            let unused = budget.saturating_sub(used);
             if unused > slack { unused - slack / 2 } else { 0 }
         };
         let back = Budget {
@@ -369,7 +372,7 @@ impl MemoryStore {
                 let budget = directory.budget();
                 let taken = Budget {
                     items: missing.items.min(budget.items - directory.items()),
-                    bytes: missing.bytes.min(budget.bytes - directory.bytes()),
+                    bytes: missing.bytes.min(budget.bytes.saturating_sub(directory.bytes())),
                 };
                 shard.set_budget(Budget {
                     items: budget.items - taken.items,
@@ -404,7 +407,9 @@ fn default_shards(limits: &Limits) -> usize {
         0 | 1 => 1,
         shards => shards.max(MIN_SHARDS),
     };
-    let shards = by_items.min(limits.max_memory_bytes / MIN_BYTES_PER_SHARD).clamp(1, MAX_SHARDS);
+    let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    let most = (processors * SHARDS_PER_PROCESSOR).min(MAX_SHARDS);
+    let shards = by_items.min(limits.max_memory_bytes / MIN_BYTES_PER_SHARD).clamp(1, most);
     1 << shards.ilog2()
 }
 
@@ -487,17 +492,21 @@ impl Store for MemoryStore {
     fn sweep(&self) -> StoreFuture<'_, u64> {
         let now_nanos = self.now_nanos();
         let mut swept = 0;
-        for index in 0..self.shards.len() {
-            let mut more = true;
-            while more {
+        let mut unfinished: Vec<usize> = (0..self.shards.len()).collect();
+        while !unfinished.is_empty() {
+            // In turns, and not one shard to its end: a lock is not handed to who waits for it, so whoever takes it
+            // again at once may keep the others out for long.
+            unfinished.retain(|&index| {
                 let mut removed = Removed::default();
                 let mut steps = SWEEP_STEPS;
                 let mut shard = self.lock(index);
                 let before = shard.counters.expired;
-                more = shard.sweep(now_nanos, &mut steps, &mut removed);
+                let more = shard.sweep(now_nanos, &mut steps, &mut removed);
                 swept += shard.counters.expired - before;
                 self.settle(&mut shard);
-            }
+                more
+            });
+            std::thread::yield_now();
         }
         StoreFuture::ready(Ok(swept))
     }

@@ -1,9 +1,8 @@
 //! Records: the bytes of entries, by slot.
 //!
 //! An entry is one cell: a header of eight bytes, the deadline where there is one, the namespace where
-//! there is one, the name and the value. Only a value too large for a cell lies outside, in an
-//! allocation of its own that readers share; a smaller one is copied out to them, so that nothing
-//! that a reader holds keeps a cell alive.
+//! there is one, the name and the value. Only a value too large for a cell lies [`outside`](super::outside).
+//! What lies in cells is copied out to readers, so that nothing that a reader holds keeps a cell alive.
 //!
 //! ```text
 //! slot: u32 | lengths and flags: u32 | deadline: u64? | length, namespace? | name | value, or its number
@@ -18,6 +17,7 @@ use crate::policy::Slot;
 use crate::value::Value;
 
 use super::cells::{Cells, Location, MAX_CELL_BYTES, cell_bytes};
+use super::outside::{NewLarge, Outside, piece_of};
 
 const HEADER_BYTES: usize = 8;
 const DEADLINE_BYTES: usize = 8;
@@ -45,10 +45,10 @@ const _: () = assert!(
 /// Bytes that a resident entry costs beside its cell: where the cell is.
 pub(super) const BYTES_PER_ENTRY: usize = size_of::<Location>();
 
-/// A value on its way in: what goes outside is copied before a lock is taken.
+/// A value on its way in: the largest are copied before a lock is taken.
 pub(super) enum NewValue<'a> {
     Inside(&'a [u8]),
-    Outside(Bytes),
+    Outside(NewLarge<'a>),
 }
 
 impl NewValue<'_> {
@@ -74,7 +74,7 @@ impl<'a> NewRecord<'a> {
         let (value, len) = if before_value + value.len() <= MAX_CELL_BYTES {
             (NewValue::Inside(value), before_value + value.len())
         } else {
-            (NewValue::Outside(Bytes::copy_from_slice(value)), before_value + OUTSIDE_BYTES)
+            (NewValue::Outside(NewLarge::new(value)), before_value + OUTSIDE_BYTES)
         };
         Self { value, deadline_nanos, len }
     }
@@ -82,8 +82,8 @@ impl<'a> NewRecord<'a> {
     /// What the record will be charged: see [`charge`].
     pub(super) fn charge(&self) -> usize {
         let outside = match &self.value {
-            NewValue::Inside(_) => None,
-            NewValue::Outside(value) => Some(value.len()),
+            NewValue::Inside(_) => 0,
+            NewValue::Outside(value) => value.charge(),
         };
         charge(self.len, self.deadline_nanos.is_some(), outside)
     }
@@ -98,20 +98,10 @@ const fn before_value(key: &Key<'_>, deadline: bool) -> usize {
     HEADER_BYTES + if deadline { DEADLINE_BYTES } else { 0 } + namespace + key.name().len()
 }
 
-/// Bytes of memory that a record costs: its cell, its location, its place on the wheel, and outside
-/// an allocation as the allocator rounds it.
-fn charge(len: usize, deadline: bool, outside: Option<usize>) -> usize {
-    const PAGE: usize = 4096;
-    const MAPPED_FROM: usize = 128 * 1024;
+/// Bytes of memory that a record costs: its cell, its location, its place on the wheel, and what its value
+/// costs outside.
+const fn charge(len: usize, deadline: bool, outside: usize) -> usize {
     let wheel = if deadline { ExpiryWheel::bytes_per_deadline() } else { 0 };
-    let outside = outside.map_or(0, |len| {
-        let rounded = if len < MAPPED_FROM {
-            (len + 8).next_multiple_of(16)
-        } else {
-            (len + 16).next_multiple_of(PAGE)
-        };
-        rounded + size_of::<Option<Bytes>>()
-    });
     cell_bytes(len) + BYTES_PER_ENTRY + wheel + outside
 }
 
@@ -201,8 +191,7 @@ fn deadline(cell: &[u8], lengths: u32) -> (Option<u64>, &[u8]) {
 pub(super) struct Records {
     cells: Cells,
     locations: Vec<Location>,
-    outside: Vec<Option<Bytes>>,
-    outside_free: Vec<u32>,
+    outside: Outside,
     key_bytes: u64,
     value_bytes: u64,
     hash_seed: HashSeed,
@@ -213,8 +202,7 @@ impl Records {
         Self {
             cells: Cells::default(),
             locations: Vec::new(),
-            outside: Vec::new(),
-            outside_free: Vec::new(),
+            outside: Outside::default(),
             key_bytes: 0,
             value_bytes: 0,
             hash_seed,
@@ -267,8 +255,8 @@ impl Records {
 
     fn charge_of(&self, record: &Record<'_>) -> usize {
         let outside = match record.value {
-            Stored::Inside(_) => None,
-            Stored::Outside(number) => Some(self.outside(number).len()),
+            Stored::Inside(_) => 0,
+            Stored::Outside(number) => self.outside.charge(number),
         };
         charge(record.len, record.deadline_nanos.is_some(), outside)
     }
@@ -282,19 +270,15 @@ impl Records {
     pub(super) fn value(&self, live: &Live<'_>) -> Value {
         match stored(live.lengths, live.rest) {
             Stored::Inside(value) => Value::from(value),
-            Stored::Outside(number) => Value::shared(self.outside(number).clone()),
+            Stored::Outside(number) => self.outside.value(number, &self.cells),
         }
     }
 
     pub(super) fn value_is(&self, slot: Slot, expected: &[u8]) -> bool {
         match self.record(slot).value {
             Stored::Inside(value) => value == expected,
-            Stored::Outside(number) => self.outside(number) == expected,
+            Stored::Outside(number) => self.outside.value_is(number, expected, &self.cells),
         }
-    }
-
-    fn outside(&self, number: usize) -> &Bytes {
-        self.outside[number].as_ref().expect("a record knows where its value is")
     }
 
     /// Stores a record in a slot that has none.
@@ -305,12 +289,13 @@ impl Records {
         self.value_bytes += value.len() as u64;
         let at = self.cells.insert(len);
         if slot.index() >= self.locations.len() {
+            assert!(piece_of(slot.get()).is_none(), "a shard has fewer than 2^31 entries");
             self.locations.resize(slot.index() + 1, Location::NOWHERE);
         }
         self.locations[slot.index()] = at;
         let (outside, value_len) = match value {
             NewValue::Inside(value) => (Ok(value), u32::try_from(value.len()).expect("it fits a cell")),
-            NewValue::Outside(value) => (Err(self.put_outside(value)), OUTSIDE),
+            NewValue::Outside(value) => (Err(self.outside.insert(value, &mut self.cells)), OUTSIDE),
         };
         let name_len = u32::try_from(key.name().len()).expect("a key bounds its name");
         let mut lengths = value_len | name_len << VALUE_BITS;
@@ -349,31 +334,24 @@ impl Records {
         let (hash, charge) = (self.hash_seed.hash(&record.key()), self.charge_of(&record));
         let has_deadline = record.deadline_nanos.is_some();
         let key_len = record.namespace.len() + record.name.len();
-        let (outside, value_len) = match record.value {
+        let (number, value_len) = match record.value {
             Stored::Inside(value) => (None, value.len()),
-            Stored::Outside(number) => {
-                self.outside_free.push(u32::try_from(number).expect("numbers are u32"));
-                let value = self.outside[number].take();
-                let value_len = value.as_ref().map_or(0, Bytes::len);
-                (value, value_len)
-            }
+            Stored::Outside(number) => (Some(number), self.outside.len(number)),
         };
         self.key_bytes -= key_len as u64;
         self.value_bytes -= value_len as u64;
         let at = std::mem::replace(&mut self.locations[slot.index()], Location::NOWHERE);
-        if let Some((moved, to)) = self.cells.remove(at) {
-            self.locations[moved as usize] = to;
+        if let Some((owner, to)) = self.cells.remove(at) {
+            match piece_of(owner) {
+                Some(piece) => self.outside.piece_moved(piece, to),
+                None => self.locations[owner as usize] = to,
+            }
         }
+        let locations = &mut self.locations;
+        let outside = number.and_then(|number| {
+            self.outside.remove(number, &mut self.cells, |slot, to| locations[slot as usize] = to)
+        });
         Taken { hash, charge, has_deadline, outside }
-    }
-
-    fn put_outside(&mut self, value: Bytes) -> u32 {
-        if let Some(number) = self.outside_free.pop() {
-            self.outside[number as usize] = Some(value);
-            return number;
-        }
-        self.outside.push(Some(value));
-        u32::try_from(self.outside.len() - 1).expect("fewer than 2^32 entries in a shard")
     }
 
     /// Checks the whole structure.
@@ -382,7 +360,10 @@ impl Records {
     ///
     /// Where an invariant does not hold.
     pub(super) fn check_invariants(&self) {
-        self.cells.check_invariants(|slot| self.locations[slot as usize]);
+        self.cells.check_invariants(|owner| match piece_of(owner) {
+            Some(piece) => self.outside.location(piece),
+            None => self.locations[owner as usize],
+        });
         let (mut outside, mut key_bytes, mut value_bytes) = (0, 0, 0);
         for slot in (0..).take(self.locations.len()).map(Slot::new).filter(|&slot| self.is_stored(slot)) {
             let record = self.record(slot);
@@ -391,17 +372,28 @@ impl Records {
                 Stored::Inside(value) => value.len(),
                 Stored::Outside(number) => {
                     outside += 1;
-                    self.outside[number].as_ref().expect("a record that names a value has one").len()
+                    self.outside.len(number)
                 }
             } as u64;
         }
         assert_eq!((key_bytes, value_bytes), self.payload_bytes(), "the bytes of keys and of values");
-        assert_eq!(outside + self.outside_free.len(), self.outside.len(), "every value has a record");
+        self.outside.check_invariants(outside);
     }
 
     /// Bytes of all keys, and of all values.
     pub(super) const fn payload_bytes(&self) -> (u64, u64) {
         (self.key_bytes, self.value_bytes)
+    }
+
+    /// Slots that memory is kept for.
+    pub(super) const fn slots(&self) -> usize {
+        self.locations.len()
+    }
+
+    /// Gives back what is kept for slots from this one on, of which none has a record.
+    pub(super) fn trim(&mut self, slots: usize) {
+        self.locations.truncate(slots);
+        self.locations.shrink_to_fit();
     }
 
     /// Whether a slot has a record.

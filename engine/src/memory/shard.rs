@@ -10,7 +10,7 @@ use crate::store::{CompareAndSet, Counters, EvictionSample, SetIfAbsent};
 use crate::value::Value;
 
 use super::ages::Ages;
-use super::records::{NewRecord, Records, Taken};
+use super::records::{self, NewRecord, Records, Taken};
 
 /// A key with its hash, computed once before the lock is taken.
 #[derive(Clone, Copy)]
@@ -68,6 +68,9 @@ pub(super) struct Shard {
 /// Bytes that a resident entry costs in a shard beside its record and the policy's metadata.
 pub(super) const SHARD_BYTES_PER_ENTRY: usize = Directory::<Box<dyn EvictionPolicy>>::BYTES_PER_ENTRY;
 
+/// Slots that memory may be kept for beyond a quarter more than are in use.
+const SPARE_SLOTS: usize = 4096;
+
 /// Hits that the policy has not been told yet. Telling it writes to several places in memory that are rarely in a
 /// near cache, and releasing a lock waits for every write. So hits are told together and in their order, before
 /// anything else happens that the policy is told or asked: no decision can depend on the delay.
@@ -93,6 +96,8 @@ struct Residents {
     ages: Ages,
     /// Bytes that every entry is charged beside its record.
     bytes_per_entry: usize,
+    /// Bytes of those, and of the record, that stay where the slot is left unused.
+    bytes_per_slot: usize,
 }
 
 /// The entries during an operation that may evict some.
@@ -194,6 +199,7 @@ impl Shard {
                 expiry: ExpiryWheel::default(),
                 ages: Ages::default(),
                 bytes_per_entry,
+                bytes_per_slot: bytes_per_entry - SHARD_BYTES_PER_ENTRY + records::BYTES_PER_ENTRY,
             },
             hits: Hits::default(),
             next_victim: None,
@@ -316,7 +322,10 @@ impl Shard {
                     self.counters.swept += 1;
                 }
                 Expired::OutOfSteps => return true,
-                Expired::Nothing => return false,
+                Expired::Nothing => {
+                    self.trim();
+                    return false;
+                }
             }
         }
     }
@@ -420,6 +429,7 @@ impl Shard {
                 if let Some(next) = self.next_victim {
                     self.entries.records.prefetch_location(next);
                 }
+                self.trim();
             }
             Insertion::Rejected => {
                 self.counters.rejected_admission += 1;
@@ -467,6 +477,24 @@ impl Shard {
         self.tell_hits();
         self.directory.remove(slot, &&self.entries);
         self.entries.remove(slot, removed);
+        self.trim();
+    }
+
+    /// Gives back what is kept for slots, where far fewer are in use than once were, and charges what is kept for those
+    /// that hold nothing.
+    fn trim(&mut self) {
+        let Residents { records, expiry, bytes_per_slot, .. } = &mut self.entries;
+        let slots = self.directory.slots();
+        if slots + slots / 4 + SPARE_SLOTS < records.slots() {
+            self.next_victim = None;
+            records.trim(slots);
+            self.directory.trim();
+            if expiry.slots() > slots {
+                expiry.trim(slots);
+            }
+        }
+        let wheel = if expiry.slots() > 0 { ExpiryWheel::bytes_per_deadline() } else { 0 };
+        self.directory.set_unused_slot_bytes(u32::try_from(*bytes_per_slot + wheel).expect("some bytes"));
     }
 
     fn hit(&mut self, slot: Slot, now: impl Fn() -> u64, removed: &mut Removed) {

@@ -28,6 +28,11 @@ impl SlotLinks {
         self.links.capacity() * size_of::<Link>()
     }
 
+    /// Gives back what is kept for slots from this one on, which are on no list.
+    pub fn trim(&mut self, slots: usize) {
+        super::trim_slots(&mut self.links, slots);
+    }
+
     fn ensure(&mut self, slot: Slot) {
         if slot.index() >= self.links.len() {
             self.links.resize(slot.index() + 1, Link { newer: NONE, older: NONE });

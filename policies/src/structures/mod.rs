@@ -27,3 +27,9 @@ pub use sketch::Sketch;
 pub use small_main::{Rules, Shape, SmallMain};
 pub use turn::Turn;
 pub use weights::Weights;
+
+/// Gives back what is kept for slots from this one on.
+pub fn trim_slots<T>(kept: &mut Vec<T>, slots: usize) {
+    kept.truncate(slots);
+    kept.shrink_to_fit();
+}

@@ -130,6 +130,13 @@ impl<const N: usize> Segments<N> {
         self.len == 0
     }
 
+    /// Gives back what is kept for slots from this one on, which are in no segment.
+    pub fn trim(&mut self, slots: usize) {
+        self.links.trim(slots);
+        self.weights.trim(slots);
+        super::trim_slots(&mut self.segment_of, slots);
+    }
+
     /// Bytes of memory held.
     #[must_use]
     pub const fn footprint_bytes(&self) -> usize {

@@ -263,6 +263,13 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
         weight < limit || weight == limit && self.returns
     }
 
+    fn trim(&mut self, slots: usize) {
+        self.links.trim(slots);
+        super::trim_slots(&mut self.marks, slots);
+        super::trim_slots(&mut self.inserted_at, slots);
+        self.weights.trim(slots);
+    }
+
     fn insert(&mut self, slot: Slot, item: &Item) {
         if slot.index() >= self.marks.len() {
             self.marks.resize(slot.index() + 1, Mark::default());

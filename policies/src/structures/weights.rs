@@ -26,6 +26,11 @@ impl Weights {
         }
     }
 
+    /// Gives back what is kept for slots from this one on.
+    pub fn trim(&mut self, slots: usize) {
+        super::trim_slots(&mut self.weights, slots);
+    }
+
     /// Bytes of memory held.
     #[must_use]
     pub const fn footprint_bytes(&self) -> usize {

@@ -1,0 +1,15 @@
+"""The memory limit against hostile histories of writes. scripts/bench-limit plays longer ones."""
+
+import histories
+import pytest
+
+LIMIT_MIB = 64
+
+
+@pytest.mark.parametrize("history", histories.HISTORIES, ids=lambda history: history.__name__)
+def test_resident_memory_stays_near_the_limit(history):
+    samples, most, written = histories.play(history, LIMIT_MIB, times=4)
+    assert written >= 4 * LIMIT_MIB * histories.MIB
+    assert max(told for _, _, told in samples) > LIMIT_MIB * histories.MIB / 2, "the cache was filled"
+    assert max(told for _, _, told in samples) <= LIMIT_MIB * histories.MIB
+    assert most <= histories.most_allowed(LIMIT_MIB), f"{most / histories.MIB:.0f} MiB were resident"
