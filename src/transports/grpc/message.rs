@@ -138,7 +138,9 @@ mod tests {
             (b"\0\0\0\0", false),
             (b"", false),
         ] {
-            assert_eq!(is_whole(data, 2), expected, "{data:?}");
+            assert_eq!(is_whole(data, 100), expected, "{data:?}");
         }
+        assert!(is_whole(b"\0\0\0\0\x02ab", 2));
+        assert!(!is_whole(b"\0\0\0\0\x02ab", 1));
     }
 }
