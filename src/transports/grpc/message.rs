@@ -130,7 +130,7 @@ mod tests {
         for (data, expected) in [
             (&b"\0\0\0\0\x02ab"[..], true),
             (b"\0\0\0\0\0", true),
-            (b"\0\0\0\0\x03abc", false),
+            (b"\0\0\0\0\x03abc", true),
             (b"\0\0\0\0\x02a", false),
             (b"\0\0\0\0\x02ab\0\0\0\0\0", false),
             (b"\x01\0\0\0\x02ab", false),
