@@ -407,6 +407,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn refused_items_of_a_batch_keep_their_places() {
+        for places in ["", "x", "1", "x12x3xx4x", "12x", "xx1", "123"] {
+            let item = |place: char| match place.to_digit(10) {
+                Some(number) => Ok(number),
+                None => Err(ServiceError::InvalidArgument("x".to_owned())),
+            };
+            let (valid, refused) = split(places.chars().map(item));
+            let merged = merge(refused, Ok(valid.into_iter().map(Ok).collect()));
+            let texts = merged.expect("the store answered").into_iter();
+            let texts = texts.map(|result| result.map_or_else(|error| error.to_string(), |n| n.to_string()));
+            assert_eq!(texts.collect::<String>(), places);
+        }
+    }
+
+    #[test]
     fn namespaces_are_what_the_contract_says() {
         let longest = "n".repeat(64);
         for (raw, parsed) in [

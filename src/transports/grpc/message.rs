@@ -130,7 +130,7 @@ mod tests {
         for (data, expected) in [
             (&b"\0\0\0\0\x02ab"[..], true),
             (b"\0\0\0\0\0", true),
-            (b"\0\0\0\0\x03abc", false),
+            (b"\0\0\0\0\x03abc", true),
             (b"\0\0\0\0\x02a", false),
             (b"\0\0\0\0\x02ab\0\0\0\0\0", false),
             (b"\x01\0\0\0\x02ab", false),
@@ -138,7 +138,9 @@ mod tests {
             (b"\0\0\0\0", false),
             (b"", false),
         ] {
-            assert_eq!(is_whole(data, 2), expected, "{data:?}");
+            assert_eq!(is_whole(data, 100), expected, "{data:?}");
         }
+        assert!(is_whole(b"\0\0\0\0\x02ab", 2));
+        assert!(!is_whole(b"\0\0\0\0\x02ab", 1));
     }
 }
