@@ -149,16 +149,19 @@ impl Reloader {
             Ok(loaded) => self.apply(loaded, asked),
             Err(errors) => Err(errors.to_string().replace('\n', "; ")),
         };
-        match &outcome {
-            // It was touched, or the server has just started.
-            Ok(false) if !asked && !self.is_failing => return,
+        let was_failing = std::mem::replace(&mut self.is_failing, outcome.is_err());
+        // It was touched, or the server has just started.
+        if !asked && !was_failing && matches!(outcome, Ok(false)) {
+            return;
+        }
+        // Counted first, so that whoever reads the line finds it counted.
+        self.reloads.ended(outcome.is_ok());
+        match outcome {
             Ok(_) => tracing::info!("configuration reloaded"),
             Err(error) => {
                 tracing::error!(error, "configuration not reloaded, the previous one stays in force");
             }
         }
-        self.is_failing = outcome.is_err();
-        self.reloads.ended(outcome.is_ok());
     }
 
     /// Takes over what can be; whether there was something to tell, or why nothing was taken over.
