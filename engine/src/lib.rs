@@ -16,6 +16,7 @@ mod key;
 mod memory;
 mod policy;
 mod store;
+mod sync;
 mod tagged;
 mod value;
 
