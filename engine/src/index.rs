@@ -287,6 +287,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "hundreds of thousands of steps")]
     fn an_entry_costs_what_the_budget_says_at_any_size() {
         let hash_of = |slot: Slot| {
             let mixed = (u64::from(slot.get()) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);

@@ -17,6 +17,7 @@ mod memory;
 mod policy;
 mod slots;
 mod store;
+mod sync;
 mod tagged;
 mod value;
 

@@ -491,6 +491,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "hundreds of thousands of steps")]
     fn a_cell_is_as_large_as_asked_and_hardly_larger() {
         for len in 1..=MAX_CELL_BYTES {
             let cell = cell_bytes(len);
@@ -500,6 +501,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "hundreds of thousands of steps")]
     fn bytes_stay_and_memory_goes_back_while_sizes_shift() {
         let mut checked = Checked { slots: vec![None; 20_000], ..Checked::default() };
         // The sizes drift through every class and jump back.

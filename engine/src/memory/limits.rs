@@ -1,9 +1,8 @@
 //! The limits in force: read by every write, changed while writes go on.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use crate::directory::{Budget, WeighBy};
 use crate::store::Limits;
+use crate::sync::{AtomicU64, Ordering};
 
 /// The largest entry that a 32-bit charge can express, with room for the bookkeeping.
 const MAX_ENTRY_BYTES: u64 = u32::MAX as u64 - (1 << 20);

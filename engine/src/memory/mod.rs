@@ -30,8 +30,7 @@ mod records;
 mod resize;
 mod shard;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
@@ -42,6 +41,7 @@ use crate::store::{
     Batch, CompareAndSet, Counters, Entry, Evictions, Insight, Limits, SetIfAbsent, Store, StoreError,
     StoreFuture, StoreStats,
 };
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::value::Value;
 
 use limits::SharedLimits;

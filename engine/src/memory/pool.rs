@@ -7,9 +7,8 @@
 //! Where the limits have shrunk below what is lent, the pool is in debt. Whatever comes back pays the debt before it
 //! is lent again, so that nobody gets room that no longer exists.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use crate::directory::Budget;
+use crate::sync::{AtomicU64, Ordering};
 
 /// What of the limits is not lent to a shard.
 pub(super) struct Pool {

@@ -9,11 +9,11 @@
 //! segments or forgets ghosts would do so for all of them in one call, under the lock.
 
 use std::sync::PoisonError;
-use std::thread;
 use std::time::Duration;
 
 use crate::directory::{Budget, WeighBy};
 use crate::store::{Limits, StoreError};
+use crate::sync::sleep;
 
 use super::MemoryStore;
 use super::limits::{self, policy_capacity};
@@ -167,7 +167,7 @@ impl MemoryStore {
             drop(shard);
             drop(removed);
             // Also after the last of a shard: a round that finds nothing to take waits for who holds it.
-            thread::sleep(PAUSE);
+            sleep(PAUSE);
             if is_done {
                 return Ok(evicted);
             }
