@@ -103,7 +103,7 @@ const MIN_ENTRIES_PER_SHARD: u64 = 32_768;
 const MIN_BYTES_PER_SHARD: u64 = 64 << 20;
 const MAX_SHARDS: u64 = 64;
 /// Shards for each processor at the most: what a shard's partly filled pages hold is not to be had for nothing.
-const SHARDS_PER_PROCESSOR: u64 = 4;
+const SHARDS_PER_PROCESSOR: u64 = 2;
 /// Mean bytes of an entry, assumed where only memory is limited.
 const ASSUMED_ENTRY_BYTES: u64 = 512;
 /// Steps of a sweep under one hold of a shard's lock: tens of microseconds.
