@@ -100,7 +100,7 @@ impl MemoryStoreOptions {
 /// Entries that a shard is expected to hold at least, before another shard is worth having.
 const MIN_ENTRIES_PER_SHARD: u64 = 32_768;
 /// Memory of a shard at least, so that what its partly filled pages hold is little against it.
-const MIN_BYTES_PER_SHARD: u64 = 64 << 20;
+const MIN_BYTES_PER_SHARD: u64 = 128 << 20;
 const MAX_SHARDS: u64 = 64;
 /// Shards for each processor at the most: what a shard's partly filled pages hold is not to be had for nothing.
 const SHARDS_PER_PROCESSOR: u64 = 2;
