@@ -21,10 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_client(false)
         .out_dir(stock)
         .compile_fds(descriptors.clone())?;
-    tonic_prost_build::configure()
-        .bytes(".")
-        .codec_path("crate::transports::grpc::CacheCodec")
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().bytes(".").build_server(false).compile_fds(descriptors)?;
     Ok(())
 }
 

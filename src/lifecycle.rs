@@ -1,7 +1,7 @@
 //! The life of the process: ready, told to reload, told to stop, gone.
 //!
-//! SIGTERM and SIGINT drain; a second one ends the process at once. SIGHUP reads certificates again and
-//! opens the access log anew.
+//! SIGTERM and SIGINT drain; a second one ends the process at once. SIGHUP has everything read again that can be:
+//! the configuration, the certificates, and the access log is opened anew.
 //! Where a service manager listens (`NOTIFY_SOCKET`), it is told `READY=1` and `STOPPING=1`, as
 //! `sd_notify(3)` describes.
 
@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::server::BoundServer;
+use crate::server::reload::ReloadHandle;
 
 /// What the process was told.
 enum Told {
@@ -48,8 +49,8 @@ impl Signals {
 }
 
 /// Serves until a signal ends it. Success where the server drained; connections that had to be cut
-/// off are logged and no failure.
-pub async fn run(server: BoundServer, mut signals: Signals) -> ExitCode {
+/// off are logged and no failure. `configuration` is told to reload; there is none where there is no file.
+pub async fn run(server: BoundServer, mut signals: Signals, configuration: Option<ReloadHandle>) -> ExitCode {
     announce(&server);
     let certificates = server.certificates();
     let access_log = server.access_log().cloned();
@@ -66,7 +67,10 @@ pub async fn run(server: BoundServer, mut signals: Signals) -> ExitCode {
         };
         match told {
             Told::Reload => {
-                tracing::info!("reloading certificates");
+                tracing::info!("told to reload");
+                if let Some(configuration) = &configuration {
+                    configuration.reload();
+                }
                 if let Some(log) = &access_log {
                     log.reopen();
                 }

@@ -5,32 +5,41 @@
 //! "not serving" first, then the traffic drains, then what answers probes.
 
 mod figures;
+pub mod reload;
 mod sampling;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use engine::{Limits, SystemClock};
 use policies::PolicyEntry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use self::figures::Figures;
+use self::sampling::Sampler;
 use crate::config::{Config, TelemetryConfig, TransportConfig, TransportKind};
 use crate::registry::{Registry, StoreEntry};
 use crate::service::CacheService;
 use crate::telemetry::access_log::{AccessLog, AccessLogError};
 use crate::telemetry::history::History;
-use crate::telemetry::metrics::{ExportCounters, Metrics, MetricsError, Sources};
+use crate::telemetry::metrics::{ConfigReloads, Metrics, MetricsError, Sources};
 use crate::telemetry::operations::{Counting, Operations};
+use crate::telemetry::otlp::{Otlp, OtlpError};
+use crate::telemetry::traces::{SpanAttributes, Tracing};
 use crate::tls::{ServerTls, TlsError};
 use crate::transports::grpc::GrpcService;
 use crate::transports::http;
 use crate::transports::listener::{BindError, BoundAddress, Listener, Protocol};
 use crate::transports::served::Served;
 use crate::transports::{Drained, Transport};
+
+/// How long telemetry that is left may take to leave at a shutdown: what the drain has left of its grace, but so much at
+/// least and at most.
+const MIN_FLUSH: Duration = Duration::from_millis(500);
+const MAX_FLUSH: Duration = Duration::from_secs(5);
 
 /// Why a server could not start. Every message is one line that names what is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +64,9 @@ pub enum StartError {
     /// Metrics could not be set up.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// Telemetry could not be set up.
+    #[error(transparent)]
+    Telemetry(#[from] OtlpError),
     /// A transport that was added to the builder could not be bound.
     #[error("cannot bind a transport")]
     Transport(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -72,6 +84,8 @@ pub struct TransportContext {
     pub metrics: Arc<Metrics>,
     /// The figures of the last hours.
     pub history: Arc<History>,
+    /// What makes spans, where requests are traced.
+    pub tracing: Option<Arc<Tracing>>,
     /// Turns true when a shutdown begins.
     pub draining: watch::Receiver<bool>,
 }
@@ -124,6 +138,11 @@ impl Server {
 
     /// Builds everything and binds every socket. Must run within a tokio runtime.
     pub fn bind(&self, config: &Config) -> Result<BoundServer, StartError> {
+        self.bind_exporting(config, Arc::new(Otlp::start(&config.telemetry.otlp)?))
+    }
+
+    /// As [`bind`](Self::bind), with exports that were started before, so that the log could be among them.
+    pub fn bind_exporting(&self, config: &Config, otlp: Arc<Otlp>) -> Result<BoundServer, StartError> {
         let unknown = |what, name: &str| StartError::Unknown { what, name: name.to_owned() };
         let store = self.registry.store(&config.store.kind);
         let store = store.ok_or_else(|| unknown("store", &config.store.kind))?;
@@ -131,20 +150,28 @@ impl Server {
         let policy = policy.ok_or_else(|| unknown("policy", &config.eviction.policy))?;
         let store = (store.build)(&config.store, &config.eviction, policy, Arc::new(SystemClock::default()));
         let telemetry = &config.telemetry;
-        let exports = Arc::new(ExportCounters::default());
         let access_log = telemetry.access_log.as_ref();
         let access_log =
-            access_log.map(|config| AccessLog::open(config, Arc::clone(&exports))).transpose()?;
+            access_log.map(|config| AccessLog::open(config, Arc::clone(otlp.exports()))).transpose()?;
         let access_log = access_log.map(Arc::new);
-        let service = Arc::new(CacheService::observed(store, operations(telemetry, access_log.as_ref())));
+        let tracing = otlp.tracing().map(Arc::new);
+        let mut operations = operations(telemetry, access_log.as_ref());
+        if tracing.is_some() {
+            operations = operations.listening(Box::new(SpanAttributes::new(policy.name)));
+        }
+        let service = Arc::new(CacheService::observed(store, operations));
         // `GET /` tells where gRPC is, so its port must be known before HTTP is made.
         let listeners = config.transports.iter().map(bind_listener).collect::<Result<Vec<_>, _>>()?;
         let grpc_port = listeners.iter().find_map(|(config, listener, _)| match &config.kind {
             TransportKind::Grpc(_) => port(listener),
             TransportKind::Http => None,
         });
-        let figures = Arc::new(Figures::new(Arc::clone(&service), exports));
-        let metrics = Arc::new(Metrics::new(Arc::clone(&figures) as Arc<dyn Sources>, telemetry.metrics)?);
+        let config_reloads = Arc::new(ConfigReloads::default());
+        let exports = Arc::clone(otlp.exports());
+        let figures = Arc::new(Figures::new(Arc::clone(&service), exports, Arc::clone(&config_reloads)));
+        let sources = Arc::clone(&figures) as Arc<dyn Sources>;
+        let metrics = Metrics::with_readers(sources, telemetry.metrics, |builder| otlp.read_by(builder))
+            .map(Arc::new)?;
         if let Some(metrics) = metrics.store() {
             service.record_in(Arc::clone(metrics));
         }
@@ -154,6 +181,7 @@ impl Server {
             service: Arc::clone(&service),
             metrics: Arc::clone(&metrics),
             history: Arc::clone(&history),
+            tracing,
             draining,
         };
         let mut transports: Vec<Box<dyn Transport>> =
@@ -165,9 +193,11 @@ impl Server {
         Ok(BoundServer {
             transports,
             service,
+            otlp,
             metrics,
             history,
             access_log,
+            config_reloads,
             drain,
             policy: policy.name,
             sweep_interval: config.store.sweep_interval,
@@ -210,16 +240,17 @@ fn transport(
     context: &TransportContext,
     grpc_port: Option<u16>,
 ) -> Box<dyn Transport> {
-    let TransportContext { service, metrics, history, draining } = context.clone();
+    let TransportContext { service, metrics, history, tracing, draining } = context.clone();
     match &config.kind {
         TransportKind::Grpc(config) => {
             let refused = Arc::clone(listener.counters().refused_requests());
-            let service = GrpcService::new(service, config, draining, metrics.rpc().cloned(), refused);
+            let service =
+                GrpcService::new(service, config, draining, metrics.rpc().cloned(), refused, tracing);
             Box::new(Served::new("grpc", Protocol::Http2, listener, tls, service))
         }
         TransportKind::Http => {
             let scheme = if tls.is_some() { "https" } else { "http" };
-            let router = http::router(service, metrics, history, grpc_port, scheme);
+            let router = http::router(service, metrics, history, grpc_port, scheme, tracing);
             Box::new(Served::new("http", Protocol::Http1, listener, tls, router))
         }
     }
@@ -229,9 +260,11 @@ fn transport(
 pub struct BoundServer {
     transports: Vec<Box<dyn Transport>>,
     service: Arc<CacheService>,
+    otlp: Arc<Otlp>,
     metrics: Arc<Metrics>,
     history: Arc<History>,
     access_log: Option<Arc<AccessLog>>,
+    config_reloads: Arc<ConfigReloads>,
     drain: watch::Sender<bool>,
     policy: &'static str,
     sweep_interval: Duration,
@@ -280,8 +313,10 @@ impl BoundServer {
                 .run_until_cancelled_owned(sweep(Arc::clone(&self.service), self.sweep_interval)),
         );
         let (service, metrics) = (Arc::clone(&self.service), Arc::clone(&self.metrics));
-        let sampling = sampling::sample(service, metrics, Arc::clone(&self.history));
-        tasks.spawn(background.clone().run_until_cancelled_owned(sampling));
+        let sampler = Sampler { service, metrics, history: Arc::clone(&self.history) };
+        // Before anything is served, so that the history begins at nothing.
+        sampler.take().await;
+        tasks.spawn(background.clone().run_until_cancelled_owned(sampler.run()));
         for tls in self.certificates() {
             let interval = tls.files().reload_interval;
             let watched = tls.watch(interval, background.clone());
@@ -302,6 +337,8 @@ impl BoundServer {
             group.spawn(transport.serve(stop.clone(), self.shutdown_grace));
         }
 
+        let metrics = self.metrics;
+        self.otlp.run(move || metrics.refresh());
         shutdown.cancelled().await;
         let grace_ends = Instant::now() + self.shutdown_grace;
         self.service.begin_drain();
@@ -315,6 +352,8 @@ impl BoundServer {
         if let Some(log) = self.access_log {
             log.close(grace_ends.saturating_duration_since(Instant::now()).max(LEAST_FLUSH)).await;
         }
+        let left = grace_ends.saturating_duration_since(Instant::now());
+        self.otlp.shut_down(left.clamp(MIN_FLUSH, MAX_FLUSH)).await;
         Drained { aborted_connections }
     }
 }

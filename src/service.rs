@@ -200,7 +200,7 @@ impl CacheService {
     pub async fn get_many(
         &self,
         namespace: Namespace<'_>,
-        keys: &[String],
+        keys: &[&str],
     ) -> Result<Vec<ItemResult<Option<Value>>>, ServiceError> {
         let began = self.operations.begin();
         let (valid, refused) = split(keys.iter().map(|key| namespace.key(key)));
@@ -230,7 +230,7 @@ impl CacheService {
     pub async fn delete_many(
         &self,
         namespace: Namespace<'_>,
-        keys: &[String],
+        keys: &[&str],
     ) -> Result<Vec<ItemResult<bool>>, ServiceError> {
         let began = self.operations.begin();
         let (valid, refused) = split(keys.iter().map(|key| namespace.key(key)));
@@ -300,6 +300,12 @@ impl CacheService {
         self.store.limits()
     }
 
+    /// Changes the limits while the cache is in use; how many entries had to go. See [`Store::set_limits`], which may
+    /// block for as long as that takes.
+    pub async fn set_limits(&self, limits: Limits) -> Result<u64, ServiceError> {
+        Ok(self.store.set_limits(limits).await?)
+    }
+
     /// Time since the service was made.
     #[must_use]
     pub fn uptime(&self) -> Duration {
@@ -364,37 +370,56 @@ fn entry<'a>(namespace: Namespace<'a>, item: &Item<'a>) -> Result<Entry<'a>, Ser
     Ok(Entry { key: namespace.key(item.key)?, value: item.value, ttl: item.ttl })
 }
 
-/// Separates the items that the store will be asked about from those that are refused here.
-fn split<T>(items: impl Iterator<Item = Result<T, ServiceError>>) -> (Vec<T>, Vec<Option<ServiceError>>) {
+/// Separates the items that the store will be asked about from those that are refused here, which are told by their
+/// place.
+fn split<T>(items: impl Iterator<Item = Result<T, ServiceError>>) -> (Vec<T>, Vec<(usize, ServiceError)>) {
     let mut valid = Vec::with_capacity(items.size_hint().0);
-    let refused = items
-        .map(|item| match item {
-            Ok(item) => {
-                valid.push(item);
-                None
-            }
-            Err(error) => Some(error),
-        })
-        .collect();
+    let mut refused = Vec::new();
+    for (place, item) in items.enumerate() {
+        match item {
+            Ok(item) => valid.push(item),
+            Err(error) => refused.push((place, error)),
+        }
+    }
     (valid, refused)
 }
 
-/// Puts the store's answers between the refusals, back into the order of the request.
+/// Puts the refusals between the store's answers, back into the order of the request.
 fn merge<T>(
-    refused: Vec<Option<ServiceError>>,
+    refused: Vec<(usize, ServiceError)>,
     answers: Result<engine::Batch<T>, StoreError>,
 ) -> Result<Vec<ItemResult<T>>, ServiceError> {
-    let mut answers = answers?.into_iter();
-    let results = refused.into_iter().map(|refusal| match refusal {
-        Some(error) => Err(error),
-        None => Ok(answers.next().expect("a store answers every item of a batch")?),
-    });
-    Ok(results.collect())
+    let mut answers = answers?.into_iter().map(|answer| answer.map_err(ServiceError::Store));
+    if refused.is_empty() {
+        return Ok(answers.collect());
+    }
+    let mut results = Vec::with_capacity(answers.len() + refused.len());
+    for (place, error) in refused {
+        results.extend(answers.by_ref().take(place - results.len()));
+        results.push(Err(error));
+    }
+    results.extend(answers);
+    Ok(results)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refused_items_of_a_batch_keep_their_places() {
+        for places in ["", "x", "1", "x12x3xx4x", "12x", "xx1", "123"] {
+            let item = |place: char| match place.to_digit(10) {
+                Some(number) => Ok(number),
+                None => Err(ServiceError::InvalidArgument("x".to_owned())),
+            };
+            let (valid, refused) = split(places.chars().map(item));
+            let merged = merge(refused, Ok(valid.into_iter().map(Ok).collect()));
+            let texts = merged.expect("the store answered").into_iter();
+            let texts = texts.map(|result| result.map_or_else(|error| error.to_string(), |n| n.to_string()));
+            assert_eq!(texts.collect::<String>(), places);
+        }
+    }
 
     #[test]
     fn namespaces_are_what_the_contract_says() {

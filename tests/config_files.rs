@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use policies::PolicyEntry;
-use tiny_cache::config::{Effective, Loaded, Loader, Origin, Sources};
+use tiny_cache::config::{Effective, LIVE_KEYS, Loaded, Loader, Origin, Sources};
 use tiny_cache::server::Server;
 
 const DEFAULT_TOML: &str = "config/default.toml";
@@ -288,4 +288,19 @@ fn replace_between(file: &str, begin: &str, end: &str, text: &str) -> bool {
         fs::write(path(file), new).expect("the file can be written");
     }
     differs
+}
+
+#[test]
+fn the_page_marks_the_keys_that_a_running_server_takes_over() {
+    let page = read(PAGE);
+    let mut marked = Vec::new();
+    let mut table = "";
+    for line in page.lines() {
+        if let Some(heading) = line.strip_prefix("### `[") {
+            table = heading.trim_end_matches(['`', ']']);
+        } else if let (Some(row), true) = (line.strip_prefix("| `"), line.contains("*(live)*")) {
+            marked.push(format!("{table}.{}", row.split('`').next().expect("a key")));
+        }
+    }
+    assert_eq!(marked, LIVE_KEYS);
 }

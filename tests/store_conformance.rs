@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use engine::{
-    Clock, CompareAndSet, Entry, Key, ManualClock, SetIfAbsent, Store, StoreError, StoreFuture, Value,
-    WeighBy,
+    Clock, CompareAndSet, Entry, Key, Limits, ManualClock, SetIfAbsent, Store, StoreError, StoreFuture,
+    Value, WeighBy,
 };
 use support::linearizability::{Event, Operation, is_linearizable};
 use tiny_cache::config::{EvictionConfig, StoreConfig};
@@ -518,4 +518,37 @@ fn random_operation(subject: &Subject, key: u64, unique: u64, random: &mut fastr
         }
         _ => Operation::Delete { existed: wait(store.delete(key)).expect("delete") },
     }
+}
+
+#[test]
+fn limits_change_while_the_store_is_in_use() {
+    each(Some(1000), 64 * MIB, MIB, |subject| {
+        let Subject { store, name, .. } = subject;
+        let before = store.limits();
+        let small = Limits { max_items: Some(100), max_memory_bytes: 32 * MIB, max_value_bytes: 10 };
+        for index in 0..1000 {
+            subject.set(&format!("k{index}"), b"v", None).expect("set");
+        }
+        let resident = subject.counters();
+        let evicted = match wait(store.set_limits(small)) {
+            Err(StoreError::Unsupported(_)) => return assert_eq!(store.limits(), before, "{name}"),
+            changed => changed.expect("changed or unsupported"),
+        };
+        assert_eq!((store.limits(), wait(store.stats()).expect("stats").limits), (small, small), "{name}");
+        let after = subject.counters();
+        assert!(after.entries <= 100 && after.entries >= 96, "{name}: {after:?}");
+        assert_eq!(after.entries, resident.entries - evicted, "{name}");
+        assert_eq!(after.evictions, resident.evictions + evicted, "{name}");
+        assert!(subject.set("k", &[0; 11], None).is_err(), "{name}");
+        for index in 0..500 {
+            subject.set(&format!("l{index}"), b"v", None).expect("set");
+            assert!(subject.counters().entries <= 100, "{name}");
+        }
+        wait(store.set_limits(before)).expect("grows again");
+        for index in 0..3000 {
+            subject.set(&format!("m{index}"), &[0; 11], None).expect("set");
+        }
+        let grown = subject.counters().entries;
+        assert!((990..=1000).contains(&grown), "{name}: {grown} entries");
+    });
 }

@@ -1,6 +1,6 @@
 //! The peer of the gRPC benchmark: tonic's own server over the same API, whose handlers do nothing.
 //!
-//! Reads answer a constant value of 100 bytes, writes say OK. What it costs is what tonic, hyper and the kernel cost;
+//! Reads answer a constant value of 100 bytes, or of as many as the first argument says, writes say OK. What it costs is what tonic, hyper and the kernel cost;
 //! what tiny-cache costs beyond that is tiny-cache's. It runs on the same runtime, with the same settings of the
 //! HTTP/2 connection, and with the code that tonic generates as it comes.
 //!
@@ -30,27 +30,23 @@ mod proto {
 
 use proto::cache_service_server::{CacheService, CacheServiceServer};
 
-static VALUE: [u8; 100] = [b'v'; 100];
-
-struct DoNothing;
-
-fn value() -> Bytes {
-    Bytes::from_static(&VALUE)
-}
+/// What every read answers.
+struct DoNothing(Bytes);
 
 type Answer<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl CacheService for DoNothing {
     async fn get(&self, _: Request<proto::CacheKey>) -> Answer<proto::CacheValue> {
-        Ok(Response::new(proto::CacheValue { found: true, value: value() }))
+        Ok(Response::new(proto::CacheValue { found: true, value: self.0.clone() }))
     }
 
     async fn multi_get(
         &self,
         request: Request<proto::MultiCacheKeyRequest>,
     ) -> Answer<proto::MultiCacheValueResponse> {
-        let found = |key| proto::CacheLookup { key, found: true, value: value(), error: String::new() };
+        let found =
+            |key| proto::CacheLookup { key, found: true, value: self.0.clone(), error: String::new() };
         let items = request.into_inner().keys.into_iter().map(found).collect();
         Ok(Response::new(proto::MultiCacheValueResponse { items }))
     }
@@ -106,6 +102,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve() -> Result<(), Box<dyn Error>> {
+    let bytes = std::env::args().nth(1).map_or(Ok(100), |bytes| bytes.parse())?;
+    let value = Bytes::from_static(vec![b'v'; bytes].leak());
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     writeln!(std::io::stdout(), "listening on {}", listener.local_addr()?)?;
     Server::builder()
@@ -116,7 +114,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .http2_max_header_list_size(16 << 10)
         .add_service(
-            CacheServiceServer::new(DoNothing)
+            CacheServiceServer::new(DoNothing(value))
                 .max_decoding_message_size(1 << 30)
                 .accept_compressed(CompressionEncoding::Gzip)
                 .accept_compressed(CompressionEncoding::Zstd),

@@ -21,8 +21,17 @@ pub trait Entries {
     /// What a resident entry is charged, in bytes. Never 0.
     fn charge(&self, slot: Slot) -> u32;
 
-    /// The directory has evicted this entry, which was under this hash; its slot may be recycled at once.
-    fn evicted(&mut self, slot: Slot, hash: u64);
+    /// The directory evicts this entry: its owner lets it go and says what it was. Its slot may be recycled at once.
+    fn evicted(&mut self, slot: Slot) -> Leaver;
+}
+
+/// What an entry was that has been evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaver {
+    /// See [`Entries::hash`].
+    pub hash: u64,
+    /// See [`Entries::charge`].
+    pub charge: u32,
 }
 
 /// Upper limits of a directory. Both always hold.
@@ -160,6 +169,24 @@ impl<P: EvictionPolicy> Directory<P> {
         }
     }
 
+    /// Whether a hit can make others leave, so that it must be told at once.
+    #[must_use]
+    pub const fn sheds_on_hit(&self) -> bool {
+        self.sheds_on_hit
+    }
+
+    /// [`hit`](Self::hit) for several entries, in this order, where [none leave for it](Self::sheds_on_hit).
+    pub fn hit_all(&mut self, slots: &[Slot]) {
+        debug_assert!(!self.sheds_on_hit, "what leaves must be told at once");
+        self.policy.hit_all(slots);
+    }
+
+    /// See [`EvictionPolicy::next_victim`].
+    #[must_use]
+    pub fn next_victim(&self) -> Option<Slot> {
+        self.policy.next_victim()
+    }
+
     /// Makes room for a newcomer and lets it in. The key must not be resident. `entries` is asked
     /// about the newcomer's slot only after this has returned.
     pub fn insert(&mut self, newcomer: Newcomer, entries: &mut impl Entries) -> Insertion {
@@ -212,7 +239,7 @@ impl<P: EvictionPolicy> Directory<P> {
                     if known_to_policy {
                         self.policy.remove(slot);
                     }
-                    self.forget(slot, charge, entries);
+                    self.forget(slot, Leaver { hash: entries.hash(slot), charge }, entries);
                     return Update::Rejected;
                 }
             }
@@ -226,7 +253,7 @@ impl<P: EvictionPolicy> Directory<P> {
     /// Forgets a resident entry that was deleted or has expired. Its owner still has it.
     pub fn remove(&mut self, slot: Slot, entries: &impl Entries) {
         self.policy.remove(slot);
-        self.forget(slot, entries.charge(slot), entries);
+        self.forget(slot, Leaver { hash: entries.hash(slot), charge: entries.charge(slot) }, entries);
     }
 
     /// Evicts one entry to hand its room to others, whatever the budget says. Whether there was one.
@@ -350,17 +377,15 @@ impl<P: EvictionPolicy> Directory<P> {
     }
 
     fn evicted(&mut self, victim: Slot, entries: &mut impl Entries) {
-        let hash = self.forget(victim, entries.charge(victim), entries);
-        entries.evicted(victim, hash);
+        let leaver = entries.evicted(victim);
+        self.forget(victim, leaver, entries);
     }
 
-    /// Takes an entry that the policy has forgotten out of the index and frees its slot. Says its hash.
-    fn forget(&mut self, slot: Slot, charge: u32, entries: &impl Entries) -> u64 {
-        let hash = entries.hash(slot);
+    /// Takes an entry that the policy has forgotten out of the index and frees its slot.
+    fn forget(&mut self, slot: Slot, Leaver { hash, charge }: Leaver, entries: &impl Entries) {
         self.index.remove(hash, slot, |other| entries.hash(other));
         self.slots.give_back(slot);
         self.items -= 1;
         self.bytes -= u64::from(charge);
-        hash
     }
 }

@@ -381,6 +381,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "hundreds of thousands of steps")]
     fn a_crowded_bucket_is_taken_apart_within_the_steps_given() {
         let mut wheel = ExpiryWheel::default();
         let deadline = |slot: Slot| 3_600_000_000_000 + u64::from(slot.get());

@@ -60,10 +60,12 @@ impl<'a> Key<'a> {
     /// The hash that policies see: the same in every process and release, so that a simulation
     /// predicts a server. Not for tables that outsiders can fill: see [`HashSeed`].
     #[must_use]
+    #[inline]
     pub fn fingerprint(&self) -> u64 {
         self.hash_with(&DEFAULT_RAPID_SECRETS)
     }
 
+    #[inline]
     fn hash_with(&self, secrets: &RapidSecrets) -> u64 {
         if self.namespace.is_empty() {
             return rapidhash_v3_seeded(self.name, secrets);
@@ -95,6 +97,7 @@ impl HashSeed {
 
     /// The key's hash under this seed: 64 well-mixed bits.
     #[must_use]
+    #[inline]
     pub fn hash(&self, key: &Key<'_>) -> u64 {
         key.hash_with(&self.0)
     }

@@ -8,6 +8,7 @@
 //! **Architecture invariant.** This crate knows no tokio, no serde, no telemetry and no policy.
 
 mod clock;
+mod cpu;
 mod directory;
 mod expiry;
 mod index;
@@ -16,11 +17,12 @@ mod memory;
 mod policy;
 mod slots;
 mod store;
+mod sync;
 mod tagged;
 mod value;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use directory::{Budget, Directory, Entries, Insertion, Newcomer, Update, WeighBy};
+pub use directory::{Budget, Directory, Entries, Insertion, Leaver, Newcomer, Update, WeighBy};
 pub use expiry::{Expired, ExpiryWheel};
 pub use key::{HashSeed, Key, MAX_NAME_BYTES, MAX_NAMESPACE_BYTES};
 pub use memory::{BuildPolicy, MemoryStore, MemoryStoreOptions};

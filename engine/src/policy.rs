@@ -140,6 +140,13 @@ pub trait EvictionPolicy: Send {
     /// A live entry was read.
     fn hit(&mut self, slot: Slot);
 
+    /// Live entries were read, one after the other: [`hit`](Self::hit) for each, in one call.
+    fn hit_all(&mut self, slots: &[Slot]) {
+        for &slot in slots {
+            self.hit(slot);
+        }
+    }
+
     /// The value of a resident entry was replaced; `item.weight` is the new weight. A policy that
     /// keeps weights must override this.
     fn update(&mut self, slot: Slot, item: &Item) {
@@ -152,6 +159,12 @@ pub trait EvictionPolicy: Send {
 
     /// Chooses a victim, forgets it and names it, or rejects the newcomer.
     fn evict(&mut self, incoming: &Item) -> Verdict;
+
+    /// The entry that would probably be the next victim, so that its memory can be fetched before it is needed. A
+    /// hint: cheap, and nothing depends on it.
+    fn next_victim(&self) -> Option<Slot> {
+        None
+    }
 
     /// The capacity has changed, in units of [`Item::weight`]. Evictions follow by
     /// [`evict`](Self::evict) as room is needed.
@@ -205,6 +218,12 @@ impl<P: EvictionPolicy + ?Sized> EvictionPolicy for Box<P> {
     }
     fn hit(&mut self, slot: Slot) {
         (**self).hit(slot);
+    }
+    fn hit_all(&mut self, slots: &[Slot]) {
+        (**self).hit_all(slots);
+    }
+    fn next_victim(&self) -> Option<Slot> {
+        (**self).next_victim()
     }
     fn update(&mut self, slot: Slot, item: &Item) {
         (**self).update(slot, item);

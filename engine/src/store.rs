@@ -69,6 +69,9 @@ pub enum StoreError {
     /// The store does not answer now; trying again later may help.
     #[error("store unavailable")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
+    /// The store cannot do this at all.
+    #[error("not supported by this store: {0}")]
+    Unsupported(&'static str),
     /// The store failed in a way that trying again does not mend.
     #[error("store failed")]
     Failed(#[source] Box<dyn Error + Send + Sync>),
@@ -282,4 +285,15 @@ pub trait Store: Send + Sync {
 
     /// The limits in force, known without asking.
     fn limits(&self) -> Limits;
+
+    /// Changes the limits while the store is in use; how many entries had to go.
+    ///
+    /// New limits hold for every write that begins after this was called, and [`limits`](Self::limits) tells them at
+    /// once. Where less is allowed than is resident, entries are evicted until it fits, a few at a time so that requests
+    /// are not kept waiting; when that is done, so is this. It may block the calling thread until then. An error that
+    /// is [`StoreError::Unsupported`] has changed nothing.
+    fn set_limits(&self, limits: Limits) -> StoreFuture<'_, u64> {
+        let _ = limits;
+        StoreFuture::ready(Err(StoreError::Unsupported("its limits cannot be changed while it runs")))
+    }
 }

@@ -1,6 +1,6 @@
 //! A directory for owners without records: the simulator, and tests of policies.
 
-use crate::directory::{Budget, Directory, Entries, Insertion, Newcomer, Update, WeighBy};
+use crate::directory::{Budget, Directory, Entries, Insertion, Leaver, Newcomer, Update, WeighBy};
 use crate::policy::{EvictionPolicy, Slot};
 
 #[derive(Clone, Copy)]
@@ -32,9 +32,11 @@ impl<F: FnMut(Slot)> Entries for Watched<'_, F> {
         self.tags[slot.index()].charge
     }
 
-    fn evicted(&mut self, slot: Slot, _: u64) {
+    fn evicted(&mut self, slot: Slot) -> Leaver {
+        let Tag { hash, charge } = self.tags[slot.index()];
         self.tags[slot.index()].charge = 0;
         (self.on_evict)(slot);
+        Leaver { hash, charge }
     }
 }
 
@@ -50,7 +52,7 @@ impl Entries for Unwatched<'_> {
         self.0[slot.index()].charge
     }
 
-    fn evicted(&mut self, slot: Slot, _: u64) {
+    fn evicted(&mut self, slot: Slot) -> Leaver {
         unreachable!("{slot:?} was evicted by an operation that evicts nothing");
     }
 }

@@ -50,6 +50,10 @@ impl EvictionPolicy for Lru {
         Verdict::Evict(self.list.pop_back(&mut self.links).expect("evict needs a resident entry"))
     }
 
+    fn next_victim(&self) -> Option<Slot> {
+        self.list.back()
+    }
+
     fn resize(&mut self, _capacity: u64) {}
 
     fn len(&self) -> usize {

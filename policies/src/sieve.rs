@@ -75,6 +75,10 @@ impl EvictionPolicy for Sieve {
         Verdict::Evict(candidate)
     }
 
+    fn next_victim(&self) -> Option<Slot> {
+        self.hand.or_else(|| self.queue.back())
+    }
+
     fn resize(&mut self, _capacity: u64) {}
 
     fn len(&self) -> usize {

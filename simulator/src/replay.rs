@@ -7,8 +7,8 @@
 use std::time::{Duration, Instant};
 
 use engine::{
-    Budget, Directory, Entries, EvictionPolicy, Expired, ExpiryWheel, Insertion, Newcomer, Slot, Update,
-    WeighBy,
+    Budget, Directory, Entries, EvictionPolicy, Expired, ExpiryWheel, Insertion, Leaver, Newcomer, Slot,
+    Update, WeighBy,
 };
 use serde::Serialize;
 
@@ -178,8 +178,10 @@ impl Entries for Residents {
         self.charge_of.get(slot.index()).copied().unwrap_or(1)
     }
 
-    fn evicted(&mut self, slot: Slot, _: u64) {
+    fn evicted(&mut self, slot: Slot) -> Leaver {
+        let leaver = Leaver { hash: self.hash(slot), charge: self.charge(slot) };
         self.left(slot);
+        leaver
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use tokio::runtime::Builder;
@@ -10,8 +11,10 @@ use tokio::runtime::Builder;
 use super::output;
 use crate::config::{Config, EX_CONFIG, Loaded, Loader, Override, Sources};
 use crate::lifecycle::{self, Signals};
+use crate::server::reload::{ConfigSource, Reloader};
 use crate::server::{Server, StartError};
 use crate::telemetry::logs::{self, LogError};
+use crate::telemetry::otlp::{Otlp, OtlpError};
 
 /// Run the server (the default command)
 ///
@@ -96,7 +99,7 @@ pub fn run(server: &Server, args: &ServeArgs) -> ExitCode {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    match start(server, &loaded.config) {
+    match start(server, args, loaded) {
         Ok(code) => code,
         Err(error) => {
             output::complain(&error.to_string());
@@ -114,6 +117,8 @@ enum ServeError {
     Threads(#[source] io::Error),
     #[error("cannot listen to signals: {0}")]
     Signals(#[source] io::Error),
+    #[error(transparent)]
+    Telemetry(#[from] OtlpError),
     #[error(transparent)]
     Start(#[from] StartError),
 }
@@ -137,8 +142,10 @@ fn allow_connections(config: &Config) {
     }
 }
 
-fn start(server: &Server, config: &Config) -> Result<ExitCode, ServeError> {
-    let _log = logs::init(&config.telemetry)?;
+fn start(server: &Server, args: &ServeArgs, loaded: Loaded) -> Result<ExitCode, ServeError> {
+    let config = &loaded.config.clone();
+    let otlp = Arc::new(Otlp::start(&config.telemetry.otlp)?);
+    let log = logs::init(&config.telemetry, otlp.log_bridge())?;
     let mut runtime = Builder::new_multi_thread();
     if let Some(threads) = config.server.worker_threads {
         runtime.worker_threads(threads);
@@ -147,9 +154,12 @@ fn start(server: &Server, config: &Config) -> Result<ExitCode, ServeError> {
     let code = runtime.block_on(async {
         // Before anything is bound: a signal that comes early is not to be lost.
         let signals = Signals::listen().map_err(ServeError::Signals)?;
-        let bound = server.bind(config)?;
+        let bound = server.bind_exporting(config, otlp)?;
         allow_connections(config);
-        Ok(lifecycle::run(bound, signals).await)
+        let source = loaded.file.clone().map(|file| ConfigSource { file, overrides: args.overrides() });
+        let reloader = source.map(|source| Reloader::new(server, source, loaded, &bound, log));
+        let configuration = reloader.map(Reloader::watch).transpose().map_err(ServeError::Threads)?;
+        Ok(lifecycle::run(bound, signals, configuration).await)
     });
     // A sweep that still runs is not worth waiting for.
     runtime.shutdown_background();

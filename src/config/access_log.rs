@@ -119,8 +119,8 @@ mod tests {
         let server = Server::builder();
         let registry = server.registry();
         let loader = Loader { policies: &registry.policies, stores: &registry.store_names() };
-        let loaded = loader.load_text("t.toml", lines, &Sources::nothing());
-        loaded.map(|loaded| loaded.config.telemetry.access_log).map_err(|errors| errors.to_string())
+        let outcome = loader.load_text("t.toml", lines, &Sources::nothing());
+        outcome.map(|loaded| loaded.config.telemetry.access_log).map_err(|errors| errors.to_string())
     }
 
     #[test]

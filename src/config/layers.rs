@@ -7,6 +7,7 @@ use super::document::{Raw, Setting};
 use super::error::{Complaint, Problem};
 use super::format::is_host_name;
 use super::origin::Origin;
+use super::otel;
 
 /// A flag of the command line that overrides a value; the text is as it was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,7 @@ pub(super) struct Layers {
     pub(super) grpc: Endpoint,
     pub(super) http: Endpoint,
     pub(super) tls: Tls,
+    pub(super) otel: otel::Variables,
 }
 
 /// The parts of a listen address, which the environment sets one by one and a flag as a whole.
@@ -126,6 +128,7 @@ impl Layers {
             require_client_auth: variables.switch("CACHE_TLS_REQUIRE_CLIENT_AUTH"),
             client_ca: variables.path("CACHE_TLS_CLIENT_CA_PATH"),
         };
+        layers.otel = otel::Variables::read(environment);
         for flag in overrides {
             layers.flag(flag);
         }

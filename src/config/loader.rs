@@ -16,6 +16,7 @@ use super::format::{Choice, Count, Name, Namespaces, OrWord, PowerOfTwo, Switch}
 use super::layers::{Layers, Override};
 use super::model::{Config, LogFormat, LogLevel, ServerConfig, StoreConfig, TelemetryConfig};
 use super::origin::{Origin, one_line};
+use super::otlp;
 use super::section::{Report, Section, dotted};
 use super::size::{self, Size};
 use super::transport;
@@ -197,9 +198,11 @@ fn telemetry(file: Option<Setting>, layers: &mut Layers, report: &mut Report) ->
     let metrics = section.take("metrics", &Switch, default.metrics).value;
     let namespaces = section.take("namespaces", &Namespaces, default.namespaces).value;
     let access_log = section.take_table("access_log");
+    let otlp = section.take_table("otlp");
     section.end();
     let access_log = access_log::read(access_log, report);
-    TelemetryConfig { log_level, log_format, metrics, namespaces, access_log }
+    let otlp = otlp::read(otlp, std::mem::take(&mut layers.otel), report);
+    TelemetryConfig { log_level, log_format, metrics, namespaces, access_log, otlp }
 }
 
 fn server(file: Option<Setting>, report: &mut Report) -> ServerConfig {

@@ -10,6 +10,7 @@
 //! that line gives its type, its range, its messages, its default and its place in `config show`.
 
 mod access_log;
+mod changes;
 mod document;
 mod duration;
 mod effective;
@@ -20,11 +21,14 @@ mod layers;
 mod loader;
 mod model;
 mod origin;
+mod otel;
+mod otlp;
 mod section;
 mod size;
 mod transport;
 
 pub use access_log::{AccessLogConfig, LogDestination, LoggedKeys};
+pub use changes::{Change, LIVE_KEYS};
 pub use effective::Effective;
 pub(crate) use error::nearest;
 pub use error::{Complaint, ConfigErrors, EX_CONFIG, Problem};
@@ -32,3 +36,7 @@ pub use layers::Override;
 pub use loader::{Loaded, Loader, Sources};
 pub use model::*;
 pub use origin::Origin;
+pub use otlp::{
+    BatchConfig, LogExport, MetricExport, OtlpConfig, OtlpProtocol, OtlpTarget, Sampling, Signal,
+    Temporality, TraceExport,
+};

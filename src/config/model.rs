@@ -12,6 +12,7 @@ use engine::WeighBy;
 use policies::PolicyFactory;
 
 use super::access_log::AccessLogConfig;
+use super::otlp::OtlpConfig;
 
 /// Everything there is to configure.
 #[derive(Clone, Debug)]
@@ -147,6 +148,8 @@ pub struct TelemetryConfig {
     pub namespaces: Vec<String>,
     /// `[telemetry.access_log]`; `None`: there is none.
     pub access_log: Option<AccessLogConfig>,
+    /// `[telemetry.otlp]`
+    pub otlp: OtlpConfig,
 }
 
 impl Default for TelemetryConfig {
@@ -157,12 +160,13 @@ impl Default for TelemetryConfig {
             metrics: true,
             namespaces: Vec::new(),
             access_log: None,
+            otlp: OtlpConfig::default(),
         }
     }
 }
 
-/// How much is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How much is logged: the later, the more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// Nothing but what ends the process.
     Critical,

@@ -10,7 +10,8 @@ use tokio::time::timeout;
 
 use crate::service::CacheService;
 use crate::telemetry::metrics::{
-    ExportCounters, ProcessFigures, ServiceFigures, Snapshot, Sources, TlsReloads, TransportFigures,
+    ConfigReloads, ExportCounters, ProcessFigures, ServiceFigures, Snapshot, Sources, TlsReloads,
+    TransportFigures,
 };
 use crate::tls::ServerTls;
 use crate::transports::Transport;
@@ -31,6 +32,7 @@ struct Watched {
 pub(super) struct Figures {
     service: Arc<CacheService>,
     exports: Arc<ExportCounters>,
+    config_reloads: Arc<ConfigReloads>,
     runtime: Handle,
     /// Set once all are bound.
     transports: OnceLock<Vec<Watched>>,
@@ -38,8 +40,12 @@ pub(super) struct Figures {
 
 impl Figures {
     /// Must run within a tokio runtime.
-    pub(super) fn new(service: Arc<CacheService>, exports: Arc<ExportCounters>) -> Self {
-        Self { service, exports, runtime: Handle::current(), transports: OnceLock::new() }
+    pub(super) fn new(
+        service: Arc<CacheService>,
+        exports: Arc<ExportCounters>,
+        config_reloads: Arc<ConfigReloads>,
+    ) -> Self {
+        Self { service, exports, config_reloads, runtime: Handle::current(), transports: OnceLock::new() }
     }
 
     /// Says what there is to look at. To be called once, before anybody asks.
@@ -82,6 +88,7 @@ impl Sources for Figures {
                 done: certificates().map(|tls| tls.reloads_total()).sum(),
                 failed: certificates().map(|tls| tls.reload_failures_total()).sum(),
             },
+            config: self.config_reloads.figures(),
             process: ProcessFigures::read(),
             exports: self.exports.figures(),
         }

@@ -3,21 +3,24 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 use crate::service::CacheService;
 use crate::telemetry::history::{History, Sample, Step};
 use crate::telemetry::metrics::Metrics;
 
-/// Takes a sample every second, as long as it is polled. Between two of them it sleeps, and a sample reads no more
-/// than a scrape does.
-pub(super) async fn sample(service: Arc<CacheService>, metrics: Arc<Metrics>, history: Arc<History>) {
-    let second = Step::Second.duration();
-    let mut ticks = tokio::time::interval(second);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    loop {
-        ticks.tick().await;
-        match timeout(second, service.counters()).await {
+/// What samples are taken from, and where they go.
+pub(super) struct Sampler {
+    pub(super) service: Arc<CacheService>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) history: Arc<History>,
+}
+
+impl Sampler {
+    /// Takes a sample. It reads no more than a scrape does.
+    pub(super) async fn take(&self) {
+        let Self { service, metrics, history } = self;
+        match timeout(Step::Second.duration(), service.counters()).await {
             Ok(Ok(store)) => {
                 service.record_evictions();
                 history.record(&Sample {
@@ -31,6 +34,17 @@ pub(super) async fn sample(service: Arc<CacheService>, metrics: Arc<Metrics>, hi
             }
             // Why, the log tells whoever asks for the readiness: not once a second for nobody.
             Ok(Err(_)) | Err(_) => history.miss(),
+        }
+    }
+
+    /// Takes a sample every second, as long as it is polled, the first one in a second. Between two of them it sleeps.
+    pub(super) async fn run(self) {
+        let second = Step::Second.duration();
+        let mut ticks = tokio::time::interval_at(Instant::now() + second, second);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            self.take().await;
         }
     }
 }
@@ -106,7 +120,9 @@ mod tests {
         let store = Arc::new(Moody::default());
         let history = Arc::new(History::default());
         let service = Arc::new(CacheService::new(Arc::clone(&store) as _));
-        let sampling = tokio::spawn(sample(service, metrics(), Arc::clone(&history)));
+        let sampler = Sampler { service, metrics: metrics(), history: Arc::clone(&history) };
+        sampler.take().await;
+        let sampling = tokio::spawn(sampler.run());
         for (milliseconds, asked, answers) in [(3500, 4, true), (1000, 5, false), (1000, 6, false)] {
             tokio::time::sleep(Duration::from_millis(milliseconds)).await;
             assert_eq!(store.asked.load(Ordering::Relaxed), asked);

@@ -109,7 +109,7 @@ pub(super) fn told_write<'a, T: Outcome>(
 pub(super) fn told_many<'a, T: Outcome>(
     kind: OperationKind,
     namespace: Namespace<'a>,
-    keys: &'a [String],
+    keys: &'a [&'a str],
     results: &Result<Vec<ItemResult<T>>, ServiceError>,
 ) -> impl Iterator<Item = Operation<'a>> {
     let keys = keys.iter().enumerate();
@@ -185,8 +185,8 @@ mod tests {
         drop(service.delete(none, "b").await);
         let items = [item("d", b"1"), item("", b"22"), item("e", &[0; 101])];
         drop(service.set_many(none, items.into_iter()).await);
-        drop(service.get_many(none, &["d", "f"].map(str::to_owned)).await);
-        drop(service.delete_many(none, &["d", "f"].map(str::to_owned)).await);
+        drop(service.get_many(none, &["d", "f"]).await);
+        drop(service.delete_many(none, &["d", "f"]).await);
         let heard = recorder.0.lock().expect("whole").join("\n");
         let expected = "\
 /a get miss None None

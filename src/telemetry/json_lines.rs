@@ -1,8 +1,9 @@
 //! Log lines as JSON, one flat object each.
 //!
 //! First come `timestamp` (RFC 3339, UTC), `level`, `target` and `message`, then the fields of the
-//! spans around the event, from the outermost, then the event's own. Where a name occurs twice the
-//! innermost wins; a field that bears one of the first four names gets an underscore appended.
+//! spans around the event, from the outermost, then the event's own, then `trace_id` and `span_id` where
+//! the request is traced. Where a name occurs twice the innermost wins; a field that bears one of the
+//! first four names gets an underscore appended.
 
 use std::error::Error;
 use std::fmt::{self, Write as _};
@@ -20,6 +21,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, Scope};
+
+use super::traces::current_ids;
 
 /// Writes each event as one line.
 pub(super) struct JsonLines<W> {
@@ -74,6 +77,10 @@ where
             }
         }
         event.record(&mut fields);
+        if let Some((trace_id, span_id)) = current_ids() {
+            fields.others.insert("trace_id".to_owned(), trace_id.into());
+            fields.others.insert("span_id".to_owned(), span_id.into());
+        }
 
         let normalized = event.normalized_metadata();
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());

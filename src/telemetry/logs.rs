@@ -14,6 +14,7 @@ use tracing::subscriber::Subscriber;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry};
@@ -21,6 +22,7 @@ use tracing_subscriber::{Layer, Registry};
 use crate::config::{LogFormat, LogLevel, TelemetryConfig};
 
 use super::json_lines::JsonLines;
+use super::otlp::LogBridge;
 
 /// The target of lines about what ends the process, and of panics. They are logged as errors, there
 /// being no higher level, and are the only ones shown at [`LogLevel::Critical`].
@@ -28,6 +30,9 @@ pub const FATAL: &str = "tiny_cache::fatal";
 
 /// What the names of our own targets start with.
 const OWN: &str = "tiny_cache";
+
+/// What the names of targets start with whose lines are about exports.
+const EXPORTERS: &str = "tiny_cache::telemetry::otlp";
 
 /// Why logging could not be set up or changed.
 #[derive(Debug, thiserror::Error)]
@@ -57,10 +62,12 @@ impl LogControl {
 /// Sends the log lines of this process to standard error; panics become log lines as well.
 ///
 /// Text is coloured on a terminal only, and not where `NO_COLOR` is set.
-pub fn init(config: &TelemetryConfig) -> Result<LogControl, LogError> {
+/// What `bridge` gets besides, where there is one, are our own lines only: dependencies have theirs when telemetry is
+/// exported, which would then never end.
+pub fn init(config: &TelemetryConfig, bridge: Option<LogBridge>) -> Result<LogControl, LogError> {
     let colour = colour(stderr().is_terminal(), env::var_os("NO_COLOR").as_deref());
     let (subscriber, control) = subscriber(config, colour, stderr);
-    subscriber.try_init()?;
+    subscriber.with(bridge.map(|bridge| bridge.with_filter(exported()))).try_init()?;
     panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
         let message = panic.payload_as_str().unwrap_or("no message");
@@ -73,7 +80,7 @@ pub(super) fn subscriber<W>(
     config: &TelemetryConfig,
     colour: bool,
     writer: W,
-) -> (impl Subscriber + Send + Sync + use<W>, LogControl)
+) -> (impl Subscriber + for<'s> LookupSpan<'s> + Send + Sync + use<W>, LogControl)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -94,6 +101,11 @@ fn filter(level: LogLevel) -> Targets {
         LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::DEBUG),
     };
     Targets::new().with_default(others).with_target(OWN, own).with_target(FATAL, own.max(LevelFilter::ERROR))
+}
+
+/// The lines that are exported, as far as they are shown.
+fn exported() -> Targets {
+    Targets::new().with_target(OWN, LevelFilter::TRACE).with_target(EXPORTERS, LevelFilter::OFF)
 }
 
 /// <https://no-color.org>: set and not empty means no colour.
@@ -228,8 +240,8 @@ mod tests {
 
     fn say_everything() {
         let config = TelemetryConfig { log_format: LogFormat::Json, ..TelemetryConfig::default() };
-        init(&config).expect("the first time");
-        assert!(matches!(init(&config), Err(LogError::AlreadySetUp(_))));
+        init(&config, None).expect("the first time");
+        assert!(matches!(init(&config, None), Err(LogError::AlreadySetUp(_))));
         tracing_log::log::warn!(target: "rustls::check", "from the log crate");
         let _span = error_span!("request", request_id = "abc").entered();
         panic::catch_unwind(|| panic!("gone {}", "wrong")).expect_err("panics");

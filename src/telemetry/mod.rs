@@ -1,4 +1,4 @@
-//! What an operator sees: metrics, their recent history, and logs.
+//! What an operator sees: metrics, their recent history, traces and logs.
 
 pub mod access_log;
 #[cfg(test)]
@@ -8,4 +8,6 @@ mod json_lines;
 pub mod logs;
 pub mod metrics;
 pub mod operations;
+pub mod otlp;
 pub mod request_scope;
+pub mod traces;

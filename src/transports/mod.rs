@@ -3,6 +3,7 @@
 pub mod grpc;
 pub mod http;
 pub mod listener;
+pub mod peer;
 pub mod refused;
 pub mod request_id;
 pub mod served;

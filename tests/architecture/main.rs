@@ -158,10 +158,10 @@ fn a_transport_knows_the_service_and_its_wire_and_no_shard_policy_or_sibling() {
 }
 
 #[test]
-fn no_crate_can_have_unsafe_code() {
+fn no_module_but_one_has_unsafe_code() {
     let workspace = Workspace::read(root());
     let lints = workspace.lint("unsafe_code");
-    assert_eq!(lints.as_deref(), Some("forbid"), "workspace.lints.rust.unsafe_code");
+    assert_eq!(lints.as_deref(), Some("deny"), "workspace.lints.rust.unsafe_code");
     let mut breaches = Vec::new();
     for (name, manifest) in workspace.manifests() {
         if !crates::inherits_lints(manifest) {
@@ -169,7 +169,8 @@ fn no_crate_can_have_unsafe_code() {
         }
         let roots = ["lib.rs", "main.rs"].map(|file| manifest.with_file_name("src").join(file));
         for module in roots.iter().filter(|root| root.exists()).flat_map(|root| modules(root)) {
-            if module.words.contains("unsafe") {
+            let may = name == "tiny-cache-engine" && module.name == "crate::cpu";
+            if module.words.contains("unsafe") && !may {
                 breaches.push(format!("{name}: {} says unsafe", module.name));
             }
         }

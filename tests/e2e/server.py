@@ -25,7 +25,7 @@ def wait_until(condition, what, timeout=10):
 
 def clean_environment(environment=None):
     """The environment of this process without what configures a server, and with `environment`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CACHE_", "TINY_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CACHE_", "OTEL_", "TINY_"))}
     return kept | {"NO_PROXY": "*"} | (environment or {})
 
 

@@ -15,7 +15,7 @@ import cache_pb2 as pb
 import grpc
 import pytest
 from certificates import Files
-from clients import connect, error_of, fetch
+from clients import connect, error_of, fetch, metrics_of
 from http2 import Http2, frame
 from server import ROOT, Server, wait_until
 
@@ -78,10 +78,26 @@ def documented():
 @pytest.fixture
 def everything(tmp_path, authority):
     """What servers export once everything that has labels has happened."""
-    flags = configured(tmp_path, '[telemetry]\nnamespaces = ["listed"]\n')
+    flags = configured(
+        tmp_path,
+        """
+        [store]
+        max_items = 10
+        sweep_interval = "1s"
+        [eviction]
+        policy = "s3-fifo"
+        [telemetry]
+        namespaces = ["listed"]
+        """,
+    )
     with Server(*flags) as server:
         use(server.grpc)
         fetch(server.http, "/nothing")
+        with connect(server.grpc) as stub:
+            stub.MultiSet(pb.MultiCacheItemRequest(items=[pb.CacheItem(key=f"{n}", value=b"v") for n in range(1000)]))
+        for name in ("eviction_age", "sweep_duration"):
+            count = f"tiny_cache_{name}_seconds_count"
+            wait_until(lambda: metrics_of(server.http).get(count, 0) > 0, count)
         with Http2(server.grpc) as client:
             stream = client.open()
             client.send(stream, GET[:3], end=False)
@@ -165,7 +181,12 @@ def test_nothing_is_recorded_where_that_is_off(tmp_path):
         "http_server_active_requests",
         "http_server_request_duration_seconds",
         "rpc_server_call_duration_seconds",
+        "tiny_cache_eviction_age_seconds",
+        "tiny_cache_eviction_idle_seconds",
+        "tiny_cache_eviction_left_out_total",
         "tiny_cache_operations_total",
+        "tiny_cache_policy_state",
+        "tiny_cache_sweep_duration_seconds",
         "tiny_cache_tls_certificate_expiry_seconds",
     }
     assert re.search(r"^tiny_cache_hits_total 2$", text, re.MULTILINE)

@@ -171,6 +171,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "hundreds of thousands of steps")]
     fn too_many_evictions_are_thinned_evenly() {
         // Seen, kept, and the distance between those that were.
         for (seen, kept, stride) in
@@ -186,6 +187,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "hundreds of thousands of steps")]
     fn the_sample_is_halved_where_it_is_full() {
         let mut ages = Ages::default();
         let hash = |slot: u32| u64::from(slot) << (UNUSED_BITS_FROM + FIRST_MASK.trailing_ones());

@@ -33,8 +33,6 @@ const GRAIN: usize = 4;
 const CELL_BITS: u32 = 12;
 /// Why a page's chunk is there.
 const MAPPED: &str = "a page lies in a mapped chunk";
-/// The slot of a gap.
-const GAP: u32 = u32::MAX;
 
 const SIZES: [u16; CLASSES] = sizes();
 const CLASSES: usize = 125;
@@ -157,12 +155,16 @@ impl Chunk {
         Ok(Self { mapping, start, free: u32::MAX, pages: [0; PAGES_PER_CHUNK] })
     }
 
+    #[inline]
     fn bytes(&self, start: usize, len: usize) -> &[u8] {
-        &self.mapping[self.start + start..][..len]
+        let start = self.start + start;
+        &self.mapping[start..start + len]
     }
 
+    #[inline]
     fn bytes_mut(&mut self, start: usize, len: usize) -> &mut [u8] {
-        &mut self.mapping[self.start + start..][..len]
+        let start = self.start + start;
+        &mut self.mapping[start..start + len]
     }
 }
 
@@ -196,6 +198,7 @@ const fn per_page(class: usize) -> u32 {
 
 impl Cells {
     /// The bytes of a cell, its slot first.
+    #[inline]
     pub(super) fn bytes(&self, at: Location) -> &[u8] {
         let Page { frame, cell_bytes, .. } = self.pages[at.page()];
         let (chunk, start) = place(frame);
@@ -203,7 +206,8 @@ impl Cells {
         self.chunks[chunk].as_ref().expect(MAPPED).bytes(start + at.cell() * len, len)
     }
 
-    /// The same to write to. The slot must stay as it is.
+    /// The same to write to.
+    #[inline]
     pub(super) fn bytes_mut(&mut self, at: Location) -> &mut [u8] {
         let Page { frame, cell_bytes, .. } = self.pages[at.page()];
         let (chunk, start) = place(frame);
@@ -216,20 +220,15 @@ impl Cells {
         u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
     }
 
-    fn set_slot(&mut self, at: Location, slot: u32) {
-        self.bytes_mut(at)[..4].copy_from_slice(&slot.to_le_bytes());
-    }
-
     /// A cell of at least this many bytes, at most [`MAX_CELL_BYTES`]. Its bytes are the caller's to
-    /// write, but for the slot.
-    pub(super) fn insert(&mut self, slot: u32, len: usize) -> Location {
+    /// write, the slot in front.
+    #[inline]
+    pub(super) fn insert(&mut self, len: usize) -> Location {
         let class = usize::from(CLASS_OF[len.div_ceil(GRAIN)]);
-        let at = match self.classes[class].gap.take() {
+        match self.classes[class].gap.take() {
             Some(gap) => gap,
             None => self.append(class),
-        };
-        self.set_slot(at, slot);
-        at
+        }
     }
 
     /// Takes a cell out. Where another one has been moved into its place: that one's slot and where it
@@ -239,7 +238,6 @@ impl Cells {
         let mut moved = None;
         if self.classes[class].gap.is_none() {
             self.classes[class].gap = Some(at);
-            self.set_slot(at, GAP);
         } else {
             let last = self.last(class);
             if last != at {
@@ -414,16 +412,15 @@ impl Cells {
                 let before = u32::try_from(index).expect("pages are u32") * per_page(number);
                 for cell in 0..per_page(number).min(class.cells - before) {
                     let at = Location::new(page, cell);
-                    let slot = self.slot(at);
-                    if slot == GAP {
-                        assert_eq!(class.gap, Some(at), "one gap at the most, and it is known");
-                    } else {
+                    if class.gap != Some(at) {
+                        let slot = self.slot(at);
                         assert_eq!(location_of(slot), at, "slot {slot} is where it is believed to be");
                     }
                 }
             }
             if let Some(gap) = class.gap {
-                assert_eq!(self.slot(gap), GAP, "the gap is empty");
+                let class = usize::from(self.pages[gap.page()].class);
+                assert_eq!(class, number, "the gap is among the cells of its size");
                 assert_ne!(gap, self.last(number), "the gap is not at the end");
             }
         }
@@ -465,8 +462,9 @@ mod tests {
         }
 
         fn insert(&mut self, slot: usize, len: usize) {
-            let at = self.cells.insert(u32::try_from(slot).expect("few"), len);
+            let at = self.cells.insert(len);
             let fill = u8::try_from(self.draw(256)).expect("a byte");
+            self.cells.bytes_mut(at)[..4].copy_from_slice(&u32::try_from(slot).expect("few").to_le_bytes());
             self.cells.bytes_mut(at)[4..len].fill(fill);
             self.slots[slot] = Some((at, len, fill));
         }
@@ -493,6 +491,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "hundreds of thousands of steps")]
     fn a_cell_is_as_large_as_asked_and_hardly_larger() {
         for len in 1..=MAX_CELL_BYTES {
             let cell = cell_bytes(len);
@@ -502,6 +501,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "hundreds of thousands of steps")]
     fn bytes_stay_and_memory_goes_back_while_sizes_shift() {
         let mut checked = Checked { slots: vec![None; 20_000], ..Checked::default() };
         // The sizes drift through every class and jump back.

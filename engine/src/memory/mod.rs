@@ -7,7 +7,7 @@
 //! value in, reading the clock (only where an entry has a deadline), and freeing what was removed.
 //!
 //! **Lock order.** At most one shard's lock is held at a time. [`MemoryStore::reclaim`]'s own lock is
-//! taken before a shard's, never after.
+//! taken before a shard's, never after. So is that of [`resize`], which is never held together with the former.
 //!
 //! # Limits
 //!
@@ -23,13 +23,14 @@
 
 mod ages;
 mod cells;
+mod limits;
 mod outside;
 mod pool;
 mod records;
+mod resize;
 mod shard;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
@@ -40,13 +41,13 @@ use crate::store::{
     Batch, CompareAndSet, Counters, Entry, Evictions, Insight, Limits, SetIfAbsent, Store, StoreError,
     StoreFuture, StoreStats,
 };
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::value::Value;
 
+use limits::SharedLimits;
 use pool::Pool;
 use records::NewRecord;
-use shard::{
-    HashedKey, Removed, SHARD_BYTES_PER_ENTRY, SMALLEST_ENTRY_BYTES, Shard, Shortage, Unstored, Write,
-};
+use shard::{HashedKey, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Write};
 
 /// Makes an empty policy for a capacity in units of its weights and a seed.
 pub type BuildPolicy = dyn Fn(u64, u64) -> Box<dyn EvictionPolicy> + Send + Sync;
@@ -101,17 +102,19 @@ impl MemoryStoreOptions {
 const MIN_ENTRIES_PER_SHARD: u64 = 32_768;
 /// Memory of a shard at least, so that what its partly filled pages hold is little against it.
 const MIN_BYTES_PER_SHARD: u64 = 128 << 20;
+/// Shards of a store that is too large for one to be expected to be exact. So many threads can read at once, mostly.
+const MIN_SHARDS: u64 = 8;
 const MAX_SHARDS: u64 = 64;
 /// Shards for each processor at the most: what a shard's partly filled pages hold is not to be had for nothing.
-const SHARDS_PER_PROCESSOR: u64 = 2;
+const SHARDS_PER_PROCESSOR: u64 = 4;
+/// The same where memory alone is limited, so that every byte that holds no entry is one entry less.
+const SHARDS_PER_PROCESSOR_BY_MEMORY: u64 = 2;
 /// Mean bytes of an entry, assumed where only memory is limited.
 const ASSUMED_ENTRY_BYTES: u64 = 512;
 /// Steps of a sweep under one hold of a shard's lock: tens of microseconds.
 const SWEEP_STEPS: usize = 256;
 /// Expired entries that are counted at most under one hold of a shard's lock: as long as the above.
 const BACKLOG_STEPS: usize = 1024;
-/// The largest entry that a 32-bit charge can express, with room for the bookkeeping.
-const MAX_ENTRY_BYTES: u64 = u32::MAX as u64 - (1 << 20);
 
 /// Puts each shard on cache lines of its own, two of them since some processors fetch pairs.
 #[repr(align(128))]
@@ -123,11 +126,12 @@ pub struct MemoryStore {
     /// How far to shift a hash right to get its shard; 64 stands for one shard.
     shard_shift: u32,
     pool: Pool,
-    limits: Limits,
+    limits: SharedLimits,
     rejected_oversize: AtomicU64,
     rejected_capacity: AtomicU64,
     recoveries: AtomicU64,
     reclaiming: Mutex<()>,
+    resizing: Mutex<()>,
     bytes_per_entry: usize,
     options: MemoryStoreOptions,
 }
@@ -145,16 +149,11 @@ impl MemoryStore {
     #[must_use]
     pub fn new(options: MemoryStoreOptions) -> Self {
         let bytes_per_entry = SHARD_BYTES_PER_ENTRY + options.policy_bytes_per_entry;
-        let mut limits = options.limits;
-        let smallest_entry = (SMALLEST_ENTRY_BYTES + options.policy_bytes_per_entry) as u64;
-        let largest_value = limits.max_memory_bytes.saturating_sub(smallest_entry).min(MAX_ENTRY_BYTES);
-        limits.max_value_bytes = limits.max_value_bytes.min(limits.max_memory_bytes).min(MAX_ENTRY_BYTES);
-        debug_assert!(largest_value <= limits.max_memory_bytes, "room for the bookkeeping");
+        let limits = limits::possible(options.limits);
 
         let shards = options.shards.unwrap_or_else(|| default_shards(&limits));
         assert!(shards.is_power_of_two(), "the number of shards is a power of two, not {shards}");
-        let total = Budget { items: limits.max_items.unwrap_or(u64::MAX), bytes: limits.max_memory_bytes };
-        let pool = Pool::new(total, shards as u64);
+        let pool = Pool::new(limits::budget(&limits), shards as u64);
         let store_shards = (0..shards)
             .map(|index| {
                 let policy = build_policy(&options, &limits, shards, index);
@@ -172,11 +171,12 @@ impl MemoryStore {
             shards: store_shards,
             shard_shift: u64::BITS - shards.trailing_zeros(),
             pool,
-            limits,
+            limits: SharedLimits::new(&limits),
             rejected_oversize: AtomicU64::new(0),
             rejected_capacity: AtomicU64::new(0),
             recoveries: AtomicU64::new(0),
             reclaiming: Mutex::new(()),
+            resizing: Mutex::new(()),
             bytes_per_entry,
             options,
         }
@@ -203,9 +203,14 @@ impl MemoryStore {
             lent.items = lent.items.saturating_add(budget.items);
             lent.bytes = lent.bytes.saturating_add(budget.bytes);
         }
-        assert_eq!(lent.bytes, self.limits.max_memory_bytes, "bytes lent and unlent make up the limit");
-        if let Some(max_items) = self.limits.max_items {
-            assert_eq!(lent.items, max_items, "items lent and unlent make up the limit");
+        let (limits, debt) = (self.limits.get(), self.pool.debt());
+        assert_eq!(
+            lent.bytes,
+            limits.max_memory_bytes + debt.bytes,
+            "bytes lent and unlent make up the limit"
+        );
+        if let Some(max_items) = limits.max_items {
+            assert_eq!(lent.items, max_items + debt.items, "items lent and unlent make up the limit");
         }
     }
 
@@ -235,7 +240,7 @@ impl MemoryStore {
         poisoned: PoisonError<MutexGuard<'a, Shard>>,
     ) -> MutexGuard<'a, Shard> {
         let mut shard = poisoned.into_inner();
-        let policy = build_policy(&self.options, &self.limits, self.shards.len(), index);
+        let policy = build_policy(&self.options, &self.limits.get(), self.shards.len(), index);
         drop(shard.reset(policy, self.options.weigh_by, self.options.hash_seed.clone()));
         self.shards[index].0.clear_poison();
         self.recoveries.fetch_add(1, Ordering::Relaxed);
@@ -243,11 +248,13 @@ impl MemoryStore {
     }
 
     /// Copies and measures an entry before any lock is taken.
+    #[inline]
     fn write<'a>(&self, entry: &Entry<'a>) -> Result<Write<'a>, StoreError> {
         let size = entry.value.len() as u64;
-        if size > self.limits.max_value_bytes {
+        let limit = self.limits.max_value_bytes();
+        if size > limit {
             self.rejected_oversize.fetch_add(1, Ordering::Relaxed);
-            return Err(StoreError::ValueTooLarge { size, limit: self.limits.max_value_bytes });
+            return Err(StoreError::ValueTooLarge { size, limit });
         }
         let deadline_nanos = entry.ttl.map(|ttl| self.now_nanos().saturating_add(nanos(ttl)));
         let record = NewRecord::new(&entry.key, entry.value, deadline_nanos);
@@ -260,24 +267,28 @@ impl MemoryStore {
     }
 
     /// Runs a write on its shard, lending and reclaiming room as it needs.
+    #[inline]
     fn run_write<'a, T>(
         &self,
-        mut write: Write<'a>,
-        mut operation: impl FnMut(&mut Shard, Write<'a>, &mut Removed) -> Result<T, Unstored<'a>>,
+        entry: &Entry<'a>,
+        mut operation: impl FnMut(&mut Shard, &mut Write<'a>, &mut Removed) -> Result<T, Shortage>,
     ) -> Result<T, StoreError> {
+        let write = &mut self.write(entry)?;
         let index = self.shard_of(write.key.hash);
-        let (key, charge) = (write.key, write.charge);
-        if u64::from(charge) > self.limits.max_memory_bytes {
-            return Err(self.exhausted(charge));
-        }
+        let charge = write.charge;
         // Room taken from other shards for this write alone.
         let mut credit = Budget { items: 0, bytes: 0 };
         let mut reclaiming = None;
         loop {
+            // Asked each time: the limit may have been lowered since.
+            if u64::from(charge) > self.limits.max_memory_bytes() {
+                self.pool.give_back(credit);
+                return Err(self.exhausted(charge));
+            }
             let mut removed = Removed::default();
             let mut shard = self.lock(index);
             self.top_up(&mut shard, charge, std::mem::replace(&mut credit, Budget { items: 0, bytes: 0 }));
-            let (shortage, record) = match operation(&mut shard, write, &mut removed) {
+            let shortage = match operation(&mut shard, write, &mut removed) {
                 Ok(done) => {
                     self.settle(&mut shard);
                     drop(shard);
@@ -296,29 +307,30 @@ impl MemoryStore {
                 reclaiming = Some(self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner));
             }
             credit = self.reclaim(index, shortage);
-            write = Write { key, record, charge };
         }
     }
 
     #[cold]
     fn exhausted(&self, charge: u32) -> StoreError {
         self.rejected_capacity.fetch_add(1, Ordering::Relaxed);
-        StoreError::CapacityExhausted { needed: charge.into(), limit: self.limits.max_memory_bytes }
+        StoreError::CapacityExhausted { needed: charge.into(), limit: self.limits.max_memory_bytes() }
     }
 
     /// Adds to a shard's budget what an entry of this charge needs, as far as the pool has it.
     fn top_up(&self, shard: &mut Shard, charge: u32, credit: Budget) {
-        let mut budget = shard.directory().budget();
+        // A single shard has everything from the start.
+        if self.shards.len() == 1 {
+            return;
+        }
+        let directory = shard.directory();
+        let mut budget = directory.budget();
         budget.items = budget.items.saturating_add(credit.items);
         budget.bytes += credit.bytes;
-        if self.shards.len() > 1 {
-            let directory = shard.directory();
-            let items = (directory.items() + 1).saturating_sub(budget.items);
-            let bytes = (directory.bytes() + u64::from(charge)).saturating_sub(budget.bytes);
-            let loan = self.pool.lend(items, bytes);
-            budget.items = budget.items.saturating_add(loan.items);
-            budget.bytes += loan.bytes;
-        }
+        let items = (directory.items() + 1).saturating_sub(budget.items);
+        let bytes = (directory.bytes() + u64::from(charge)).saturating_sub(budget.bytes);
+        let loan = self.pool.lend(items, bytes);
+        budget.items = budget.items.saturating_add(loan.items);
+        budget.bytes += loan.bytes;
         shard.set_budget(budget);
     }
 
@@ -386,17 +398,20 @@ fn build_policy(
     shards: usize,
     index: usize,
 ) -> Box<dyn EvictionPolicy> {
-    let total = Budget { items: limits.max_items.unwrap_or(u64::MAX), bytes: limits.max_memory_bytes };
-    let capacity = options.weigh_by.capacity(&total).div_ceil(shards as u64);
+    let capacity = limits::policy_capacity(limits, options.weigh_by, shards);
     (options.build_policy)(capacity, options.seed.wrapping_add(index as u64))
 }
 
 fn default_shards(limits: &Limits) -> usize {
     let by_memory = limits.max_memory_bytes / ASSUMED_ENTRY_BYTES;
     let entries = limits.max_items.unwrap_or(u64::MAX).min(by_memory);
-    let by_items = entries / MIN_ENTRIES_PER_SHARD;
+    let by_items = match entries / MIN_ENTRIES_PER_SHARD {
+        0 | 1 => 1,
+        shards => shards.max(MIN_SHARDS),
+    };
     let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
-    let most = (processors * SHARDS_PER_PROCESSOR).min(MAX_SHARDS);
+    let each = if limits.max_items.is_some() { SHARDS_PER_PROCESSOR } else { SHARDS_PER_PROCESSOR_BY_MEMORY };
+    let most = (processors * each).min(MAX_SHARDS);
     let shards = by_items.min(limits.max_memory_bytes / MIN_BYTES_PER_SHARD).clamp(1, most);
     1 << shards.ilog2()
 }
@@ -410,24 +425,20 @@ impl Store for MemoryStore {
     }
 
     fn set<'a>(&'a self, entry: Entry<'a>) -> StoreFuture<'a, ()> {
-        StoreFuture::ready(self.write(&entry).and_then(|write| {
-            self.run_write(write, |shard, write, removed| shard.set(write, || self.now_nanos(), removed))
-        }))
+        StoreFuture::ready(
+            self.run_write(&entry, |shard, write, removed| shard.set(write, || self.now_nanos(), removed)),
+        )
     }
 
     fn set_if_absent<'a>(&'a self, entry: Entry<'a>) -> StoreFuture<'a, SetIfAbsent> {
-        StoreFuture::ready(self.write(&entry).and_then(|write| {
-            self.run_write(write, |shard, write, removed| {
-                shard.set_if_absent(write, || self.now_nanos(), removed)
-            })
+        StoreFuture::ready(self.run_write(&entry, |shard, write, removed| {
+            shard.set_if_absent(write, || self.now_nanos(), removed)
         }))
     }
 
     fn compare_and_set<'a>(&'a self, expected: &'a [u8], entry: Entry<'a>) -> StoreFuture<'a, CompareAndSet> {
-        StoreFuture::ready(self.write(&entry).and_then(|write| {
-            self.run_write(write, |shard, write, removed| {
-                shard.compare_and_set(expected, write, || self.now_nanos(), removed)
-            })
+        StoreFuture::ready(self.run_write(&entry, |shard, write, removed| {
+            shard.compare_and_set(expected, write, || self.now_nanos(), removed)
         }))
     }
 
@@ -453,8 +464,7 @@ impl Store for MemoryStore {
     fn set_many<'a>(&'a self, entries: &'a [Entry<'a>]) -> StoreFuture<'a, Batch<()>> {
         // Each write may have to lend or reclaim on its own, so the locks are not worth grouping.
         let results = entries.iter().map(|entry| {
-            let write = self.write(entry)?;
-            self.run_write(write, |shard, write, removed| shard.set(write, || self.now_nanos(), removed))
+            self.run_write(entry, |shard, write, removed| shard.set(write, || self.now_nanos(), removed))
         });
         StoreFuture::ready(Ok(results.collect()))
     }
@@ -471,7 +481,7 @@ impl Store for MemoryStore {
     fn clear(&self) -> StoreFuture<'_, u64> {
         let mut cleared = 0;
         for index in 0..self.shards.len() {
-            let policy = build_policy(&self.options, &self.limits, self.shards.len(), index);
+            let policy = build_policy(&self.options, &self.limits.get(), self.shards.len(), index);
             let mut shard = self.lock(index);
             cleared += shard.directory().items();
             let old = shard.reset(policy, self.options.weigh_by, self.options.hash_seed.clone());
@@ -530,7 +540,7 @@ impl Store for MemoryStore {
         }
         StoreFuture::ready(Ok(StoreStats {
             counters: total,
-            limits: self.limits,
+            limits: self.limits.get(),
             policy: self.options.policy_name,
             store: "memory",
             shards: self.shards.len(),
@@ -561,7 +571,11 @@ impl Store for MemoryStore {
     }
 
     fn limits(&self) -> Limits {
-        self.limits
+        self.limits.get()
+    }
+
+    fn set_limits(&self, limits: Limits) -> StoreFuture<'_, u64> {
+        StoreFuture::ready(self.resize(limits))
     }
 }
 

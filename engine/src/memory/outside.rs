@@ -211,8 +211,10 @@ impl Outside {
             self.unused_piece = self.pieces[number as usize].next;
             number
         };
-        let at = cells.insert(FIRST_PIECE + number, OWNER_BYTES + bytes.len());
-        cells.bytes_mut(at)[OWNER_BYTES..][..bytes.len()].copy_from_slice(bytes);
+        let at = cells.insert(OWNER_BYTES + bytes.len());
+        let cell = cells.bytes_mut(at);
+        cell[..OWNER_BYTES].copy_from_slice(&(FIRST_PIECE + number).to_le_bytes());
+        cell[OWNER_BYTES..][..bytes.len()].copy_from_slice(bytes);
         self.pieces[number as usize] = Piece { at, next };
         number
     }

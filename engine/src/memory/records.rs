@@ -10,6 +10,7 @@
 
 use bytes::Bytes;
 
+use crate::cpu::{prefetch, prefetch_one};
 use crate::expiry::ExpiryWheel;
 use crate::key::{HashSeed, Key};
 use crate::policy::Slot;
@@ -90,24 +91,11 @@ impl<'a> NewRecord<'a> {
     pub(super) const fn deadline_nanos(&self) -> Option<u64> {
         self.deadline_nanos
     }
-
-    /// What is to be freed of a record that is not stored after all.
-    pub(super) fn into_outside(self) -> Option<Bytes> {
-        match self.value {
-            NewValue::Outside(NewLarge::Mapped(value)) => Some(value),
-            NewValue::Inside(_) | NewValue::Outside(NewLarge::InPieces(_)) => None,
-        }
-    }
 }
 
 const fn before_value(key: &Key<'_>, deadline: bool) -> usize {
     let namespace = if key.namespace().is_empty() { 0 } else { 1 + key.namespace().len() };
     HEADER_BYTES + if deadline { DEADLINE_BYTES } else { 0 } + namespace + key.name().len()
-}
-
-/// The least that any entry is charged in records.
-pub(super) const fn smallest_charge() -> usize {
-    cell_bytes(HEADER_BYTES) + BYTES_PER_ENTRY
 }
 
 /// Bytes of memory that a record costs: its cell, its location, its place on the wheel, and what its value
@@ -132,11 +120,13 @@ enum Stored<'a> {
     Outside(usize),
 }
 
+#[inline]
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
 impl<'a> Record<'a> {
+    #[inline]
     fn read(cell: &'a [u8]) -> Self {
         let lengths = u32_at(cell, 4);
         let name_len = name_len(lengths);
@@ -148,23 +138,47 @@ impl<'a> Record<'a> {
             rest[1..].split_at(usize::from(rest[0]))
         };
         let (name, rest) = rest.split_at(name_len);
-        let (value, value_len) = if value_len == OUTSIDE {
-            (Stored::Outside(u32_at(rest, 0) as usize), OUTSIDE_BYTES)
-        } else {
-            (Stored::Inside(&rest[..value_len as usize]), value_len as usize)
-        };
+        let value_len = if value_len == OUTSIDE { OUTSIDE_BYTES } else { value_len as usize };
+        let value = stored(lengths, rest);
         Self { deadline_nanos, namespace, name, value, len: cell.len() - rest.len() + value_len }
     }
 
+    #[inline]
     fn key(&self) -> Key<'a> {
         Key::new(self.namespace, self.name).expect("a stored key was one")
     }
+}
+
+/// A record that was found under its key: all that is left to read of it.
+pub(super) struct Live<'a> {
+    pub(super) deadline_nanos: Option<u64>,
+    lengths: u32,
+    /// From the value on.
+    rest: &'a [u8],
+}
+
+#[inline]
+fn stored(lengths: u32, from_value: &[u8]) -> Stored<'_> {
+    match lengths & OUTSIDE {
+        OUTSIDE => Stored::Outside(u32_at(from_value, 0) as usize),
+        len => Stored::Inside(&from_value[..len as usize]),
+    }
+}
+
+/// A record that was taken out.
+pub(super) struct Taken {
+    pub(super) hash: u64,
+    pub(super) charge: usize,
+    pub(super) has_deadline: bool,
+    /// What is the caller's to free.
+    pub(super) outside: Option<Bytes>,
 }
 
 const fn name_len(lengths: u32) -> usize {
     (lengths >> VALUE_BITS & ((1 << NAME_BITS) - 1)) as usize
 }
 
+#[inline]
 fn deadline(cell: &[u8], lengths: u32) -> (Option<u64>, &[u8]) {
     if lengths & HAS_DEADLINE == 0 {
         return (None, &cell[HEADER_BYTES..]);
@@ -199,20 +213,36 @@ impl Records {
         Record::read(self.cells.bytes(self.locations[slot.index()]))
     }
 
-    /// Whether a slot's record is under this key. Where it is not, its lengths tell in most cases.
-    pub(super) fn holds(&self, slot: Slot, key: &Key<'_>) -> bool {
+    /// What a slot holds, if that is under this key. Where it is not, its lengths tell in most cases.
+    #[inline]
+    pub(super) fn under_key(&self, slot: Slot, key: &Key<'_>) -> Option<Live<'_>> {
         let cell = self.cells.bytes(self.locations[slot.index()]);
+        // The value is asked for with the key: it is what comes next in most cases.
+        prefetch(cell);
         let lengths = u32_at(cell, 4);
         let (namespace, name) = (key.namespace(), key.name());
         if name_len(lengths) != name.len() || (lengths & HAS_NAMESPACE == 0) != namespace.is_empty() {
-            return false;
+            return None;
         }
-        let (_, rest) = deadline(cell, lengths);
-        if namespace.is_empty() {
-            return rest.starts_with(name);
+        let (deadline_nanos, mut rest) = deadline(cell, lengths);
+        if !namespace.is_empty() {
+            rest = rest.strip_prefix(&[u8::try_from(namespace.len()).ok()?])?.strip_prefix(namespace)?;
         }
-        usize::from(rest[0]) == namespace.len()
-            && rest[1..].strip_prefix(namespace).is_some_and(|rest| rest.starts_with(name))
+        let (stored_name, rest) = rest.split_at(name.len());
+        (stored_name == name).then_some(Live { deadline_nanos, lengths, rest })
+    }
+
+    /// Asks for what tells where a slot's record lies.
+    #[inline]
+    pub(super) fn prefetch_location(&self, slot: Slot) {
+        prefetch_one(self.locations.get(slot.index()));
+    }
+
+    /// Asks for the memory of a slot's record, if it has one.
+    pub(super) fn prefetch(&self, slot: Slot) {
+        if self.is_stored(slot) {
+            prefetch(self.cells.bytes(self.locations[slot.index()]));
+        }
     }
 
     pub(super) fn hash(&self, slot: Slot) -> u64 {
@@ -220,7 +250,10 @@ impl Records {
     }
 
     pub(super) fn charge(&self, slot: Slot) -> usize {
-        let record = self.record(slot);
+        self.charge_of(&self.record(slot))
+    }
+
+    fn charge_of(&self, record: &Record<'_>) -> usize {
         let outside = match record.value {
             Stored::Inside(_) => 0,
             Stored::Outside(number) => self.outside.charge(number),
@@ -233,8 +266,9 @@ impl Records {
         deadline(cell, u32_at(cell, 4)).0
     }
 
-    pub(super) fn value(&self, slot: Slot) -> Value {
-        match self.record(slot).value {
+    #[inline]
+    pub(super) fn value(&self, live: &Live<'_>) -> Value {
+        match stored(live.lengths, live.rest) {
             Stored::Inside(value) => Value::from(value),
             Stored::Outside(number) => self.outside.value(number, &self.cells),
         }
@@ -248,11 +282,12 @@ impl Records {
     }
 
     /// Stores a record in a slot that has none.
-    pub(super) fn insert(&mut self, slot: Slot, key: &Key<'_>, new: NewRecord<'_>) {
-        let NewRecord { value, deadline_nanos, len } = new;
+    pub(super) fn insert(&mut self, slot: Slot, key: &Key<'_>, new: &mut NewRecord<'_>) {
+        let NewRecord { deadline_nanos, len, .. } = *new;
+        let value = std::mem::replace(&mut new.value, NewValue::Inside(&[]));
         self.key_bytes += key.len() as u64;
         self.value_bytes += value.len() as u64;
-        let at = self.cells.insert(slot.get(), len);
+        let at = self.cells.insert(len);
         if slot.index() >= self.locations.len() {
             assert!(piece_of(slot.get()).is_none(), "a shard has fewer than 2^31 entries");
             self.locations.resize(slot.index() + 1, Location::NOWHERE);
@@ -270,12 +305,13 @@ impl Records {
         if !key.namespace().is_empty() {
             lengths |= HAS_NAMESPACE;
         }
-        let mut rest = &mut self.cells.bytes_mut(at)[4..];
+        let mut rest = self.cells.bytes_mut(at);
         let mut put = |bytes: &[u8]| {
             let (part, after) = std::mem::take(&mut rest).split_at_mut(bytes.len());
             part.copy_from_slice(bytes);
             rest = after;
         };
+        put(&slot.get().to_le_bytes());
         put(&lengths.to_le_bytes());
         if let Some(deadline) = deadline_nanos {
             put(&deadline.to_le_bytes());
@@ -291,9 +327,12 @@ impl Records {
         }
     }
 
-    /// Removes a slot's record. What it had outside is the caller's to free.
-    pub(super) fn remove(&mut self, slot: Slot) -> Option<Bytes> {
+    /// Takes a slot's record out, and says what it was.
+    #[inline]
+    pub(super) fn remove(&mut self, slot: Slot) -> Taken {
         let record = self.record(slot);
+        let (hash, charge) = (self.hash_seed.hash(&record.key()), self.charge_of(&record));
+        let has_deadline = record.deadline_nanos.is_some();
         let key_len = record.namespace.len() + record.name.len();
         let (number, value_len) = match record.value {
             Stored::Inside(value) => (None, value.len()),
@@ -309,7 +348,10 @@ impl Records {
             }
         }
         let locations = &mut self.locations;
-        self.outside.remove(number?, &mut self.cells, |slot, to| locations[slot as usize] = to)
+        let outside = number.and_then(|number| {
+            self.outside.remove(number, &mut self.cells, |slot, to| locations[slot as usize] = to)
+        });
+        Taken { hash, charge, has_deadline, outside }
     }
 
     /// Checks the whole structure.

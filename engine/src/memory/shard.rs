@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::directory::{Budget, Directory, Entries, Insertion, Newcomer, Update, WeighBy};
+use crate::directory::{Budget, Directory, Entries, Insertion, Leaver, Newcomer, Update, WeighBy};
 use crate::expiry::{Expired, ExpiryWheel};
 use crate::key::{HashSeed, Key};
 use crate::policy::{EvictionPolicy, Slot};
@@ -10,7 +10,7 @@ use crate::store::{CompareAndSet, Counters, EvictionSample, SetIfAbsent};
 use crate::value::Value;
 
 use super::ages::Ages;
-use super::records::{self, NewRecord, Records};
+use super::records::{self, NewRecord, Records, Taken};
 
 /// A key with its hash, computed once before the lock is taken.
 #[derive(Clone, Copy)]
@@ -35,7 +35,11 @@ pub(super) struct Removed {
 }
 
 impl Removed {
+    #[inline]
     pub(super) fn push(&mut self, value: Option<Bytes>) {
+        if value.is_none() {
+            return;
+        }
         if self.first.is_none() {
             self.first = value;
         } else {
@@ -51,12 +55,13 @@ pub(super) struct Shortage {
     pub(super) bytes: u64,
 }
 
-/// A write that found no room, and how much it lacks. Nothing has changed.
-pub(super) type Unstored<'a> = (Shortage, NewRecord<'a>);
-
 pub(super) struct Shard {
     directory: Directory<Box<dyn EvictionPolicy>>,
     entries: Residents,
+    hits: Hits,
+    /// Who would probably be evicted next. Where its record lies has been asked for; the record has not, since that
+    /// would wait for the answer: it is when the shard is used the next time.
+    next_victim: Option<Slot>,
     pub(super) counters: Counters,
 }
 
@@ -66,8 +71,23 @@ pub(super) const SHARD_BYTES_PER_ENTRY: usize = Directory::<Box<dyn EvictionPoli
 /// Slots that memory may be kept for beyond a quarter more than are in use.
 const SPARE_SLOTS: usize = 4096;
 
-/// The least that an entry is charged beside the policy's metadata.
-pub(super) const SMALLEST_ENTRY_BYTES: usize = SHARD_BYTES_PER_ENTRY + records::smallest_charge();
+/// Hits that the policy has not been told yet. Telling it writes to several places in memory that are rarely in a
+/// near cache, and releasing a lock waits for every write. So hits are told together and in their order, before
+/// anything else happens that the policy is told or asked: no decision can depend on the delay.
+struct Hits {
+    slots: [Slot; Self::MOST],
+    len: usize,
+}
+
+impl Hits {
+    const MOST: usize = 32;
+}
+
+impl Default for Hits {
+    fn default() -> Self {
+        Self { slots: [Slot::new(0); Self::MOST], len: 0 }
+    }
+}
 
 /// The entries of a shard: what its directory knows only as slots.
 struct Residents {
@@ -90,15 +110,18 @@ struct Evicting<'a, N> {
 
 impl Residents {
     fn charge(&self, slot: Slot) -> u32 {
-        let charge = self.bytes_per_entry + self.records.charge(slot);
-        u32::try_from(charge).expect("it was a u32 when the entry was stored")
+        self.whole_charge(self.records.charge(slot))
+    }
+
+    fn whole_charge(&self, record: usize) -> u32 {
+        u32::try_from(self.bytes_per_entry + record).expect("it was a u32 when the entry was stored")
     }
 
     fn insert(
         &mut self,
         slot: Slot,
         HashedKey { key, hash }: HashedKey<'_>,
-        record: NewRecord<'_>,
+        record: &mut NewRecord<'_>,
         now: impl Fn() -> u64,
     ) {
         if let Some(deadline) = record.deadline_nanos() {
@@ -110,19 +133,21 @@ impl Residents {
         }
     }
 
-    fn remove(&mut self, slot: Slot, hash: u64) -> Option<Bytes> {
-        if self.ages.samples(hash) {
+    fn remove(&mut self, slot: Slot, removed: &mut Removed) -> Leaver {
+        let taken = self.records.remove(slot);
+        if self.ages.samples(taken.hash) {
             self.ages.removed(slot);
         }
-        self.free(slot)
+        self.let_go(slot, taken, removed)
     }
 
-    /// Removes an entry whose age has been seen to.
-    fn free(&mut self, slot: Slot) -> Option<Bytes> {
-        if self.records.deadline_nanos(slot).is_some() {
+    /// What is left to do for an entry whose record and age have been seen to.
+    fn let_go(&mut self, slot: Slot, taken: Taken, removed: &mut Removed) -> Leaver {
+        if taken.has_deadline {
             self.expiry.remove(slot);
         }
-        self.records.remove(slot)
+        removed.push(taken.outside);
+        Leaver { hash: taken.hash, charge: self.whole_charge(taken.charge) }
     }
 }
 
@@ -135,12 +160,13 @@ impl<N: Fn() -> u64> Entries for Evicting<'_, N> {
         self.residents.charge(slot)
     }
 
-    fn evicted(&mut self, slot: Slot, hash: u64) {
+    fn evicted(&mut self, slot: Slot) -> Leaver {
         *self.evictions += 1;
-        if self.residents.ages.samples(hash) {
+        let taken = self.residents.records.remove(slot);
+        if self.residents.ages.samples(taken.hash) {
             self.residents.ages.evicted(slot, (self.now)());
         }
-        self.removed.push(self.residents.free(slot));
+        self.residents.let_go(slot, taken, self.removed)
     }
 }
 
@@ -153,7 +179,7 @@ impl Entries for &Residents {
         Residents::charge(self, slot)
     }
 
-    fn evicted(&mut self, slot: Slot, _: u64) {
+    fn evicted(&mut self, slot: Slot) -> Leaver {
         unreachable!("{slot:?} was evicted by an operation that evicts nothing");
     }
 }
@@ -175,6 +201,8 @@ impl Shard {
                 bytes_per_entry,
                 bytes_per_slot: bytes_per_entry - SHARD_BYTES_PER_ENTRY + records::BYTES_PER_ENTRY,
             },
+            hits: Hits::default(),
+            next_victim: None,
             counters: Counters::default(),
         }
     }
@@ -187,67 +215,78 @@ impl Shard {
         self.directory.set_budget(budget);
     }
 
+    pub(super) fn set_policy_capacity(&mut self, capacity: u64) {
+        self.tell_hits();
+        self.directory.set_policy_capacity(capacity);
+    }
+
     pub(super) fn get(
         &mut self,
         key: HashedKey<'_>,
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Option<Value> {
-        let Some(slot) = self.find_live(key, now, removed) else {
+        self.prefetch_victim();
+        let records = &self.entries.records;
+        let mut found = None;
+        let slot = self.directory.find(key.hash, |slot| {
+            found = records.under_key(slot, &key.key);
+            found.is_some()
+        });
+        let Some((slot, live)) = slot.zip(found) else {
             self.counters.misses += 1;
             return None;
         };
+        if live.deadline_nanos.is_some_and(|deadline| deadline <= now()) {
+            self.expire(slot, removed);
+            self.counters.misses += 1;
+            return None;
+        }
+        let value = records.value(&live);
         self.counters.hits += 1;
         if self.entries.ages.samples(key.hash) {
             self.entries.ages.used(slot, now());
         }
-        let value = self.entries.records.value(slot);
-        let (directory, mut entries) = self.evicting(now, removed);
-        directory.hit(slot, &mut entries);
+        self.hit(slot, now, removed);
         Some(value)
     }
 
     /// Stores the record whatever is there. What a shortage leaves undone has changed nothing.
-    pub(super) fn set<'a>(
+    pub(super) fn set(
         &mut self,
-        write: Write<'a>,
+        write: &mut Write<'_>,
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
-    ) -> Result<(), Unstored<'a>> {
+    ) -> Result<(), Shortage> {
         match self.find_live(write.key, now, removed) {
             Some(slot) => self.replace(slot, write, now, removed),
             None => self.insert(write, now, removed),
         }
     }
 
-    pub(super) fn set_if_absent<'a>(
+    pub(super) fn set_if_absent(
         &mut self,
-        write: Write<'a>,
+        write: &mut Write<'_>,
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
-    ) -> Result<SetIfAbsent, Unstored<'a>> {
+    ) -> Result<SetIfAbsent, Shortage> {
         match self.find_live(write.key, now, removed) {
-            Some(_) => {
-                removed.push(write.record.into_outside());
-                Ok(SetIfAbsent::Exists)
-            }
+            Some(_) => Ok(SetIfAbsent::Exists),
             None => self.insert(write, now, removed).map(|()| SetIfAbsent::Stored),
         }
     }
 
-    pub(super) fn compare_and_set<'a>(
+    pub(super) fn compare_and_set(
         &mut self,
         expected: &[u8],
-        write: Write<'a>,
+        write: &mut Write<'_>,
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
-    ) -> Result<CompareAndSet, Unstored<'a>> {
+    ) -> Result<CompareAndSet, Shortage> {
         let Some(slot) = self.find_live(write.key, now, removed) else {
-            removed.push(write.record.into_outside());
             return Ok(CompareAndSet::NotFound);
         };
         if !self.entries.records.value_is(slot, expected) {
-            removed.push(write.record.into_outside());
             return Ok(CompareAndSet::Mismatch);
         }
         self.replace(slot, write, now, removed).map(|()| CompareAndSet::Stored)
@@ -262,7 +301,7 @@ impl Shard {
         let Some(slot) = self.find_live(key, now, removed) else {
             return false;
         };
-        self.discard(slot, key.hash, removed);
+        self.discard(slot, removed);
         self.counters.deleted += 1;
         true
     }
@@ -270,14 +309,15 @@ impl Shard {
     /// Removes expired entries, within the given number of steps. Whether there may be more.
     pub(super) fn sweep(&mut self, now_nanos: u64, steps: &mut usize, removed: &mut Removed) -> bool {
         loop {
-            let Residents { records, expiry, ages, .. } = &mut self.entries;
+            let Residents { records, expiry, .. } = &mut self.entries;
             let deadline = |slot| records.deadline_nanos(slot).expect("what is on the wheel has a deadline");
             match expiry.pop_expired(now_nanos, steps, deadline) {
                 Expired::Slot(slot) => {
-                    ages.removed(slot);
+                    self.tell_hits();
+                    self.entries.ages.removed(slot);
                     self.directory.remove(slot, &&self.entries);
                     // It is off the wheel already.
-                    removed.push(self.entries.records.remove(slot));
+                    removed.push(self.entries.records.remove(slot).outside);
                     self.counters.expired += 1;
                     self.counters.swept += 1;
                 }
@@ -290,7 +330,7 @@ impl Shard {
         }
     }
 
-    /// Evicts one entry for the benefit of another shard. Whether there was one.
+    /// Evicts one entry, though none is coming in. Whether there was one.
     pub(super) fn evict_one(&mut self, now: impl Fn() -> u64, removed: &mut Removed) -> bool {
         let (directory, mut entries) = self.evicting(now, removed);
         directory.evict_one(&mut entries).is_some()
@@ -352,61 +392,73 @@ impl Shard {
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Option<Slot> {
+        self.prefetch_victim();
         let records = &self.entries.records;
-        let slot = self.directory.find(key.hash, |slot| records.holds(slot, &key.key))?;
-        let expired = records.deadline_nanos(slot).is_some_and(|deadline| deadline <= now());
-        if !expired {
+        let mut deadline_nanos = None;
+        let slot = self.directory.find(key.hash, |slot| {
+            let found = records.under_key(slot, &key.key);
+            deadline_nanos = found.as_ref().and_then(|live| live.deadline_nanos);
+            found.is_some()
+        })?;
+        if deadline_nanos.is_none_or(|deadline| deadline > now()) {
             return Some(slot);
         }
-        self.discard(slot, key.hash, removed);
-        self.counters.expired += 1;
+        self.expire(slot, removed);
         None
     }
 
-    fn insert<'a>(
+    #[cold]
+    fn expire(&mut self, slot: Slot, removed: &mut Removed) {
+        self.discard(slot, removed);
+        self.counters.expired += 1;
+    }
+
+    fn insert(
         &mut self,
-        write: Write<'a>,
+        write: &mut Write<'_>,
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
-    ) -> Result<(), Unstored<'a>> {
+    ) -> Result<(), Shortage> {
         let newcomer =
             Newcomer { hash: write.key.hash, fingerprint: write.key.key.fingerprint(), charge: write.charge };
         let (directory, mut entries) = self.evicting(now, removed);
         match directory.insert(newcomer, &mut entries) {
             Insertion::Inserted(slot) => {
-                self.entries.insert(slot, write.key, write.record, now);
+                self.entries.insert(slot, write.key, &mut write.record, now);
+                self.next_victim = self.directory.next_victim();
+                if let Some(next) = self.next_victim {
+                    self.entries.records.prefetch_location(next);
+                }
                 self.trim();
             }
             Insertion::Rejected => {
                 self.counters.rejected_admission += 1;
-                removed.push(write.record.into_outside());
             }
-            Insertion::TooLarge => return Err((self.shortage(1, write.charge), write.record)),
+            Insertion::TooLarge => return Err(self.shortage(1, write.charge)),
         }
         Ok(())
     }
 
-    fn replace<'a>(
+    fn replace(
         &mut self,
         slot: Slot,
-        write: Write<'a>,
+        write: &mut Write<'_>,
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
-    ) -> Result<(), Unstored<'a>> {
+    ) -> Result<(), Shortage> {
         let (directory, mut entries) = self.evicting(now, removed);
         match directory.update(slot, write.key.key.fingerprint(), write.charge, &mut entries) {
             Update::Kept => {
                 self.counters.replaced += 1;
-                removed.push(self.entries.remove(slot, write.key.hash));
-                self.entries.insert(slot, write.key, write.record, now);
+                self.entries.remove(slot, removed);
+                self.entries.insert(slot, write.key, &mut write.record, now);
             }
             Update::Rejected => {
                 self.counters.replaced += 1;
                 self.counters.rejected_admission += 1;
-                removed.push(self.entries.remove(slot, write.key.hash));
-                removed.push(write.record.into_outside());
+                self.entries.remove(slot, removed);
             }
-            Update::TooLarge => return Err((self.shortage(0, write.charge), write.record)),
+            Update::TooLarge => return Err(self.shortage(0, write.charge)),
         }
         Ok(())
     }
@@ -421,9 +473,10 @@ impl Shard {
     }
 
     /// Removes a resident entry that was not evicted.
-    fn discard(&mut self, slot: Slot, hash: u64, removed: &mut Removed) {
+    fn discard(&mut self, slot: Slot, removed: &mut Removed) {
+        self.tell_hits();
         self.directory.remove(slot, &&self.entries);
-        removed.push(self.entries.remove(slot, hash));
+        self.entries.remove(slot, removed);
         self.trim();
     }
 
@@ -433,6 +486,7 @@ impl Shard {
         let Residents { records, expiry, bytes_per_slot, .. } = &mut self.entries;
         let slots = self.directory.slots();
         if slots + slots / 4 + SPARE_SLOTS < records.slots() {
+            self.next_victim = None;
             records.trim(slots);
             self.directory.trim();
             if expiry.slots() > slots {
@@ -443,13 +497,140 @@ impl Shard {
         self.directory.set_unused_slot_bytes(u32::try_from(*bytes_per_slot + wheel).expect("some bytes"));
     }
 
+    fn hit(&mut self, slot: Slot, now: impl Fn() -> u64, removed: &mut Removed) {
+        if self.directory.sheds_on_hit() {
+            let (directory, mut entries) = self.evicting(now, removed);
+            directory.hit(slot, &mut entries);
+            return;
+        }
+        if self.hits.len == Hits::MOST {
+            self.tell_hits();
+        }
+        self.hits.slots[self.hits.len] = slot;
+        self.hits.len += 1;
+    }
+
+    #[inline]
+    fn prefetch_victim(&mut self) {
+        if let Some(victim) = self.next_victim.take() {
+            self.entries.records.prefetch(victim);
+        }
+    }
+
+    /// Tells the policy what [`Hits`] holds.
+    fn tell_hits(&mut self) {
+        let len = std::mem::take(&mut self.hits.len);
+        if len > 0 {
+            self.directory.hit_all(&self.hits.slots[..len]);
+        }
+    }
+
+    /// The directory and the entries, for what may evict some.
     fn evicting<'a, N: Fn() -> u64>(
         &'a mut self,
         now: N,
         removed: &'a mut Removed,
     ) -> (&'a mut Directory<Box<dyn EvictionPolicy>>, Evicting<'a, N>) {
+        self.tell_hits();
         let entries =
             Evicting { residents: &mut self.entries, evictions: &mut self.counters.evictions, now, removed };
         (&mut self.directory, entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::policy::{Item, Verdict};
+
+    /// First in, first out; writes down what it is told and asked.
+    struct Recorder {
+        told: Arc<Mutex<String>>,
+        queue: Vec<Slot>,
+    }
+
+    impl Recorder {
+        fn note(&self, call: &str, slot: Slot) {
+            write!(self.told.lock().expect("no panic"), "{call}{} ", slot.get()).expect("a string");
+        }
+    }
+
+    impl EvictionPolicy for Recorder {
+        fn insert(&mut self, slot: Slot, _item: &Item) {
+            self.note("+", slot);
+            self.queue.push(slot);
+        }
+        fn hit(&mut self, slot: Slot) {
+            self.note("", slot);
+        }
+        fn update(&mut self, slot: Slot, _item: &Item) {
+            self.note("=", slot);
+        }
+        fn remove(&mut self, slot: Slot) {
+            self.note("-", slot);
+            self.queue.retain(|&queued| queued != slot);
+        }
+        fn evict(&mut self, _incoming: &Item) -> Verdict {
+            let victim = self.queue.remove(0);
+            self.note("!", victim);
+            Verdict::Evict(victim)
+        }
+        fn resize(&mut self, _capacity: u64) {}
+        fn len(&self) -> usize {
+            self.queue.len()
+        }
+        fn footprint_bytes(&self) -> usize {
+            0
+        }
+        fn check_invariants(&self) {}
+    }
+
+    /// Runs a script on a shard of two entries: `+a` writes, `a` reads, `-a` deletes, `!` evicts. What the policy was
+    /// told, by slot.
+    fn told(script: &str) -> String {
+        let told = Arc::new(Mutex::new(String::new()));
+        let policy = Recorder { told: Arc::clone(&told), queue: Vec::new() };
+        let seed = HashSeed::fixed(1);
+        let mut shard = Shard::new(Box::new(policy), Budget::of_items(2), WeighBy::Items, seed.clone(), 8);
+        let mut removed = Removed::default();
+        for word in script.split(' ') {
+            let key = Key::shared(word.trim_start_matches(['+', '-']).as_bytes()).expect("short");
+            let key = HashedKey { key, hash: seed.hash(&key) };
+            match word.as_bytes()[0] {
+                b'+' => {
+                    let record = NewRecord::new(&key.key, b"value", None);
+                    let charge = u32::try_from(8 + record.charge()).expect("small");
+                    shard.set(&mut Write { key, record, charge }, || 0, &mut removed).expect("room");
+                }
+                b'-' => assert!(shard.delete(key, || 0, &mut removed), "{word}"),
+                b'!' => assert!(shard.evict_one(|| 0, &mut removed), "{word}"),
+                _ => assert!(shard.get(key, || 0, &mut removed).is_some(), "{word}"),
+            }
+            shard.check_invariants();
+        }
+        told.lock().expect("no panic").trim_end().to_owned()
+    }
+
+    #[test]
+    fn hits_are_told_in_their_order_and_before_anything_else_is() {
+        for (script, expected) in [
+            ("+a +b b a b +c", "+0 +1 1 0 1 !0 +0"),
+            ("+a +b b b +a", "+0 +1 1 1 =0"),
+            ("+a +b a -a b +c", "+0 +1 0 -0 1 +0"),
+            ("+a +b b !", "+0 +1 1 !0"),
+            // Nobody asks, so nobody has to know.
+            ("+a a a a", "+0"),
+        ] {
+            assert_eq!(told(script), expected, "{script}");
+        }
+    }
+
+    #[test]
+    fn no_hit_is_lost_however_many_there_are() {
+        let script = format!("+a{} +b", " a".repeat(3 * Hits::MOST + 1));
+        assert_eq!(told(&script), format!("+0{} +1", " 0".repeat(3 * Hits::MOST + 1)));
     }
 }

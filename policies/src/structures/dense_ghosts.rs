@@ -98,10 +98,13 @@ impl DenseGhosts {
         }
         let (first, second) = self.buckets(fingerprint);
         for bucket in [first, second] {
-            for index in bucket * BUCKET..(bucket + 1) * BUCKET {
-                let cell = self.cells[index];
-                if cell & REST == fingerprint & REST && self.is_ghost(cell) {
-                    self.forget(index);
+            let cells = self.cells_of(bucket);
+            let alike = |cell: u32| (cell ^ fingerprint) & REST == 0;
+            // All at once, since none is alike in most cases.
+            if cells.iter().fold(false, |any, &cell| any | alike(cell)) {
+                let found = cells.iter().position(|&cell| alike(cell) && self.is_ghost(cell));
+                if let Some(place) = found {
+                    self.forget(bucket * BUCKET + place);
                     return true;
                 }
             }
@@ -159,16 +162,27 @@ impl DenseGhosts {
 
     /// The cell of a bucket that a push would take.
     fn survey(&self, bucket: usize) -> Place {
-        let mut place = Place { free: 0, age: 0, cell: bucket * BUCKET };
-        for index in bucket * BUCKET..(bucket + 1) * BUCKET {
-            let cell = self.cells[index];
-            let age = if self.is_ghost(cell) { self.age(cell) } else { u32::MAX };
-            place.free += u32::from(age == u32::MAX);
-            if age > place.age {
-                (place.age, place.cell) = (age, index);
+        let (now, oldest) = (self.stored_now(), self.now - self.oldest);
+        let mut ages = self.cells_of(bucket).map(|cell| if cell == 0 { u32::MAX } else { age(now, cell) });
+        let mut free = 0;
+        for age in &mut ages {
+            if u64::from(*age) > oldest {
+                *age = u32::MAX;
+                free += 1;
             }
         }
-        place
+        // The first of the oldest.
+        let (mut cell, mut age) = (0, ages[0]);
+        for (place, &other) in ages.iter().enumerate() {
+            if other > age {
+                (cell, age) = (place, other);
+            }
+        }
+        Place { free, age, cell: bucket * BUCKET + cell }
+    }
+
+    fn cells_of(&self, bucket: usize) -> [u32; BUCKET] {
+        *self.cells[bucket * BUCKET..].first_chunk().expect("a bucket is whole")
     }
 
     fn sweep_on(&mut self) {
@@ -230,8 +244,7 @@ impl DenseGhosts {
 
     /// Ticks since a ghost was pushed.
     fn age(&self, cell: u32) -> u32 {
-        let (now, then) = (self.stored_now(), (cell >> REST_BITS) - 1);
-        if now >= then { now - then } else { now + CYCLE - then }
+        age(self.stored_now(), cell)
     }
 
     /// The current tick as cells store it.
@@ -239,6 +252,12 @@ impl DenseGhosts {
     fn stored_now(&self) -> u32 {
         (self.now % u64::from(CYCLE)) as u32
     }
+}
+
+/// Ticks since a ghost was pushed, for the current tick as cells store it.
+const fn age(now: u32, cell: u32) -> u32 {
+    let then = (cell >> REST_BITS) - 1;
+    if now >= then { now - then } else { now + CYCLE - then }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a place in the ring is small")]

@@ -130,10 +130,19 @@ impl SlotList {
 
     /// Moves a slot of this list to the front.
     pub fn move_to_front(&mut self, links: &mut SlotLinks, slot: Slot) {
-        if self.front != slot.get() {
-            self.remove(links, slot);
-            self.push_front(links, slot);
+        if self.front == slot.get() {
+            return;
         }
+        // What is not in front has a newer neighbour, and the list a front.
+        let Link { newer, older } = links.links[slot.index()];
+        links.links[newer as usize].older = older;
+        match older {
+            NONE => self.back = newer,
+            older => links.links[older as usize].newer = newer,
+        }
+        links.links[self.front as usize].newer = slot.get();
+        links.links[slot.index()] = Link { newer: NONE, older: self.front };
+        self.front = slot.get();
     }
 
     /// The slots from the oldest to the most recent.

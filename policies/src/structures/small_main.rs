@@ -36,6 +36,8 @@ pub struct Shape {
     pub libcachesim: bool,
 }
 
+/// Entries looked at for one that would leave, when a hint is asked for.
+const LOOK_AHEAD: usize = 4;
 /// Where weights differ, ghosts may be so many times lighter than residents on the average.
 const GHOSTS_PER_RESIDENT: u64 = 4;
 /// Dense ghosts are given this much more room, as some of them are forgotten early.
@@ -350,6 +352,18 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
             }
             debug_assert!(!self.is_empty(), "evict needs a resident entry");
         }
+    }
+
+    fn next_victim(&self) -> Option<Slot> {
+        let capacity = self.capacity.min(self.weight());
+        let main_limit = capacity - self.small_limit(capacity).min(capacity);
+        let (queue, enough) = if self.main_weight > main_limit || self.small.is_empty() {
+            (&self.main, 1)
+        } else {
+            (&self.small, self.shape.promotion_hits)
+        };
+        let mut oldest = queue.iter_from_back(&self.links).take(LOOK_AHEAD);
+        oldest.find(|slot| self.marks[slot.index()].0 & HITS < enough)
     }
 
     fn resize(&mut self, capacity: u64) {

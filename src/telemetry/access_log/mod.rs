@@ -200,7 +200,7 @@ const fn draw(fingerprint: u64) -> u64 {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share is between 0 and 1")]
 fn threshold(share: f64) -> Option<u64> {
     const ALL: f64 = 9_007_199_254_740_992.0; // 2 to the power of DRAW_BITS.
-    (share < 1.0).then(|| (share * ALL) as u64)
+    (share < 1.0).then_some((share * ALL) as u64)
 }
 
 #[cfg(test)]

@@ -126,18 +126,16 @@ impl Writer {
         let lost = self.shared.lost_lines();
         let was_losing = std::mem::replace(&mut self.is_losing, lost > self.lost);
         self.lost = lost;
-        match (was_losing, self.is_losing) {
-            (false, true) => {
-                tracing::warn!(lost_lines = lost, "access log: the queue is full, lines are lost")
-            }
-            (true, false) => tracing::info!(lost_lines = lost, "access log: no more lines are lost"),
-            _ => {}
+        if self.is_losing && !was_losing {
+            tracing::warn!(lost_lines = lost, "access log: the queue is full, lines are lost");
+        } else if was_losing && !self.is_losing {
+            tracing::info!(lost_lines = lost, "access log: no more lines are lost");
         }
     }
 
     /// Counts what is left as lost, and says so.
     fn end(&mut self) {
-        let unwritten = self.lines.iter().filter(|&&byte| byte == b'\n').count() + self.shared.queue.len();
+        let unwritten = self.lines.split(|&byte| byte == b'\n').count() - 1 + self.shared.queue.len();
         if unwritten > 0 {
             self.shared.exports.dropped(Signal::AccessLog, unwritten as u64);
             tracing::warn!(unwritten, "access log: ended with lines that could not be written");

@@ -84,6 +84,15 @@ pub struct ExportFigures {
     dropped: [u64; Signal::ALL.len()],
 }
 
+impl ExportFigures {
+    /// Exports of a signal that succeeded, those that failed, and what was dropped.
+    #[must_use]
+    pub const fn of(&self, signal: Signal) -> [u64; 3] {
+        let signal = signal as usize;
+        [self.succeeded[signal], self.failed[signal], self.dropped[signal]]
+    }
+}
+
 pub(super) const METRICS: &[Metric] = &[
     Metric {
         name: "tiny_cache.telemetry.exports",

@@ -13,6 +13,7 @@
 //! Only distributions are recorded when things happen: [`RpcMetrics`], [`HttpMetrics`], [`StoreMetrics`].
 
 mod catalogue;
+mod config;
 mod exports;
 mod http;
 mod process;
@@ -35,10 +36,11 @@ use prometheus::TextEncoder;
 use self::catalogue::Metric;
 use self::published::Published;
 
+pub use self::config::{ConfigReloadFigures, ConfigReloads};
 pub use self::exports::{ExportCounters, ExportFigures, Signal};
 pub use self::http::{ActiveHttpRequest, HttpMetrics};
 pub use self::process::ProcessFigures;
-pub use self::rpc::{RpcMethod, RpcMetrics};
+pub use self::rpc::{OTHER, RpcMethod, RpcMetrics, rpc_status};
 pub use self::service::ServiceFigures;
 pub use self::store::StoreMetrics;
 pub use self::transport::{TlsReloads, TransportFigures};
@@ -59,6 +61,8 @@ pub struct Snapshot {
     pub transports: Vec<TransportFigures>,
     /// What became of certificates that were replaced.
     pub tls: TlsReloads,
+    /// What became of configurations that were read again.
+    pub config: ConfigReloadFigures,
     /// The process; `None` where the system does not tell.
     pub process: Option<ProcessFigures>,
     /// What became of telemetry that was to be handed on.
@@ -153,6 +157,11 @@ impl Metrics {
         &self.provider
     }
 
+    /// To be called by a reader that comes by itself, for figures as they are now.
+    pub fn refresh(&self) {
+        self.published.expire();
+    }
+
     /// The figures, with the store's as given, in the Prometheus text format, see [`CONTENT_TYPE`].
     ///
     /// Scrapes may overlap: each shows its own snapshot. Takes about a millisecond, mostly of arithmetic.
@@ -169,7 +178,14 @@ impl Metrics {
 
 /// Every metric that is read from a snapshot.
 fn observed() -> impl Iterator<Item = &'static Metric> {
-    [store::METRICS, service::METRICS, transport::METRICS, process::METRICS, exports::METRICS]
-        .into_iter()
-        .flatten()
+    [
+        store::METRICS,
+        service::METRICS,
+        transport::METRICS,
+        config::METRICS,
+        process::METRICS,
+        exports::METRICS,
+    ]
+    .into_iter()
+    .flatten()
 }

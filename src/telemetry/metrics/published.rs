@@ -26,6 +26,11 @@ impl Published {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), snapshot));
     }
 
+    /// Has the next one who reads take a new snapshot.
+    pub(super) fn expire(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Reads the last snapshot, or a new one where that is too old. Nothing where the store does not answer.
     pub(super) fn read(&self, reader: impl FnOnce(&Snapshot)) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);

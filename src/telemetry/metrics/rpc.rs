@@ -39,7 +39,7 @@ const METHODS: &[&str] = &[
 ];
 
 /// What all other paths are told as: they are the client's, and there is no end to them.
-const OTHER: &str = "_OTHER";
+pub const OTHER: &str = "_OTHER";
 
 /// The names of gRPC's status codes, and whether one says that the server failed, not the caller. By their number.
 const STATUSES: [(&str, bool); 17] = [
@@ -90,6 +90,16 @@ impl RpcMethod {
     }
 }
 
+/// The name of a status code, and whether it says that the server failed, not the caller.
+#[must_use]
+pub fn rpc_status(code: i32) -> (&'static str, bool) {
+    STATUSES[status_at(code)]
+}
+
+fn status_at(code: i32) -> usize {
+    usize::try_from(code).ok().filter(|code| *code < STATUSES.len()).unwrap_or(UNKNOWN)
+}
+
 /// Where gRPC calls are recorded.
 pub struct RpcMetrics {
     duration: Histogram<f64>,
@@ -107,7 +117,7 @@ impl RpcMetrics {
 
     /// A call has ended with this status code.
     pub fn record(&self, method: RpcMethod, code: i32, took: Duration) {
-        let status = usize::try_from(code).ok().filter(|code| *code < STATUSES.len()).unwrap_or(UNKNOWN);
+        let status = status_at(code);
         self.bound[method.0][status].get_or_init(|| self.bind(method, status)).record(took.as_secs_f64());
         if !method.is_streaming() {
             self.unary.record(took);

@@ -142,6 +142,7 @@ impl Sources for Fixed {
             },
             transports: vec![grpc, http],
             tls: TlsReloads { done: 11, failed: 12 },
+            config: ConfigReloadFigures { succeeded: 15, failed: 16 },
             process: ProcessFigures::read(),
             exports: exports.figures(),
         }
@@ -195,6 +196,8 @@ fn labels_tell_transports_reasons_and_kinds_apart() {
         ("tiny_cache_io_bytes_total", r#"{direction="sent",transport="http"}"#, 3.0),
         ("tiny_cache_telemetry_exports_total", r#"{result="failed",signal="traces"}"#, 1.0),
         ("tiny_cache_telemetry_dropped_total", r#"{signal="access_log"}"#, 12.0),
+        ("tiny_cache_config_reloads_total", r#"{result="ok"}"#, 15.0),
+        ("tiny_cache_config_reloads_total", r#"{result="failed"}"#, 16.0),
         ("tiny_cache_removals_total", r#"{reason="evicted"}"#, 3.0),
         ("tiny_cache_removals_total", r#"{reason="expired"}"#, 4.0),
         ("tiny_cache_removals_total", r#"{reason="rejected"}"#, 7.0),

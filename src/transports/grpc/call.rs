@@ -18,8 +18,9 @@ use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::codec::MALFORMED;
+use super::span::{self, CallSpan};
 use super::streamed::Streamed;
+use super::view::MALFORMED;
 use super::{Shared, failure};
 use crate::service::ActiveRequest;
 use crate::telemetry::metrics::RpcMethod;
@@ -27,16 +28,9 @@ use crate::telemetry::request_scope::RequestScope;
 use crate::transports::refused::RequestRefusal;
 use crate::transports::request_id::{REQUEST_ID, request_id};
 
-/// The id of the request in hand, as an extension of it.
+/// The id of the request in hand.
 #[derive(Clone, Debug)]
 pub(super) struct RequestId(HeaderValue);
-
-impl RequestId {
-    /// The id that [`Call`] has put there.
-    pub(super) fn of(extensions: &http::Extensions) -> Self {
-        extensions.get::<Self>().cloned().unwrap_or_else(|| Self(HeaderValue::from_static("unknown")))
-    }
-}
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,7 +38,8 @@ impl fmt::Display for RequestId {
     }
 }
 
-type Handler = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+/// What makes the answer of a call.
+pub(super) type Handler = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 /// A call in flight.
 pub(super) struct Call {
@@ -54,6 +49,7 @@ pub(super) struct Call {
     is_write: bool,
     timeout: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
+    span: Option<CallSpan>,
     shared: ActiveRequest<Arc<Shared>>,
     method: RpcMethod,
     /// `None`: it is not timed, or has been recorded.
@@ -64,26 +60,19 @@ impl Call {
     /// Reads the metadata that concerns every call, then lets `handle` make the handler's future.
     pub(super) fn start<B>(
         shared: &Arc<Shared>,
-        mut request: Request<B>,
-        handle: impl FnOnce(Request<B>) -> Handler,
+        request: Request<B>,
+        handle: impl FnOnce(Request<B>, &RequestId) -> Handler,
     ) -> Self {
         let began = shared.rpc.is_some().then(Instant::now);
         let shared = ActiveRequest::begin(Arc::clone(shared));
         let id = RequestId(request_id(request.headers()));
         let timeout = timeout(request.headers());
         let is_write = request.uri().path().contains("Set");
+        let method = RpcMethod::of_path(request.uri().path());
+        let span = shared.tracing.as_ref().and_then(|tracing| span::begin(tracing, method, &request));
         tracing::debug!(request_id = %id, method = request.uri().path(), "gRPC request");
-        request.extensions_mut().insert(id.clone());
-        Self {
-            id,
-            is_write,
-            timeout,
-            timer: None,
-            shared,
-            method: RpcMethod::of_path(request.uri().path()),
-            began,
-            handler: handle(request),
-        }
+        let handler = handle(request, &id);
+        Self { handler, id, is_write, timeout, timer: None, span, shared, method, began }
     }
 
     fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<Response<Body>> {
@@ -92,6 +81,7 @@ impl Call {
         }
         let operations = self.shared.service.operations();
         let _scope = operations.wants_request_id().then(|| RequestScope::enter(self.id.0.clone()));
+        let _current = self.span.as_ref().map(CallSpan::enter);
         // The handler is not polled again after a panic, so nobody sees its broken state.
         match catch_unwind(AssertUnwindSafe(|| self.handler.as_mut().poll(cx))) {
             Ok(Poll::Ready(Ok(response))) => return Poll::Ready(self.told_as_ours(response)),
@@ -182,9 +172,12 @@ impl Future for Call {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Poll::Ready(response) = self.poll_handler(cx) else {
+        let Poll::Ready(mut response) = self.poll_handler(cx) else {
             return Poll::Pending;
         };
+        if let Some(span) = self.span.take() {
+            span.end(&mut response);
+        }
         let mut response = self.record(response);
         if failure::is_trailers_only(&response) {
             response = failure::with_initial_metadata(response, &self.id.0);

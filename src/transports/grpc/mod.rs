@@ -2,10 +2,13 @@
 
 mod cache;
 mod call;
-mod codec;
 mod failure;
 mod health;
+mod message;
+mod reply;
+mod span;
 mod streamed;
+mod view;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,7 +19,6 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 use tonic::body::Body;
-use tonic::codec::CompressionEncoding;
 use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tonic_health::pb::health_server::HealthServer;
@@ -25,16 +27,14 @@ use tower::util::BoxCloneSyncService;
 
 use crate::config::GrpcConfig;
 use crate::proto;
-use crate::proto::cache_service_server::CacheServiceServer;
 use crate::service::CacheService;
 use crate::telemetry::metrics::{RpcMethod, RpcMetrics};
+use crate::telemetry::traces::Tracing;
 use crate::transports::refused::RefusedRequests;
 
 use cache::CacheRpc;
 use call::Call;
 use health::HealthRpc;
-
-pub use codec::{CacheCodec, CacheDecoder};
 
 /// The largest message that a gRPC frame's 32-bit length can express.
 pub const MAX_MESSAGE_BYTES: usize = u32::MAX as usize;
@@ -45,7 +45,7 @@ type SideService = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infall
 #[derive(Clone)]
 pub struct GrpcService {
     shared: Arc<Shared>,
-    cache: CacheServiceServer<CacheRpc>,
+    cache: CacheRpc,
     /// Health and reflection: path prefix and service, few and rarely called.
     others: Arc<[(&'static str, SideService)]>,
 }
@@ -56,6 +56,8 @@ struct Shared {
     /// `None`: calls are not timed.
     rpc: Option<Arc<RpcMetrics>>,
     refused: Arc<RefusedRequests>,
+    /// `None`: calls have no spans.
+    tracing: Option<Arc<Tracing>>,
 }
 
 impl Shared {
@@ -74,7 +76,7 @@ impl AsRef<CacheService> for Shared {
 
 impl GrpcService {
     /// The services. `draining` turns true when a shutdown begins; `rpc` is where calls are recorded, if anywhere;
-    /// `refused` is where is counted what came to nothing.
+    /// `refused` is where is counted what came to nothing; `tracing` makes spans, if anything does.
     ///
     /// # Panics
     ///
@@ -86,11 +88,9 @@ impl GrpcService {
         draining: watch::Receiver<bool>,
         rpc: Option<Arc<RpcMetrics>>,
         refused: Arc<RefusedRequests>,
+        tracing: Option<Arc<Tracing>>,
     ) -> Self {
-        let cache = CacheServiceServer::new(CacheRpc::new(Arc::clone(&service)))
-            .max_decoding_message_size(config.max_message_bytes)
-            .accept_compressed(CompressionEncoding::Gzip)
-            .accept_compressed(CompressionEncoding::Zstd);
+        let cache = CacheRpc::new(Arc::clone(&service), config.max_message_bytes);
         let mut others = vec![side(HealthServer::new(HealthRpc::new(draining)))];
         if config.reflection {
             let descriptors = || {
@@ -106,7 +106,7 @@ impl GrpcService {
             others.push(side(descriptors().build_v1().expect(valid)));
             others.push(side(descriptors().build_v1alpha().expect(valid)));
         }
-        Self { shared: Arc::new(Shared { service, rpc, refused }), cache, others: others.into() }
+        Self { shared: Arc::new(Shared { service, rpc, refused, tracing }), cache, others: others.into() }
     }
 }
 
@@ -136,10 +136,10 @@ impl Service<Request<Incoming>> for GrpcService {
 
     fn call(&mut self, request: Request<Incoming>) -> CallFuture {
         let Self { shared, cache, others } = self;
-        CallFuture(Call::start(shared, request, |request| {
+        CallFuture(Call::start(shared, request, |request, id| {
             let name = service_name(request.uri().path());
-            if name == CacheServiceServer::<CacheRpc>::NAME {
-                return cache.call(request);
+            if name == CacheRpc::NAME {
+                return cache.call(request, id);
             }
             match others.iter().find(|(other, _)| *other == name) {
                 Some((_, other)) => Box::pin(other.clone().call(request)),

@@ -13,9 +13,11 @@ use futures_util::FutureExt;
 use tracing::{Instrument, debug, error, error_span};
 
 use crate::telemetry::metrics::HttpMetrics;
+use crate::telemetry::traces::Tracing;
 use crate::transports::request_id::{REQUEST_ID, request_id};
 
 use super::answers::Failure;
+use super::span;
 
 /// Where requests are recorded.
 #[derive(Clone)]
@@ -23,13 +25,16 @@ pub(super) struct Recorder {
     /// `None`: nowhere.
     pub(super) metrics: Option<Arc<HttpMetrics>>,
     pub(super) scheme: &'static str,
+    /// `None`: they have no spans.
+    pub(super) tracing: Option<Arc<Tracing>>,
 }
 
 /// Runs a request within its span, records it, and puts its id on the answer.
 pub(super) async fn wrap(State(recorder): State<Recorder>, request: Request, next: Next) -> Response {
-    let Recorder { metrics, scheme } = &recorder;
+    let Recorder { metrics, scheme, tracing } = &recorder;
     let active = metrics.as_ref().map(|metrics| metrics.begin(request.method().as_str(), scheme));
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let server_span = tracing.as_ref().and_then(|tracing| span::begin(tracing, scheme, &request));
     let id = request_id(request.headers());
     // Of the highest level, so that the id is on every line that is logged at all.
     let span = error_span!(
@@ -38,7 +43,11 @@ pub(super) async fn wrap(State(recorder): State<Recorder>, request: Request, nex
         method = %request.method(),
         path = request.uri().path(),
     );
-    let mut response = answer(request, next).instrument(span).await;
+    let answer = answer(request, next).instrument(span);
+    let mut response = match server_span {
+        None => answer.await,
+        Some(server_span) => server_span.around(answer).await,
+    };
     if let Some(active) = active {
         active.answered(route.as_ref().map(MatchedPath::as_str), response.status().as_u16());
     }

@@ -7,6 +7,7 @@
 mod answers;
 mod endpoints;
 mod envelope;
+mod span;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use axum::routing::get;
 use crate::service::CacheService;
 use crate::telemetry::history::History;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Tracing;
 
 use endpoints::Endpoints;
 use envelope::Recorder;
@@ -34,14 +36,17 @@ use envelope::Recorder;
 /// - `GET /live` — 200 as long as the process answers at all.
 /// - `GET /metrics` — the Prometheus text format.
 /// - `GET /stats` — every figure of the API's `CacheStats` by its name there.
+///
+/// Where `tracing` makes spans, requests get some.
 pub fn router(
     service: Arc<CacheService>,
     metrics: Arc<Metrics>,
     history: Arc<History>,
     grpc_port: Option<u16>,
     scheme: &'static str,
+    tracing: Option<Arc<Tracing>>,
 ) -> Router {
-    let recorder = Recorder { metrics: metrics.http().cloned(), scheme };
+    let recorder = Recorder { metrics: metrics.http().cloned(), scheme, tracing };
     Router::new()
         .route("/", get(status::index))
         .route("/history", get(status::history))

@@ -121,7 +121,7 @@ fn router_over(service: &Arc<CacheService>) -> Router {
 }
 
 fn router_with(service: &Arc<CacheService>, history: Arc<History>, grpc_port: Option<u16>) -> Router {
-    router(Arc::clone(service), metrics(), history, grpc_port, "http")
+    router(Arc::clone(service), metrics(), history, grpc_port, "http", None)
 }
 
 struct Answer {

@@ -41,7 +41,7 @@ const MAX_HEADER_BYTES: u32 = 16 << 10;
 
 type Wire = Counted<Stream>;
 
-pub(super) type Io = TokioIo<FirstBytes<Either<Wire, Box<TlsStream<Wire>>>>>;
+pub(super) type Io = FirstBytes<Either<Wire, Box<TlsStream<Wire>>>>;
 
 /// What all connections of a listener have in common.
 pub(super) struct Shared {
@@ -67,7 +67,7 @@ impl Shared {
         let ended = match self.protocol {
             Protocol::Http1 => {
                 let (io, begun) = self.watch_start(stream, 1);
-                self.drive(self.http1().serve_connection(io, service), begun, place).await
+                self.drive(self.http1().serve_connection(TokioIo::new(io), service), begun, place).await
             }
             Protocol::Http2 => {
                 let (io, begun) = self.watch_start(stream, PREFACE_BYTES);
@@ -111,8 +111,7 @@ impl Shared {
         stream: Either<Wire, Box<TlsStream<Wire>>>,
         bytes: usize,
     ) -> (Io, oneshot::Receiver<()>) {
-        let (stream, begun) = FirstBytes::new(stream, bytes, self.config.handshake_timeout);
-        (TokioIo::new(stream), begun)
+        FirstBytes::new(stream, bytes, self.config.handshake_timeout)
     }
 
     /// Runs `connection` to its end, and sees to it that there is one.
@@ -208,7 +207,7 @@ trait Connection: Future<Output = hyper::Result<()>> {
     fn graceful_shutdown(self: Pin<&mut Self>);
 }
 
-impl<S: HttpService> Connection for http1::Connection<Io, ForConnection<S>> {
+impl<S: HttpService> Connection for http1::Connection<TokioIo<Io>, ForConnection<S>> {
     fn graceful_shutdown(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }

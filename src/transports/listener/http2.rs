@@ -3,7 +3,7 @@
 //! hyper hands every request to an executor, and the usual one makes a task of each: an allocation, a trip through
 //! the scheduler, often another thread to wake, and the way back. For an answer that takes a microsecond to make
 //! that is most of the work. Here requests gather in an [`Inbox`] while the connection reads; then each is polled once,
-//! on the spot, and all their answers leave in one write. A request that has to wait (for the rest of its body, for a
+//! on the spot, and all their answers leave in one write (see [`Corked`]). A request that has to wait (for the rest of its body, for a
 //! store across a network, for the client's window) becomes a task of its own then.
 
 use std::future::Future;
@@ -16,8 +16,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
 use hyper::server::conn::http2::{Builder, Connection};
+use hyper_util::rt::TokioIo;
 
 use super::connection::Io;
+use super::corked::Corked;
 use super::service::{ForConnection, HttpService};
 
 type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -61,7 +63,9 @@ impl Wake for Alarm {
 
 /// A connection with its inbox.
 pub(super) struct Http2<S: HttpService> {
-    connection: Connection<Io, ForConnection<S>, Inbox>,
+    connection: Connection<TokioIo<Corked<Io>>, ForConnection<S>, Inbox>,
+    /// Where it writes.
+    io: Corked<Io>,
     inbox: Inbox,
     /// The requests in hand; empty but for its capacity whenever nobody is answering.
     requests: Vec<Request>,
@@ -80,8 +84,10 @@ impl<S: HttpService> Http2<S> {
         let mut builder = Builder::new(inbox.clone());
         configure(&mut builder);
         let alarm = Arc::<Alarm>::default();
+        let io = Corked::new(io);
         Self {
-            connection: builder.serve_connection(io, service),
+            connection: builder.serve_connection(TokioIo::new(io.clone()), service),
+            io,
             inbox,
             requests: Vec::new(),
             waker: Waker::from(Arc::clone(&alarm)),
@@ -130,8 +136,12 @@ impl<S: HttpService> Future for Http2<S> {
             let polled = Pin::new(connection).poll(&mut Context::from_waker(waker));
             // What was read before the connection ended counts.
             let answered = self.answer();
-            if polled.is_ready() || !answered {
+            if polled.is_ready() {
                 return polled;
+            }
+            // Whether it failed is told by the connection, once it has heard of it.
+            if !answered && !self.io.poll_uncork(cx) {
+                return Poll::Pending;
             }
         }
     }

@@ -15,6 +15,7 @@
 mod accept;
 mod address;
 mod connection;
+mod corked;
 mod counted;
 mod counters;
 mod first_bytes;

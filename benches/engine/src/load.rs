@@ -1,0 +1,134 @@
+//! The loop: reads of Zipf-distributed keys, and a write after each that missed.
+
+use std::sync::Barrier;
+use std::time::Instant;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use rand_distr::{Distribution, Zipf};
+
+use crate::subjects::{KeyBytes, Subject};
+
+/// What a run is made of.
+#[derive(Clone, Copy)]
+pub struct Load {
+    pub keys: u32,
+    pub capacity: u32,
+    pub threads: usize,
+    /// Of all threads together.
+    pub operations: usize,
+    /// Whether half of all reads are of one key.
+    pub hot: bool,
+}
+
+const SKEW: f64 = 0.99;
+
+/// What a run came to.
+#[derive(Clone, Copy)]
+pub struct Outcome {
+    pub operations_per_second: f64,
+    /// Per second that a thread had a processor: what a machine that is busy with other things tells best.
+    pub operations_per_processor_second: f64,
+    pub hit_ratio: f64,
+}
+
+/// The key of a rank. Every sixteen bytes differ, as names of one service do.
+fn key(rank: u32) -> KeyBytes {
+    let mut key = *b"key-000000000000";
+    let mut rest = rank;
+    for digit in key[4..].iter_mut().rev() {
+        *digit = b"0123456789"[rest as usize % 10];
+        rest /= 10;
+    }
+    key
+}
+
+/// The same keys for every subject: those that fill it, and those that each thread reads, first to get
+/// the subject into its stride and then with the clock running.
+pub struct Keys {
+    fill: Vec<u32>,
+    reads: [Vec<Vec<KeyBytes>>; 2],
+}
+
+impl Keys {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "ranks are whole numbers in u32"
+    )]
+    pub fn of(load: Load) -> Self {
+        // As many as fit, all different since the step is prime, and whoever they are.
+        let rank = |number: u32| u64::from(number) * 1_000_003 % u64::from(load.keys);
+        let fill = (0..load.capacity).map(|number| rank(number) as u32).collect();
+        let zipf = Zipf::new(f64::from(load.keys), SKEW).expect("a distribution");
+        let reads = |pass: u64, thread: usize| -> Vec<KeyBytes> {
+            let mut random = SmallRng::seed_from_u64(pass << 32 | thread as u64);
+            let draw = || {
+                let rank = zipf.sample(&mut random) as u32 - 1;
+                key(if load.hot && random.random() { 0 } else { rank })
+            };
+            std::iter::repeat_with(draw).take(load.operations / load.threads).collect()
+        };
+        Self { fill, reads: [0, 1].map(|pass| (0..load.threads).map(|thread| reads(pass, thread)).collect()) }
+    }
+}
+
+/// Fills the subject and reads from it, twice; the second time counts.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+pub fn run(subject: &dyn Subject, keys: &Keys) -> Outcome {
+    for &rank in &keys.fill {
+        subject.insert(&key(rank));
+    }
+    let [before, timed] = &keys.reads;
+    read_all(subject, before);
+    let Pass { seconds, processor_seconds, hits } = read_all(subject, timed);
+    let operations = timed.iter().map(Vec::len).sum::<usize>() as f64;
+    Outcome {
+        operations_per_second: operations / seconds,
+        operations_per_processor_second: operations / processor_seconds,
+        hit_ratio: hits as f64 / operations,
+    }
+}
+
+struct Pass {
+    seconds: f64,
+    processor_seconds: f64,
+    hits: u64,
+}
+
+/// What this thread has had of a processor; not a number where the system does not tell.
+fn processor_seconds() -> f64 {
+    let status = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = status.split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok());
+    nanos.map_or(f64::NAN, |nanos| nanos / 1e9)
+}
+
+fn read_all(subject: &dyn Subject, reads: &[Vec<KeyBytes>]) -> Pass {
+    let barrier = Barrier::new(reads.len() + 1);
+    let work = |keys: &[KeyBytes]| {
+        barrier.wait();
+        let before = processor_seconds();
+        let mut hits = 0;
+        for key in keys {
+            if subject.get(key) {
+                hits += 1;
+            } else {
+                subject.insert(key);
+            }
+        }
+        (processor_seconds() - before, hits)
+    };
+    std::thread::scope(|scope| {
+        let work = &work;
+        let workers: Vec<_> = reads.iter().map(|keys| scope.spawn(move || work(keys))).collect();
+        barrier.wait();
+        let start = Instant::now();
+        let done: Vec<(f64, u64)> =
+            workers.into_iter().map(|worker| worker.join().expect("no panic")).collect();
+        Pass {
+            seconds: start.elapsed().as_secs_f64(),
+            processor_seconds: done.iter().map(|(seconds, _)| seconds).sum(),
+            hits: done.iter().map(|(_, hits)| hits).sum(),
+        }
+    })
+}

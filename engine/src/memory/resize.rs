@@ -1,0 +1,176 @@
+//! Other limits while the store is in use.
+//!
+//! What becomes free is in the pool at once. What is to go is a debt of the pool: from then on nobody is lent room, and
+//! what shards hold unused is taken from them, so that a write finds the new limits in force however much is resident.
+//! Then one shard after the other evicts its part, a few entries under each hold of its lock and with a pause in
+//! between, as a mutex goes to whoever comes first and that would always be the thread that has just let go of it.
+//!
+//! A policy's capacity follows what is resident. If it were lowered at once, a policy that moves entries between
+//! segments or forgets ghosts would do so for all of them in one call, under the lock.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use crate::directory::{Budget, WeighBy};
+use crate::store::{Limits, StoreError};
+use crate::sync::sleep;
+
+use super::MemoryStore;
+use super::limits::{self, policy_capacity};
+use super::shard::{Removed, Shard};
+
+/// Entries that are evicted under one hold of a shard's lock: less than a tenth of a millisecond.
+const EVICTIONS_PER_HOLD: u64 = 256;
+/// Long enough for whoever waits for the lock to wake up and take it.
+const PAUSE: Duration = Duration::from_micros(100);
+
+/// How much of what is lent may stay lent.
+struct Part {
+    stays: Budget,
+    lent: Budget,
+}
+
+impl Part {
+    /// What a shard may keep of its budget. All shards together keep what may stay at the most.
+    fn of(&self, budget: Budget) -> Budget {
+        let part = |budget: u64, stays: u64, lent: u64| {
+            let part = u128::from(budget) * u128::from(stays) / u128::from(lent.max(1));
+            u64::try_from(part).map_or(budget, |part| part.min(budget))
+        };
+        Budget {
+            items: part(budget.items, self.stays.items, self.lent.items),
+            bytes: part(budget.bytes, self.stays.bytes, self.lent.bytes),
+        }
+    }
+}
+
+const fn is_nothing(budget: Budget) -> bool {
+    budget.items == 0 && budget.bytes == 0
+}
+
+const fn used(shard: &Shard) -> Budget {
+    Budget { items: shard.directory().items(), bytes: shard.directory().bytes() }
+}
+
+const fn is_over(shard: &Shard, budget: Budget) -> bool {
+    let used = used(shard);
+    used.items > budget.items || used.bytes > budget.bytes
+}
+
+impl MemoryStore {
+    /// See [`Store::set_limits`](crate::Store::set_limits).
+    pub(super) fn resize(&self, limits: Limits) -> Result<u64, StoreError> {
+        let weigh_by = self.options.weigh_by;
+        if weigh_by == WeighBy::Items && limits.max_items.is_none() {
+            return Err(StoreError::Unsupported(
+                "its policy counts entries, so their number must be limited",
+            ));
+        }
+        let _one_at_a_time = self.resizing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (old, new) = (self.limits.get(), limits::possible(limits));
+        self.limits.set(&new);
+        self.pool.resize(limits::budget(&old), limits::budget(&new));
+
+        let shards = self.shards.len();
+        let mut evicted = 0;
+        let [from, to] = [&old, &new].map(|limits| policy_capacity(limits, weigh_by, shards));
+        let mut capacities = vec![from; shards];
+        if !is_nothing(self.pool.debt()) {
+            (0..shards).for_each(|index| self.take_unused(index));
+        }
+        // Who took room from other shards meanwhile may have to give some up in another round.
+        loop {
+            let debt = self.pool.debt();
+            if is_nothing(debt) {
+                break;
+            }
+            let stays = limits::budget(&new);
+            let lent = Budget {
+                items: stays.items.saturating_add(debt.items),
+                bytes: stays.bytes.saturating_add(debt.bytes),
+            };
+            let part = Part { stays, lent };
+            for (index, capacity) in capacities.iter_mut().enumerate() {
+                evicted += self.evict_down(index, &part, capacity, to)?;
+            }
+        }
+        for (index, capacity) in capacities.into_iter().enumerate() {
+            let mut shard = self.lock(index);
+            if capacity != to {
+                shard.set_policy_capacity(to);
+            }
+            if shards == 1 {
+                let (budget, more) = (shard.directory().budget(), self.pool.take_all());
+                shard.set_budget(Budget {
+                    items: budget.items.saturating_add(more.items),
+                    bytes: budget.bytes.saturating_add(more.bytes),
+                });
+            }
+        }
+        Ok(evicted)
+    }
+
+    /// Pays the debt with what a shard holds and does not use.
+    fn take_unused(&self, index: usize) {
+        self.pay(&mut self.lock(index), Budget { items: 0, bytes: 0 });
+    }
+
+    /// Pays the debt with what a shard's budget has beyond this and does not use.
+    fn pay(&self, shard: &mut Shard, goal: Budget) {
+        let (budget, used, debt) = (shard.directory().budget(), used(shard), self.pool.debt());
+        let back =
+            |budget: u64, used: u64, goal: u64, debt: u64| (budget - used.max(goal).min(budget)).min(debt);
+        let back = Budget {
+            items: back(budget.items, used.items, goal.items, debt.items),
+            bytes: back(budget.bytes, used.bytes, goal.bytes, debt.bytes),
+        };
+        shard.set_budget(Budget { items: budget.items - back.items, bytes: budget.bytes - back.bytes });
+        self.pool.give_back(back);
+    }
+
+    /// Evicts from a shard until it fits its part of the new limits or the debt is paid; how many entries went. The
+    /// policy's capacity, which is `capacity`, follows down to `least`.
+    fn evict_down(
+        &self,
+        index: usize,
+        part: &Part,
+        capacity: &mut u64,
+        least: u64,
+    ) -> Result<u64, StoreError> {
+        let mut evicted = 0;
+        let mut goal = None;
+        loop {
+            let mut removed = Removed::default();
+            let mut shard = self.lock(index);
+            let budget = shard.directory().budget();
+            let goal = *goal.get_or_insert_with(|| part.of(budget));
+            let debt = self.pool.debt();
+            let enough = Budget {
+                items: goal.items.max(budget.items.saturating_sub(debt.items)),
+                bytes: goal.bytes.max(budget.bytes.saturating_sub(debt.bytes)),
+            };
+            let mut steps = 0;
+            while steps < EVICTIONS_PER_HOLD && is_over(&shard, enough) {
+                if !shard.evict_one(|| self.now_nanos(), &mut removed) {
+                    return Err(StoreError::Failed("the eviction policy gives no entry up".into()));
+                }
+                steps += 1;
+            }
+            evicted += steps;
+            self.pay(&mut shard, goal);
+            let reached = (*capacity).min(self.options.weigh_by.capacity(&used(&shard))).max(least);
+            if reached < *capacity {
+                *capacity = reached;
+                shard.set_policy_capacity(reached);
+            }
+            let is_done = !is_over(&shard, enough);
+            drop(shard);
+            drop(removed);
+            // Also after the last of a shard: a round that finds nothing to take waits for who holds it.
+            sleep(PAUSE);
+            if is_done {
+                return Ok(evicted);
+            }
+        }
+    }
+}

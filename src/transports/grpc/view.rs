@@ -1,0 +1,273 @@
+//! Requests as they lie in the network's buffer: their keys and values are parts of it.
+//!
+//! The generated types would copy every key into a string of its own. What is read here is by definition what they
+//! read: a test holds both against each other, and what is refused here is refused in their words.
+
+use std::str;
+
+use prost::Message;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use tonic::Status;
+
+use crate::proto;
+
+/// How a failure to read a message begins.
+pub(super) const MALFORMED: &str = "malformed request";
+
+/// A message, borrowed from its bytes.
+pub(super) trait View<'a>: Default {
+    /// The generated type of the same message.
+    type Message: Message + Default;
+
+    /// Takes one field in. `None` where it has the wrong type; fields that nobody knows are none of its business.
+    fn take(&mut self, number: u32, field: Field<'a>) -> Option<()>;
+
+    /// Reads a message. Bytes that are no message, or a key that is not UTF-8, are the caller's mistake.
+    fn read(message: &'a [u8]) -> Result<Self, Status> {
+        read_fields(message).ok_or_else(|| {
+            let cause = Self::Message::decode(message).err();
+            let cause = cause.map_or_else(|| "not understood".to_owned(), |error| error.to_string());
+            Status::invalid_argument(format!("{MALFORMED}: {cause}"))
+        })
+    }
+}
+
+/// The content of one field.
+#[derive(Clone, Copy)]
+pub(super) enum Field<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+    /// Of a type that none of our requests has.
+    Other,
+}
+
+impl<'a> Field<'a> {
+    fn bytes(self) -> Option<&'a [u8]> {
+        if let Self::Bytes(bytes) = self { Some(bytes) } else { None }
+    }
+
+    fn text(self) -> Option<&'a str> {
+        str::from_utf8(self.bytes()?).ok()
+    }
+
+    /// An `int32`: what is beyond its 32 bits is cut off.
+    #[expect(clippy::cast_possible_truncation, reason = "as protobuf prescribes")]
+    fn int32(self) -> Option<i32> {
+        if let Self::Number(number) = self { Some(number as i32) } else { None }
+    }
+}
+
+fn read_fields<'a, V: View<'a>>(mut message: &'a [u8]) -> Option<V> {
+    let mut view = V::default();
+    while !message.is_empty() {
+        let (number, wire_type) = decode_key(&mut message).ok()?;
+        let field = match wire_type {
+            WireType::Varint => Field::Number(decode_varint(&mut message).ok()?),
+            WireType::LengthDelimited => {
+                let length = decode_varint(&mut message).ok()?;
+                let (field, rest) = message.split_at_checked(usize::try_from(length).ok()?)?;
+                message = rest;
+                Field::Bytes(field)
+            }
+            _ => {
+                skip_field(wire_type, number, &mut message, DecodeContext::default()).ok()?;
+                Field::Other
+            }
+        };
+        view.take(number, field)?;
+    }
+    Some(view)
+}
+
+/// `Empty`.
+impl View<'_> for () {
+    type Message = proto::Empty;
+
+    fn take(&mut self, _number: u32, _field: Field<'_>) -> Option<()> {
+        Some(())
+    }
+}
+
+/// `CacheKey`.
+#[derive(Default)]
+pub(super) struct Key<'a> {
+    pub(super) key: &'a str,
+}
+
+impl<'a> View<'a> for Key<'a> {
+    type Message = proto::CacheKey;
+
+    fn take(&mut self, number: u32, field: Field<'a>) -> Option<()> {
+        if number == 1 {
+            self.key = field.text()?;
+        }
+        Some(())
+    }
+}
+
+/// `MultiCacheKeyRequest`.
+#[derive(Default)]
+pub(super) struct Keys<'a> {
+    pub(super) keys: Vec<&'a str>,
+}
+
+impl<'a> View<'a> for Keys<'a> {
+    type Message = proto::MultiCacheKeyRequest;
+
+    fn take(&mut self, number: u32, field: Field<'a>) -> Option<()> {
+        if number == 1 {
+            self.keys.push(field.text()?);
+        }
+        Some(())
+    }
+}
+
+/// `CacheItem`.
+#[derive(Default)]
+pub(super) struct Item<'a> {
+    pub(super) key: &'a str,
+    pub(super) value: &'a [u8],
+    pub(super) ttl: i32,
+}
+
+impl<'a> View<'a> for Item<'a> {
+    type Message = proto::CacheItem;
+
+    fn take(&mut self, number: u32, field: Field<'a>) -> Option<()> {
+        match number {
+            1 => self.key = field.text()?,
+            2 => self.value = field.bytes()?,
+            3 => self.ttl = field.int32()?,
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+/// `MultiCacheItemRequest`.
+#[derive(Default)]
+pub(super) struct Items<'a> {
+    pub(super) items: Vec<Item<'a>>,
+}
+
+impl<'a> View<'a> for Items<'a> {
+    type Message = proto::MultiCacheItemRequest;
+
+    fn take(&mut self, number: u32, field: Field<'a>) -> Option<()> {
+        if number == 1 {
+            self.items.push(read_fields(field.bytes()?)?);
+        }
+        Some(())
+    }
+}
+
+/// `CompareAndSetRequest`.
+#[derive(Default)]
+pub(super) struct Comparison<'a> {
+    pub(super) key: &'a str,
+    pub(super) expected: &'a [u8],
+    pub(super) value: &'a [u8],
+    pub(super) ttl: i32,
+}
+
+impl<'a> View<'a> for Comparison<'a> {
+    type Message = proto::CompareAndSetRequest;
+
+    fn take(&mut self, number: u32, field: Field<'a>) -> Option<()> {
+        match number {
+            1 => self.key = field.text()?,
+            2 => self.expected = field.bytes()?,
+            3 => self.value = field.bytes()?,
+            4 => self.ttl = field.int32()?,
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn owned_item(item: &Item<'_>) -> proto::CacheItem {
+        proto::CacheItem { key: item.key.to_owned(), value: item.value.to_vec().into(), ttl: item.ttl }
+    }
+
+    /// Reads bytes both ways: the same message, or the same refusal.
+    fn check<'a, V: View<'a>>(bytes: &'a [u8], owned: impl Fn(&V) -> V::Message)
+    where
+        V::Message: PartialEq + std::fmt::Debug,
+    {
+        match (V::read(bytes), V::Message::decode(bytes)) {
+            (Ok(view), Ok(message)) => assert_eq!(owned(&view), message, "{bytes:?}"),
+            (Err(status), Err(error)) => {
+                assert_eq!(status.message(), format!("{MALFORMED}: {error}"), "{bytes:?}");
+            }
+            (view, message) => panic!("{bytes:?}: read {}, but {message:?}", view.is_ok()),
+        }
+    }
+
+    fn check_all(bytes: &[u8]) {
+        check::<()>(bytes, |()| proto::Empty {});
+        check::<Key<'_>>(bytes, |view| proto::CacheKey { key: view.key.to_owned() });
+        check::<Keys<'_>>(bytes, |view| proto::MultiCacheKeyRequest {
+            keys: view.keys.iter().map(|&key| key.to_owned()).collect(),
+        });
+        check::<Item<'_>>(bytes, owned_item);
+        check::<Items<'_>>(bytes, |view| proto::MultiCacheItemRequest {
+            items: view.items.iter().map(owned_item).collect(),
+        });
+        check::<Comparison<'_>>(bytes, |view| proto::CompareAndSetRequest {
+            key: view.key.to_owned(),
+            expected_value: view.expected.to_vec().into(),
+            value: view.value.to_vec().into(),
+            ttl: view.ttl,
+        });
+    }
+
+    /// A field of any type, sound or not.
+    fn field() -> impl Strategy<Value = Vec<u8>> {
+        (0..7_u8, 0..8_u8, vec(any::<u8>(), 0..12)).prop_map(|(number, wire_type, content)| {
+            let mut field = vec![number << 3 | wire_type];
+            if wire_type == 2 {
+                field.push(u8::try_from(content.len()).expect("short"));
+            }
+            field.extend(content);
+            field
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_as_the_generated_types_read_them(bytes in vec(any::<u8>(), 0..40)) {
+            check_all(&bytes);
+        }
+
+        #[test]
+        fn any_fields_are_read_as_the_generated_types_read_them(fields in vec(field(), 0..5)) {
+            check_all(&fields.concat());
+        }
+
+        #[test]
+        fn messages_are_read_as_the_generated_types_read_them(
+            items in vec((".{0,5}", vec(any::<u8>(), 0..200), any::<i32>()), 0..5),
+        ) {
+            let items: Vec<_> = items
+                .into_iter()
+                .map(|(key, value, ttl)| proto::CacheItem { key, value: value.into(), ttl })
+                .collect();
+            let keys = items.iter().map(|item| item.key.clone()).collect();
+            check_all(&proto::MultiCacheKeyRequest { keys }.encode_to_vec());
+            if let [first, second, ..] = &items[..] {
+                check_all(&first.encode_to_vec());
+                let (key, value, ttl) = (first.key.clone(), first.value.clone(), first.ttl);
+                let expected_value = second.value.clone();
+                check_all(&proto::CompareAndSetRequest { key, expected_value, value, ttl }.encode_to_vec());
+            }
+            check_all(&proto::MultiCacheItemRequest { items }.encode_to_vec());
+        }
+    }
+}
