@@ -276,7 +276,8 @@ impl<P: EvictionPolicy> Directory<P> {
     }
 
     /// Charges this much for a slot that holds nothing and lies below one that does: where fewer entries are resident
-    /// than once were, what is kept for the others. An entry that fills the budget on its own is let in all the same.
+    /// than once were, what is kept for the others; and charges the index's empty buckets. An entry that fills the budget on
+    /// its own is let in all the same.
     pub fn set_unused_slot_bytes(&mut self, bytes: u32) {
         self.unused_slot_bytes = bytes;
     }
@@ -310,7 +311,10 @@ impl<P: EvictionPolicy> Directory<P> {
     }
 
     const fn unused_bytes(&self) -> u64 {
-        self.slots.unused() as u64 * self.unused_slot_bytes as u64
+        if self.unused_slot_bytes == 0 {
+            return 0;
+        }
+        self.slots.unused() as u64 * self.unused_slot_bytes as u64 + self.index.excess_bytes(self.items)
     }
 
     /// The limits in force.

@@ -18,6 +18,9 @@ const FULL: usize = 43; // quarters of an entry per bucket: 10.75
 /// Entries per bucket below which a segment shrinks.
 const SPARSE: usize = 12; // quarters: 3
 
+/// Buckets that a segment need not give back.
+const KEPT: usize = 8;
+
 /// Mean bytes of an entry in the index.
 pub(crate) const INDEX_BYTES_PER_ENTRY: usize = 7;
 
@@ -41,6 +44,8 @@ struct Segment {
 /// Which slots may hold a key, by its hash.
 pub(crate) struct SlotIndex {
     segments: Box<[Segment]>,
+    /// Of all segments.
+    buckets: usize,
 }
 
 // The store takes the highest bits of a hash to choose a shard; what is left is divided among the
@@ -166,7 +171,7 @@ impl Segment {
 
 impl Default for SlotIndex {
     fn default() -> Self {
-        Self { segments: (0..SEGMENTS).map(|_| Segment::default()).collect() }
+        Self { segments: (0..SEGMENTS).map(|_| Segment::default()).collect(), buckets: 0 }
     }
 }
 
@@ -182,6 +187,7 @@ impl SlotIndex {
         let buckets = segment.buckets.len();
         if (segment.len + 1) * 4 > buckets * FULL {
             segment.rebuild((buckets + buckets / 5).max(buckets + 1), hash_of);
+            self.buckets += segment.buckets.len() - buckets;
         }
         segment.put(hash, slot);
         segment.len += 1;
@@ -193,9 +199,18 @@ impl SlotIndex {
         segment.take(hash, slot);
         segment.len -= 1;
         let buckets = segment.buckets.len();
-        if buckets > 8 && segment.len * 4 < buckets * SPARSE {
+        if buckets > KEPT && segment.len * 4 < buckets * SPARSE {
             segment.rebuild(buckets / 2, hash_of);
+            self.buckets -= buckets - segment.buckets.len();
         }
+    }
+
+    /// Bytes that this many entries cost above the mean: where far fewer are left than there were. A few buckets are
+    /// nobody's concern.
+    pub(crate) const fn excess_bytes(&self, entries: u64) -> u64 {
+        const FEW: u64 = (KEPT * SEGMENTS * size_of::<Bucket>()) as u64;
+        let buckets = (self.buckets * size_of::<Bucket>()) as u64;
+        buckets.saturating_sub(entries * INDEX_BYTES_PER_ENTRY as u64 + FEW)
     }
 
     /// Number of slots in the index.
@@ -220,6 +235,8 @@ impl SlotIndex {
     ///
     /// Where an invariant does not hold.
     pub(crate) fn check_invariants(&self, hash_of: impl Fn(Slot) -> u64) {
+        let buckets: usize = self.segments.iter().map(|segment| segment.buckets.len()).sum();
+        assert_eq!(self.buckets, buckets, "buckets are counted");
         for (number, segment) in self.segments.iter().enumerate() {
             assert_eq!(segment.len, segment.slots().count(), "a segment counts its slots");
             for slot in segment.slots() {
@@ -302,11 +319,13 @@ mod tests {
                 assert!((56..=74).contains(&each), "{each} tenths of a byte at {number}");
             }
         }
+        assert!(index.excess_bytes(50_000) > 700_000, "empty buckets are told");
         for number in 0..199_000_u32 {
             let slot = Slot::new(number);
             index.remove(hash_of(slot), slot, hash_of);
         }
         assert!(index.footprint_bytes() < 64 * 1024, "memory goes back when entries go");
+        assert_eq!(index.excess_bytes(0), 0, "a few buckets are nobody's concern");
         index.check_invariants(hash_of);
     }
 }

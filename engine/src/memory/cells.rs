@@ -61,7 +61,7 @@ const fn sizes() -> [u16; CLASSES] {
             32
         };
     }
-    let mut cells = PAGE_BYTES / 1024 - 2;
+    let mut cells = PAGE_BYTES / 1024 - 1;
     while cells >= PAGE_BYTES / MAX_CELL_BYTES {
         sizes[count] = (PAGE_BYTES / cells / 8 * 8) as u16;
         count += 1;

@@ -101,12 +101,14 @@ impl MemoryStoreOptions {
 /// Entries that a shard is expected to hold at least, before another shard is worth having.
 const MIN_ENTRIES_PER_SHARD: u64 = 32_768;
 /// Memory of a shard at least, so that what its partly filled pages hold is little against it.
-const MIN_BYTES_PER_SHARD: u64 = 64 << 20;
+const MIN_BYTES_PER_SHARD: u64 = 128 << 20;
 /// Shards of a store that is too large for one to be expected to be exact. So many threads can read at once, mostly.
 const MIN_SHARDS: u64 = 8;
 const MAX_SHARDS: u64 = 64;
 /// Shards for each processor at the most: what a shard's partly filled pages hold is not to be had for nothing.
 const SHARDS_PER_PROCESSOR: u64 = 4;
+/// The same where memory alone is limited, so that every byte that holds no entry is one entry less.
+const SHARDS_PER_PROCESSOR_BY_MEMORY: u64 = 2;
 /// Mean bytes of an entry, assumed where only memory is limited.
 const ASSUMED_ENTRY_BYTES: u64 = 512;
 /// Steps of a sweep under one hold of a shard's lock: tens of microseconds.
@@ -408,7 +410,8 @@ fn default_shards(limits: &Limits) -> usize {
         shards => shards.max(MIN_SHARDS),
     };
     let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
-    let most = (processors * SHARDS_PER_PROCESSOR).min(MAX_SHARDS);
+    let each = if limits.max_items.is_some() { SHARDS_PER_PROCESSOR } else { SHARDS_PER_PROCESSOR_BY_MEMORY };
+    let most = (processors * each).min(MAX_SHARDS);
     let shards = by_items.min(limits.max_memory_bytes / MIN_BYTES_PER_SHARD).clamp(1, most);
     1 << shards.ilog2()
 }
