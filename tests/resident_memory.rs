@@ -2,6 +2,7 @@
 //! its own.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::print_stdout, reason = "figures, shown where a test fails or is asked to tell")]
 
 use std::fs;
 use std::process::Command;
@@ -28,9 +29,9 @@ fn alone<T>(test: &str, rows: &[T], body: impl Fn(&T)) {
         let mut child = Command::new(&binary);
         child.args([test, "--exact", "--nocapture"]).env(ALONE, row.to_string());
         let run = child.output().expect("it starts");
-        let text = String::from_utf8_lossy(&run.stdout) + String::from_utf8_lossy(&run.stderr);
-        print!("{text}");
-        assert!(run.status.success(), "{test}, row {row}: {text}");
+        let said = String::from_utf8_lossy(&run.stdout) + String::from_utf8_lossy(&run.stderr);
+        print!("{said}");
+        assert!(run.status.success(), "{test}, row {row}: {said}");
     }
 }
 
@@ -39,6 +40,10 @@ fn resident_bytes() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it is there");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
 }
+
+/// Writes this many bytes.
+type Write = fn(&mut Subject, u64);
+type Empty = fn(&mut Subject);
 
 struct Subject {
     store: MemoryStore,
@@ -128,7 +133,7 @@ fn real(number: u64) -> f64 {
 
 /// Ways to write this many bytes: sizes that grow or shrink, everything expiring at once, the same keys again with other
 /// sizes, tiny and huge values in turns, and sizes of every kind with deletes among them.
-const HISTORIES: [(&str, fn(&mut Subject, u64)); 6] = [
+const HISTORIES: [(&str, Write); 6] = [
     ("growing", |subject, total| {
         for number in 0.. {
             let done = real(subject.written) / real(total);
@@ -238,7 +243,7 @@ fn what_the_store_says_it_uses_is_what_it_holds() {
 
 #[test]
 fn memory_goes_back_to_the_system_when_entries_go() {
-    let rows: [(&str, fn(&mut Subject)); 3] = [
+    let rows: [(&str, Empty); 3] = [
         ("cleared", |subject| {
             assert!(matches!(subject.store.clear(), StoreFuture::Ready(Some(Ok(1..)))));
         }),
