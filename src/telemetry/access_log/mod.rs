@@ -1,7 +1,7 @@
 //! The access log: a JSON line for each operation on a key, or for those on a sample of the keys. `tiny-cache simulate`
 //! reads it as a trace.
 //!
-//! A request only puts a [`Record`] into a bounded queue: it takes no lock, makes no system call and wakes nobody. Where the
+//! A request only puts a record into a bounded queue: it takes no lock, makes no system call and wakes nobody. Where the
 //! queue is full the line is lost and counted. One thread of the log's own takes records out, makes lines of them and
 //! writes; whatever a disk does, requests do not notice.
 //!
