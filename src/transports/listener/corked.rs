@@ -27,6 +27,11 @@ pub(super) struct Corked<S>(Arc<Mutex<Shared<S>>>);
 struct Shared<S> {
     stream: S,
     gathered: BytesMut,
+    /// The buffer is larger than is to be kept; it does not tell so itself once a part of it was written.
+    is_large: bool,
+    /// The stream may hold back what it took, as TLS does where the socket is full: it is to be flushed until it says
+    /// that it is done.
+    unflushed: bool,
     /// Why writing failed when the connection was not there to hear of it.
     failed: Option<io::Error>,
 }
@@ -39,7 +44,13 @@ impl<S> Clone for Corked<S> {
 
 impl<S> Corked<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self(Arc::new(Mutex::new(Shared { stream, gathered: BytesMut::new(), failed: None })))
+        Self(Arc::new(Mutex::new(Shared {
+            stream,
+            gathered: BytesMut::new(),
+            is_large: false,
+            unflushed: false,
+            failed: None,
+        })))
     }
 
     /// Never contended: whoever drives the connection is who polls it.
@@ -49,16 +60,17 @@ impl<S> Corked<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Corked<S> {
-    /// Writes what was gathered, as far as the stream takes it, and arranges for a wake-up where that is not all. `true`:
+    /// Writes and flushes what was gathered, as far as the stream takes it, and arranges for a wake-up where that is not all. `true`:
     /// writing failed, which the connection will hear of as soon as it is polled.
     pub(super) fn poll_uncork(&self, cx: &mut Context<'_>) -> bool {
         let mut shared = self.lock();
-        if shared.gathered.is_empty() {
+        if shared.gathered.is_empty() && !shared.unflushed {
             return false;
         }
         let Poll::Ready(Err(error)) = shared.poll_drain(cx) else { return false };
         shared.failed = Some(error);
         shared.gathered = BytesMut::new();
+        shared.unflushed = false;
         true
     }
 }
@@ -70,12 +82,15 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.unflushed = true;
             self.gathered.advance(written);
         }
-        if self.gathered.capacity() > KEPT_BYTES {
+        if std::mem::take(&mut self.is_large) {
             self.gathered = BytesMut::new();
         }
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
     }
 
     fn gather(&mut self, pieces: &[IoSlice<'_>], bytes: usize) {
@@ -86,6 +101,7 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
         for piece in pieces {
             self.gathered.extend_from_slice(piece);
         }
+        self.is_large |= self.gathered.capacity() > KEPT_BYTES;
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -107,6 +123,7 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.unflushed = true;
             if let Some(beyond) = written.checked_sub(self.gathered.len()) {
                 self.gathered.clear();
                 if beyond > 0 {
@@ -162,8 +179,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Corked<S> {
 mod tests {
     use std::future::poll_fn;
     use std::iter::repeat_with;
+    use std::time::Duration;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, duplex};
 
     use super::*;
 
@@ -182,6 +200,28 @@ mod tests {
         assert!(!corked.poll_uncork(cx));
         let length = far.read(&mut received).await.expect("open");
         assert_eq!(&received[..length], b"some small writes");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_holds_back_what_it_took_is_flushed_until_it_is_done() {
+        // As TLS does: takes all at once, and gives the socket what that takes.
+        for bytes in [1000, CORK_BYTES, 4 * CORK_BYTES] {
+            let (near, mut far) = duplex(100);
+            let mut corked = Corked::new(BufWriter::with_capacity(8 * CORK_BYTES, near));
+            corked.write_all(&vec![7; bytes]).await.expect("taken");
+            let uncorking = poll_fn(|cx| {
+                assert!(!corked.poll_uncork(cx));
+                Poll::<()>::Pending
+            });
+            let mut received = vec![0; bytes];
+            let received = far.read_exact(&mut received);
+            let received = async { tokio::time::timeout(Duration::from_secs(10), received).await };
+            tokio::select! {
+                () = uncorking => {}
+                received = received => assert_eq!(received.expect("all arrives").expect("open"), bytes),
+            }
+            assert!(corked.lock().gathered.capacity() <= KEPT_BYTES, "{bytes} bytes are not kept room for");
+        }
     }
 
     #[tokio::test]
