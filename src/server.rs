@@ -369,19 +369,15 @@ async fn join(transports: &mut JoinSet<Drained>) -> usize {
     aborted_connections
 }
 
-/// Removes what has expired, again and again. On a thread of its own each time, since removing a
-/// million entries takes longer than a request should wait for its turn.
+/// Removes what has expired, again and again.
 async fn sweep(service: Arc<CacheService>, interval: Duration) {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let runtime = tokio::runtime::Handle::current();
     loop {
         ticks.tick().await;
-        let (service, runtime) = (Arc::clone(&service), runtime.clone());
-        match tokio::task::spawn_blocking(move || runtime.block_on(service.sweep())).await {
-            Ok(Ok(removed)) => tracing::debug!(removed, "swept expired entries"),
-            Ok(Err(error)) => tracing::warn!(%error, "cannot sweep expired entries"),
-            Err(error) => tracing::error!(%error, "a sweep ended by a panic"),
+        match service.sweep().await {
+            Ok(removed) => tracing::debug!(removed, "swept expired entries"),
+            Err(error) => tracing::warn!(%error, "cannot sweep expired entries"),
         }
     }
 }

@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 
 use engine::{CompareAndSet, Entry, Insight, Key, Limits, SetIfAbsent, Store, StoreError, StoreStats, Value};
 
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
+
 use self::told::{result_at, told, told_many, told_write};
 use crate::namespace::{MAX_NAMESPACE_CHARS, is_namespace};
 use crate::striped::Striped;
@@ -108,6 +112,8 @@ pub struct CacheService {
     draining: AtomicBool,
     /// Where sweeps and evictions are recorded, if anywhere.
     store_metrics: OnceLock<Arc<StoreMetrics>>,
+    /// One sweep at a time, or callers of Stats could have as many threads as they like.
+    sweeping: Mutex<()>,
 }
 
 impl CacheService {
@@ -128,6 +134,7 @@ impl CacheService {
             refused_messages: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             store_metrics: OnceLock::new(),
+            sweeping: Mutex::default(),
         }
     }
 
@@ -246,14 +253,20 @@ impl CacheService {
         &self.operations
     }
 
-    /// Removes what has expired.
+    /// Removes what has expired, on a thread of its own: removing a million entries takes longer than the requests that
+    /// share a worker with the caller should wait for their turn. Needs a tokio runtime.
     pub async fn sweep(&self) -> Result<u64, ServiceError> {
-        let Some(metrics) = self.store_metrics.get() else {
-            return Ok(self.store.sweep().await?);
-        };
+        let _one_at_a_time = self.sweeping.lock().await;
         let began = Instant::now();
-        let removed = self.store.sweep().await?;
-        metrics.swept(began.elapsed());
+        let (store, runtime) = (Arc::clone(&self.store), Handle::current());
+        let sweeping = spawn_blocking(move || runtime.block_on(async { store.sweep().await }));
+        let removed = match sweeping.await {
+            Ok(removed) => removed?,
+            Err(failed) => return Err(StoreError::Failed(format!("a sweep failed: {failed}").into()).into()),
+        };
+        if let Some(metrics) = self.store_metrics.get() {
+            metrics.swept(began.elapsed());
+        }
         self.record_evictions();
         Ok(removed)
     }

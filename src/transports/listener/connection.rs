@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
@@ -64,9 +65,11 @@ impl Shared {
         let stream = Counted::new(stream, Arc::clone(place.counters()));
         let Some(stream) = self.secure(stream, place).await else { return };
         let service = ForConnection { service, info: ConnectInfo { peer, tls: self.tls.is_some() } };
+        let unanswered = Arc::new(AtomicBool::new(false));
         let ended = match self.protocol {
             Protocol::Http1 => {
                 let (io, begun) = self.watch_start(stream, 1);
+                let io = io.noting(Arc::clone(&unanswered));
                 self.drive(self.http1().serve_connection(TokioIo::new(io), service), begun, place).await
             }
             Protocol::Http2 => {
@@ -75,7 +78,7 @@ impl Shared {
             }
         };
         if let Err(error) = ended {
-            if let Some(reason) = self.refusal(&error) {
+            if let Some(reason) = self.refusal(&error, unanswered.load(Ordering::Relaxed)) {
                 place.counters().refused_requests().count(reason);
             }
             // Clients vanish and send garbage; that is theirs to explain.
@@ -145,8 +148,9 @@ impl Shared {
         matches!(timeout(LATE_START, begun).await, Ok(Ok(())))
     }
 
-    /// Why a connection ended before a request was one; `None` where it ended otherwise.
-    fn refusal(&self, error: &hyper::Error) -> Option<RequestRefusal> {
+    /// Why a connection ended before a request was one; `None` where it ended otherwise. `unanswered`: its client has said
+    /// something since the last answer.
+    fn refusal(&self, error: &hyper::Error, unanswered: bool) -> Option<RequestRefusal> {
         if error.is_parse_too_large() {
             return Some(RequestRefusal::HeadTooLarge);
         }
@@ -155,7 +159,8 @@ impl Shared {
         }
         // Over HTTP/2 it is a ping that was not answered.
         if self.protocol == Protocol::Http1 && error.is_timeout() {
-            return Some(RequestRefusal::TooSlow);
+            // Who was answered and is silent since has asked for nothing.
+            return unanswered.then_some(RequestRefusal::TooSlow);
         }
         let mut cause = error.source();
         while let Some(error) = cause {

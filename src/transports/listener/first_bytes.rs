@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use tokio::time::Sleep;
 pub(super) struct FirstBytes<S> {
     stream: S,
     waiting: Option<Waiting>,
+    unanswered: Option<Arc<AtomicBool>>,
 }
 
 struct Waiting {
@@ -28,7 +31,18 @@ impl<S> FirstBytes<S> {
     pub(super) fn new(stream: S, missing: usize, timeout: Duration) -> (Self, oneshot::Receiver<()>) {
         let (begun, has_begun) = oneshot::channel();
         let waiting = Waiting { missing, deadline: Box::pin(tokio::time::sleep(timeout)), begun };
-        (Self { stream, waiting: Some(waiting) }, has_begun)
+        (Self { stream, waiting: Some(waiting), unanswered: None }, has_begun)
+    }
+
+    /// Keeps in `unanswered` whether the client has said anything since it was last told something.
+    pub(super) fn noting(self, unanswered: Arc<AtomicBool>) -> Self {
+        Self { unanswered: Some(unanswered), ..self }
+    }
+
+    fn note(&self, unanswered: bool) {
+        if let Some(noted) = &self.unanswered {
+            noted.store(unanswered, Ordering::Relaxed);
+        }
     }
 }
 
@@ -37,6 +51,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for FirstBytes<S> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            this.note(true);
+        }
         let Some(waiting) = &mut this.waiting else { return polled };
         if polled.is_pending() {
             ready!(waiting.deadline.as_mut().poll(cx));
@@ -55,6 +72,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for FirstBytes<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for FirstBytes<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.note(false);
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -63,6 +81,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FirstBytes<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.note(false);
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

@@ -102,6 +102,26 @@ async fn a_client_that_does_not_begin_is_closed() {
 }
 
 #[tokio::test]
+async fn a_client_that_was_answered_and_asks_for_nothing_more_is_closed_and_not_counted() {
+    let config = ConnectionConfig { handshake_timeout: Duration::from_millis(100), ..config() };
+    for (said_after, refused) in [("", 0), ("GET / HTTP/1.1\r\nhost: ", 1)] {
+        let running = Running::start(Protocol::Http1, &config);
+        let mut idle = running.connect().await;
+        idle.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut answer = [0; 1024];
+        assert!(within(idle.read(&mut answer)).await.unwrap() > 0, "it was answered");
+        idle.write_all(said_after.as_bytes()).await.unwrap();
+        closed_by_server(&mut idle).await;
+        until(|| running.counters.open() == 0).await;
+        assert_eq!(
+            running.counters.refused_requests().total(RequestRefusal::TooSlow),
+            refused,
+            "{said_after:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_began_may_be_silent() {
     let config = ConnectionConfig { handshake_timeout: Duration::from_millis(50), ..config() };
     let running = Running::start(Protocol::Http2, &config);
