@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::cache::Method;
 use super::span::{self, CallSpan};
 use super::streamed::Streamed;
 use super::view::MALFORMED;
@@ -45,8 +46,6 @@ pub(super) type Handler = Pin<Box<dyn Future<Output = Result<Response<Body>, Inf
 pub(super) struct Call {
     handler: Handler,
     id: RequestId,
-    /// Whether a message that is too large was a write refused.
-    is_write: bool,
     timeout: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
     span: Option<CallSpan>,
@@ -67,12 +66,11 @@ impl Call {
         let shared = ActiveRequest::begin(Arc::clone(shared));
         let id = RequestId(request_id(request.headers()));
         let timeout = timeout(request.headers());
-        let is_write = request.uri().path().contains("Set");
         let method = RpcMethod::of_path(request.uri().path());
         let span = shared.tracing.as_ref().and_then(|tracing| span::begin(tracing, method, &request));
         tracing::debug!(request_id = %id, method = request.uri().path(), "gRPC request");
         let handler = handle(request, &id);
-        Self { handler, id, is_write, timeout, timer: None, span, shared, method, began }
+        Self { handler, id, timeout, timer: None, span, shared, method, began }
     }
 
     fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<Response<Body>> {
@@ -133,7 +131,7 @@ impl Call {
             // A message over the size limit: `RESOURCE_EXHAUSTED` everywhere but in tonic.
             Code::OutOfRange => {
                 self.shared.refused.count(RequestRefusal::MessageTooLarge);
-                if self.is_write {
+                if Method::of_name(self.method.name()).is_some_and(Method::is_write) {
                     self.shared.service.count_refused_message();
                 }
                 let limit = self.shared.service.limits().max_value_bytes;
