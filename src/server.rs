@@ -337,8 +337,7 @@ impl BoundServer {
             group.spawn(transport.serve(stop.clone(), self.shutdown_grace));
         }
 
-        let metrics = self.metrics;
-        self.otlp.run(move || metrics.refresh());
+        self.otlp.run(self.metrics);
         shutdown.cancelled().await;
         let grace_ends = Instant::now() + self.shutdown_grace;
         self.service.begin_drain();

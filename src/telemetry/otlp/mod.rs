@@ -32,7 +32,7 @@ use exports::Exports;
 use push::Push;
 use push::PushReader;
 
-use super::metrics::ExportCounters;
+use super::metrics::{ExportCounters, Metrics};
 use super::traces::Tracing;
 use crate::config::{LogExport, MetricExport, OtlpConfig, Signal, TraceExport};
 
@@ -179,15 +179,15 @@ impl Otlp {
         self.logs.as_ref().map(OpenTelemetryTracingBridge::new)
     }
 
-    /// Begins to push metrics, where they are exported, now that there are instruments to read; `refresh` is called
-    /// before that. Tells what of the environment was passed over, now that there is a log.
-    pub fn run(&self, refresh: impl Fn() + Send + 'static) {
+    /// Begins to push metrics, where they are exported, now that there are instruments to read. Tells what of the
+    /// environment was passed over, now that there is a log.
+    pub fn run(&self, metrics: Arc<Metrics>) {
         for variable in &self.ignored {
             tracing::warn!(variable, "a variable cannot be used and is passed over");
         }
         let push = self.push.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let (Some(push), Some(runtime)) = (push, &self.runtime) {
-            self.tasks().spawn_on(push.run(refresh), runtime.handle());
+            self.tasks().spawn_on(push.run(metrics), runtime.handle());
         }
     }
 
