@@ -89,14 +89,15 @@ impl Otlp {
             .enable_all()
             .build()
             .map_err(OtlpError::Thread)?;
-        {
-            // Connections belong to the runtime that is entered when an exporter is made.
-            let _entered = runtime.enter();
-            metrics.as_ref().map(|config| otlp.start_metrics(config)).transpose()?;
-            traces.as_ref().map(|config| otlp.start_traces(config, runtime.handle())).transpose()?;
-            logs.as_ref().map(|config| otlp.start_logs(config, runtime.handle())).transpose()?;
-        }
+        let handle = runtime.handle().clone();
+        // Before anything fails: it ends the runtime in the background, as the caller's own must not be held up.
         otlp.runtime = Some(runtime);
+        // Connections belong to the runtime that is entered when an exporter is made.
+        let entered = handle.enter();
+        metrics.as_ref().map(|config| otlp.start_metrics(config)).transpose()?;
+        traces.as_ref().map(|config| otlp.start_traces(config, &handle)).transpose()?;
+        logs.as_ref().map(|config| otlp.start_logs(config, &handle)).transpose()?;
+        drop(entered);
         Ok(otlp)
     }
 
@@ -217,4 +218,30 @@ fn resource() -> Resource {
         .with_detectors(&detectors)
         .with_attributes(name.map(|name| KeyValue::new(SERVICE_NAME, name)))
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{BatchConfig, OtlpProtocol, OtlpTarget};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn certificates_that_are_missing_are_an_error_within_a_runtime_too() {
+        let second = Duration::from_secs(1);
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = OtlpTarget {
+            protocol: OtlpProtocol::Http,
+            endpoint: "https://127.0.0.1:1".to_owned(),
+            headers: Vec::new(),
+            timeout: second,
+            gzip: false,
+            ca: Some(directory.path().join("none.pem")),
+            identity: None,
+        };
+        let batches = BatchConfig { max_queue: 1, max_batch: 1, delay: second, export_timeout: second };
+        let logs = Some(LogExport { target, batches });
+        let error = Otlp::start(&OtlpConfig { logs, ..OtlpConfig::default() }).expect_err("no such file");
+        assert!(error.to_string().contains("none.pem"), "{error}");
+    }
 }
