@@ -351,6 +351,8 @@ impl BoundServer {
         if let Some(log) = self.access_log {
             log.close(grace_ends.saturating_duration_since(Instant::now()).max(LEAST_FLUSH)).await;
         }
+        // Before what is left of telemetry leaves, which this line is part of.
+        tracing::info!(aborted_connections, "stopped");
         let left = grace_ends.saturating_duration_since(Instant::now());
         self.otlp.shut_down(left.clamp(MIN_FLUSH, MAX_FLUSH)).await;
         Drained { aborted_connections }

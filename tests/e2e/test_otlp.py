@@ -83,7 +83,7 @@ def test_a_collector_receives_metrics_traces_and_logs(collector, protocol, compr
         assert len({resource["service.instance.id"] for resource in resources}) == 1
         assert figure(server, "tiny_cache_telemetry_exports_total", signal="traces", result="ok") >= 1
     # What was left when it stopped came, too.
-    wait_until(lambda: received.logs("stopping"), "the line of the end")
+    wait_until(lambda: received.logs("stopped"), "the line of the end")
 
 
 def test_spans_say_what_was_done_but_never_the_key(collector):
