@@ -369,3 +369,6 @@ def test_certificates_that_cannot_be_used_end_the_start(tmp_path):
         missing = exporting("https://127.0.0.1:1", protocol, OTEL_EXPORTER_OTLP_CERTIFICATE=str(tmp_path / "none.pem"))
         ended = run("serve", environment=missing)
         assert ended.returncode == 2 and "none.pem" in ended.stderr, ended.stderr
+        # Without TLS nobody needs it.
+        with Server(environment=missing | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}):
+            pass

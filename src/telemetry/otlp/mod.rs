@@ -226,22 +226,32 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn certificates_that_are_missing_are_an_error_within_a_runtime_too() {
+    /// Whether logs can be exported to this endpoint with certificates that are not there.
+    fn started(protocol: OtlpProtocol, endpoint: &str) -> Result<(), String> {
         let second = Duration::from_secs(1);
         let directory = tempfile::tempdir().expect("a directory");
+        let missing = |name: &str| directory.path().join(name);
         let target = OtlpTarget {
-            protocol: OtlpProtocol::Http,
-            endpoint: "https://127.0.0.1:1".to_owned(),
+            protocol,
+            endpoint: endpoint.to_owned(),
             headers: Vec::new(),
             timeout: second,
             gzip: false,
-            ca: Some(directory.path().join("none.pem")),
-            identity: None,
+            ca: Some(missing("none.pem")),
+            identity: Some((missing("client.pem"), missing("client.key"))),
         };
         let batches = BatchConfig { max_queue: 1, max_batch: 1, delay: second, export_timeout: second };
         let logs = Some(LogExport { target, batches });
-        let error = Otlp::start(&OtlpConfig { logs, ..OtlpConfig::default() }).expect_err("no such file");
-        assert!(error.to_string().contains("none.pem"), "{error}");
+        let otlp = Otlp::start(&OtlpConfig { logs, ..OtlpConfig::default() });
+        otlp.map(drop).map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn missing_certificates_are_an_error_where_they_are_needed_within_a_runtime_too() {
+        for protocol in [OtlpProtocol::Grpc, OtlpProtocol::Http] {
+            let error = started(protocol, "https://127.0.0.1:1").expect_err("no such file");
+            assert!(error.contains("none.pem"), "{protocol:?}: {error}");
+            assert_eq!(started(protocol, "http://127.0.0.1:1"), Ok(()), "{protocol:?}");
+        }
     }
 }
