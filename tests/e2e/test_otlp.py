@@ -189,6 +189,7 @@ def test_log_lines_tell_the_trace_and_exported_ones_belong_to_it(collector):
         assert (line["trace_id"], line["span_id"]) == (CLIENT_TRACE, span.span_id.hex())
         [record] = wait_until(lambda: collector.received.logs("answered"), "the record")
         assert (record.trace_id.hex(), record.span_id) == (CLIENT_TRACE, span.span_id)
+        assert attributes(record)["request_id"] == line["request_id"]
         assert "trace_id" not in server.started
         # At this level the exporter's connection logs a lot. None of it is exported, or there would be no end.
         targets = collector.received.log_targets

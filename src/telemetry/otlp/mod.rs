@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_appender_tracing::layer::{OpenTelemetryTracingBridge, TracingSpanAttributes};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter as _, SdkLogger, SdkLoggerProvider};
 use opentelemetry_sdk::metrics::MeterProviderBuilder;
@@ -177,7 +177,12 @@ impl Otlp {
     /// Where log lines go besides standard error, where they are exported.
     #[must_use]
     pub fn log_bridge(&self) -> Option<LogBridge> {
-        self.logs.as_ref().map(OpenTelemetryTracingBridge::new)
+        let bridge = |logs| {
+            // Above all the request's id, which a line of HTTP has from the span around it.
+            let builder = OpenTelemetryTracingBridge::builder(logs);
+            builder.with_tracing_span_attributes(TracingSpanAttributes::all()).build()
+        };
+        self.logs.as_ref().map(bridge)
     }
 
     /// Begins to push metrics, where they are exported, now that there are instruments to read. Tells what of the
