@@ -151,7 +151,8 @@ impl AccessLog {
             value_bytes: operation.value_bytes,
             ttl: operation.ttl,
             latency: operation.latency,
-            request_id: request_scope::request_id(),
+            // Ids that are no text are not taken over from callers.
+            request_id: request_scope::request_id().and_then(|id| id.to_str().ok().map(Box::from)),
             trace_id: trace_id(),
         };
         if self.shared.queue.push(record).is_err() {
