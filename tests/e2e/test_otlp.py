@@ -15,6 +15,7 @@ import pytest
 from certificates import Files
 from clients import connect, fetch, open_channel
 from collector import Collector, MissingPort, Received, RefusingPort, SilentPort, attributes, free_port
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry import trace
 from opentelemetry.instrumentation.grpc import client_interceptor
 from opentelemetry.instrumentation.grpc.grpcext import intercept_channel
@@ -175,8 +176,28 @@ def test_grpcurl_makes_the_spans_it_should(collector):
         subprocess.run(command, check=True, capture_output=True, timeout=30)
         span = collector.received.wait_for_span("cache.CacheService/Get")
         assert attributes(span)["tiny_cache.result"] == "miss"
-        # It asks what there is first.
-        assert any("ServerReflectionInfo" in span.name for span in collector.received.spans())
+        # It asks what there is first, in a stream that ends with it.
+        wait_until(
+            lambda: any("ServerReflectionInfo" in span.name for span in collector.received.spans()), "the stream's span"
+        )
+
+
+@pytest.mark.parametrize("metrics", ["true", "false"])
+def test_the_span_of_a_stream_ends_with_the_stream(collector, tmp_path, metrics):
+    config = tmp_path / "tiny-cache.toml"
+    config.write_text(f"[telemetry]\nmetrics = {metrics}\n")
+    with Server("--config", config, environment=exporting(collector.endpoint("grpc"), signals="traces")) as server:
+        with open_channel(server.grpc) as channel, connect(server.grpc) as stub:
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            next(watch)
+            assert "traceresponse" in dict(watch.initial_metadata())
+            # A span that ends after the stream has begun arrives, and the stream's is not there yet.
+            stub.Get(cache_pb2.CacheKey(key="k"))
+            collector.received.wait_for_span("cache.CacheService/Get")
+            assert not collector.received.spans("grpc.health.v1.Health/Watch")
+            watch.cancel()
+            span = collector.received.wait_for_span("grpc.health.v1.Health/Watch")
+            assert attributes(span)["rpc.response.status_code"] == "CANCELLED"
 
 
 def test_log_lines_tell_the_trace_and_exported_ones_belong_to_it(collector):
