@@ -123,6 +123,7 @@ impl Metrics {
             .without_target_info()
             .scope_info_enabled(false)
             .build()?;
+        process::note_start();
         let provider = configure(SdkMeterProvider::builder().with_reader(exporter)).build();
         let published = Arc::new(Published::default());
         let meter = provider.meter("tiny-cache");
