@@ -1,5 +1,6 @@
 """Metrics, traces and logs on their way to a real collector, and a collector in every sort of trouble."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -220,24 +221,25 @@ def test_log_lines_tell_the_trace_and_exported_ones_belong_to_it(collector):
         assert len(collector.received.logs()) <= count + 2
 
 
-def latencies(server, calls=300):
-    """Of Gets over one connection, in seconds."""
-    with connect(server.grpc) as stub:
-        stub.Get(cache_pb2.CacheKey(key="warm"))
+def latencies(*servers, calls=300):
+    """Of Gets over one connection to each server, in seconds. They are called in turns: what else the machine does meanwhile
+    slows down all of them."""
 
-        def one():
-            begun = time.perf_counter()
-            stub.Get(cache_pb2.CacheKey(key="k"))
-            return time.perf_counter() - begun
+    def one(stub):
+        begun = time.perf_counter()
+        stub.Get(cache_pb2.CacheKey(key="k"))
+        return time.perf_counter() - begun
 
-        return [one() for _ in range(calls)]
+    with contextlib.ExitStack() as open_until_then:
+        stubs = [open_until_then.enter_context(connect(server.grpc)) for server in servers]
+        for stub in stubs:
+            one(stub)
+        return list(zip(*([one(stub) for stub in stubs] for _ in range(calls))))
 
 
 @pytest.mark.parametrize("trouble", ["missing", "silent", "refusing"])
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_clients_do_not_notice_a_collector_in_trouble(trouble, protocol):
-    with Server() as server:
-        usual = statistics.median(latencies(server))
     kinds = {"missing": MissingPort, "silent": SilentPort, "refusing": lambda: RefusingPort(protocol)}
     with kinds[trouble]() as collector:
         environment = exporting(
@@ -247,9 +249,9 @@ def test_clients_do_not_notice_a_collector_in_trouble(trouble, protocol):
             OTEL_BSP_MAX_QUEUE_SIZE="64",
             OTEL_BSP_MAX_EXPORT_BATCH_SIZE="16",
         )
-        with Server(environment=environment) as server:
-            took = latencies(server)
-            assert statistics.median(took) < usual * 2 + 0.001
+        with Server() as untroubled, Server(environment=environment) as server:
+            usual, took = latencies(untroubled, server)
+            assert statistics.median(took) < max(statistics.median(usual), 0.0003) * 1.5
             # Had requests to wait for exports, each of these would cost one of them the timeout.
             stalled = [seconds for seconds in took if seconds > 0.25]
             assert len(stalled) <= 3, stalled
@@ -339,7 +341,7 @@ def test_figures_are_pushed_as_they_are_served(collector):
     environment = exporting(
         collector.endpoint("grpc"), signals="metrics", OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE="delta"
     )
-    with Server(environment=environment) as server, connect(server.grpc) as stub:
+    with Server("--max-items", "unlimited", environment=environment) as server, connect(server.grpc) as stub:
         stub.Set(cache_pb2.CacheItem(key="k", value=b"1"))
         received = collector.received
         calls = wait_until(lambda: received.metric("rpc.server.call.duration"), "the histogram")
@@ -350,6 +352,8 @@ def test_figures_are_pushed_as_they_are_served(collector):
             "the entry",
         )
         assert entries.gauge.data_points[0].as_int == 1
+        limit = received.metric("tiny_cache.capacity.max_items").gauge.data_points[0].as_double
+        assert limit == figure(server, "tiny_cache_capacity_max_items") == 2**64
         # Prometheus still sees sums from the start.
         assert figure(server, "rpc_server_call_duration_seconds_count", rpc_method="cache.CacheService/Set") == 1
 
