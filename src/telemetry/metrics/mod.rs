@@ -37,8 +37,8 @@ use self::catalogue::Metric;
 use self::published::Published;
 
 pub use self::config::{ConfigReloadFigures, ConfigReloads};
-pub use self::exports::{ExportCounters, ExportFigures, Signal};
-pub use self::http::{ActiveHttpRequest, HttpMetrics};
+pub use self::exports::{ExportCounters, ExportFigures};
+pub use self::http::{ActiveHttpRequest, HttpMetrics, known_http_method};
 pub use self::process::ProcessFigures;
 pub use self::rpc::{OTHER, RpcMethod, RpcMetrics, rpc_status};
 pub use self::service::ServiceFigures;

@@ -12,6 +12,7 @@ use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader};
 
 use super::*;
+use crate::config::Signal;
 
 const COUNTERS: [&str; 9] = [
     "tiny_cache_hits_total",
@@ -130,7 +131,7 @@ impl Sources for Fixed {
         let http = TransportFigures { kind: "http", open: 2, sent_bytes: 3, ..TransportFigures::default() };
         let exports = ExportCounters::default();
         exports.exported(Signal::Traces, false);
-        exports.dropped(Signal::AccessLog, 12);
+        exports.lose_lines(12);
         Snapshot {
             store,
             insight: Insight {
@@ -358,13 +359,13 @@ fn another_reader_has_a_snapshot_taken() {
 /// A store that is asked, and does not answer until somebody gives it up.
 struct Hanging {
     asked: mpsc::Sender<()>,
-    given_up: Mutex<mpsc::Receiver<()>>,
+    silence: Mutex<mpsc::Receiver<()>>,
 }
 
 impl Sources for Hanging {
     fn store(&self) -> Option<StoreStats> {
         self.asked.send(()).expect("the test listens");
-        self.given_up.lock().expect("asked by one at a time").recv().expect("the test gives up");
+        self.silence.lock().expect("asked by one at a time").recv().expect("the test gives up");
         None
     }
 
@@ -375,8 +376,9 @@ impl Sources for Hanging {
 
 #[test]
 fn a_store_that_hangs_is_asked_once_and_holds_up_no_scrape() {
-    let ((asked, is_asked), (give_up, given_up)) = (mpsc::channel(), mpsc::channel());
-    let sources = Hanging { asked, given_up: Mutex::new(given_up) };
+    let (asked, is_asked) = mpsc::channel();
+    let (give_up, silence) = mpsc::channel();
+    let sources = Hanging { asked, silence: Mutex::new(silence) };
     let metrics = Metrics::new(Arc::new(sources), true).expect("builds");
     thread::scope(|scope| {
         let other = scope.spawn(|| metrics.refreshed(|| unreachable!("there is nothing to read")));

@@ -142,8 +142,6 @@ impl LogProcessor for Records {
 mod tests {
     use std::future::ready;
 
-    use crate::telemetry::metrics;
-
     use super::*;
 
     const CONFIG: BatchConfig = BatchConfig {
@@ -171,7 +169,7 @@ mod tests {
             stop.cancel();
         };
         tokio::join!(queue.run(export), told);
-        (exported.into_inner().expect("no panic"), exports.counters.figures().of(metrics::Signal::Traces)[2])
+        (exported.into_inner().expect("no panic"), exports.counters.figures().of(Signal::Traces)[2])
     }
 
     #[tokio::test(start_paused = true)]

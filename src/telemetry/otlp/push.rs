@@ -137,12 +137,12 @@ mod tests {
     /// Is told to stop during each export.
     struct Stopped {
         stop: CancellationToken,
-        exported: Arc<AtomicU64>,
+        pushes: Arc<AtomicU64>,
     }
 
     impl PushMetricExporter for Stopped {
         async fn export(&self, _: &ResourceMetrics) -> OTelSdkResult {
-            self.exported.fetch_add(1, Ordering::Relaxed);
+            self.pushes.fetch_add(1, Ordering::Relaxed);
             self.stop.cancel();
             Ok(())
         }
@@ -166,15 +166,15 @@ mod tests {
         let reader = PushReader::new(config::Temporality::Cumulative);
         let with_reader = |builder: MeterProviderBuilder| builder.with_reader(reader.clone());
         let metrics = Metrics::with_readers(Arc::new(sources), true, with_reader).expect("builds");
-        let exported = Arc::new(AtomicU64::new(0));
-        let exporter = Stopped { stop: stop.clone(), exported: Arc::clone(&exported) };
+        let pushes = Arc::new(AtomicU64::new(0));
+        let exporter = Stopped { stop: stop.clone(), pushes: Arc::clone(&pushes) };
         let run = push(reader.clone(), exporter, &exports, &stop).run(Arc::new(metrics));
         let told = async {
             tokio::time::sleep(stop_after).await;
             stop.cancel();
         };
         tokio::join!(run, told);
-        (exported.load(Ordering::Relaxed), exports.counters.figures().of(metrics::Signal::Metrics))
+        (pushes.load(Ordering::Relaxed), exports.counters.figures().of(Signal::Metrics))
     }
 
     #[tokio::test(start_paused = true)]
