@@ -103,17 +103,24 @@ impl Call {
         Status::deadline_exceeded("deadline exceeded").into_http()
     }
 
-    /// Records the call, or leaves it to the end of its stream where the answer is one.
+    /// Records the call and ends its span, or leaves both to the end of its stream where the answer is one.
     fn record(&mut self, mut response: Response<Body>) -> Response<Body> {
-        let Some(began) = self.began.take() else { return response };
+        let (began, span) = (self.began.take(), self.span.take());
+        if began.is_none() && span.is_none() {
+            return response;
+        }
+        if let Some(span) = &span {
+            span.tell(&mut response);
+        }
+        // A success says so in its trailers, which are not made yet.
         let code = response.headers().get(Status::GRPC_STATUS);
         let code = code.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
         if code == Code::Ok && self.method.is_streaming() {
             let shared = Arc::clone(&self.shared);
             let (method, body) = (self.method, std::mem::take(response.body_mut()));
-            *response.body_mut() = Body::new(Streamed::new(body, shared, method, began));
+            *response.body_mut() = Body::new(Streamed::new(body, shared, method, began, span));
         } else {
-            self.shared.record(self.method, code, began);
+            self.shared.record(self.method, code, began, span);
         }
         response
     }
@@ -160,9 +167,7 @@ impl Call {
 /// A client that goes away before there is an answer ends the call.
 impl Drop for Call {
     fn drop(&mut self) {
-        if let Some(began) = self.began {
-            self.shared.record(self.method, Code::Cancelled, began);
-        }
+        self.shared.record(self.method, Code::Cancelled, self.began.take(), self.span.take());
     }
 }
 
@@ -170,12 +175,9 @@ impl Future for Call {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Poll::Ready(mut response) = self.poll_handler(cx) else {
+        let Poll::Ready(response) = self.poll_handler(cx) else {
             return Poll::Pending;
         };
-        if let Some(span) = self.span.take() {
-            span.end(&mut response);
-        }
         let mut response = self.record(response);
         if failure::is_trailers_only(&response) {
             response = failure::with_initial_metadata(response, &self.id.0);
