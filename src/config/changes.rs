@@ -15,7 +15,7 @@ pub const LIVE_KEYS: [&str; 4] =
 pub struct Change {
     /// Its full name, such as `store.max_items`; that of several tables, such as `transport.listen`, once.
     pub key: String,
-    /// The value before, as TOML; empty where there was none.
+    /// The value before, as TOML without what is secret in it; empty where there was none.
     pub old: String,
     /// The value now, as TOML; empty where there is none.
     pub new: String,
@@ -35,28 +35,38 @@ impl Change {
     pub fn between(old: &Effective, new: &Effective) -> Vec<Self> {
         let (mut before, after) = (by_key(old), by_key(new));
         let mut changes = Vec::new();
-        for (key, (new, origin)) in after {
-            let (old, _) = before.remove(&key).unwrap_or_default();
-            if old != new {
-                let origin = origin.unwrap_or(Origin::Default);
-                changes.push(Self { key, old: old.join(", "), new: new.join(", "), origin });
+        for (key, new) in after {
+            let old = before.remove(&key).unwrap_or_default();
+            if old.values != new.values {
+                let origin = new.origin.unwrap_or(Origin::Default);
+                changes.push(Self { key, old: old.shown.join(", "), new: new.shown.join(", "), origin });
             }
         }
-        for (key, (old, _)) in before {
-            changes.push(Self { key, old: old.join(", "), new: String::new(), origin: Origin::Default });
+        for (key, old) in before {
+            let (old, new) = (old.shown.join(", "), String::new());
+            changes.push(Self { key, old, new, origin: Origin::Default });
         }
         changes.sort_by(|a, b| a.key.cmp(&b.key));
         changes
     }
 }
 
-/// The values of a key in all tables of its name, in their order, and where the last of them is from.
-fn by_key(effective: &Effective) -> BTreeMap<String, (Vec<String>, Option<Origin>)> {
-    let mut keys = BTreeMap::<String, (Vec<String>, Option<Origin>)>::new();
-    for (header, key, value, origin) in effective.values() {
-        let (values, from) = keys.entry(format!("{}.{key}", header.trim_matches(['[', ']']))).or_default();
-        values.push(value.to_owned());
-        *from = Some(origin.clone());
+/// What a key is in all tables of its name, in their order.
+#[derive(Default)]
+struct Everywhere {
+    values: Vec<String>,
+    shown: Vec<String>,
+    /// Where the last of them is from.
+    origin: Option<Origin>,
+}
+
+fn by_key(effective: &Effective) -> BTreeMap<String, Everywhere> {
+    let mut keys = BTreeMap::<String, Everywhere>::new();
+    for (header, key, origin, [value, shown]) in effective.shown() {
+        let all = keys.entry(format!("{}.{key}", header.trim_matches(['[', ']']))).or_default();
+        all.values.push(value.to_owned());
+        all.shown.push(shown.to_owned());
+        all.origin = Some(origin.clone());
     }
     keys
 }
@@ -99,6 +109,13 @@ mod tests {
                 ],
             ),
             (
+                "[telemetry.otlp]\nheaders = { a = \"old\" }",
+                "[telemetry.otlp]\nheaders = { a = \"new\" }",
+                vec![
+                    "restart telemetry.otlp.headers: { \"a\" = \"(hidden)\" } -> { \"a\" = \"(hidden)\" }, file:2",
+                ],
+            ),
+            (
                 "[telemetry.access_log]\npath = \"p\"",
                 "",
                 vec![
@@ -118,7 +135,8 @@ mod tests {
                     format!("{restart}{}: {} -> {}, {}", change.key, change.old, change.new, change.origin)
                 })
                 .filter(|line| {
-                    expected.len() != 5 || !line.contains("transport.max_") && !line.contains("reflection")
+                    let others = ["transport.max_", "transport.serve", "reflection"];
+                    expected.len() != 5 || !others.iter().any(|other| line.contains(other))
                 })
                 .collect();
             assert_eq!(told, expected, "{old:?} to {new:?}");

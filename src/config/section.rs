@@ -4,7 +4,7 @@
 use super::document::{Raw, Setting, Table};
 use super::effective::Effective;
 use super::error::{Complaint, Problem, nearest};
-use super::format::Format;
+use super::format::{Format, HIDDEN, without_credentials};
 use super::origin::Origin;
 
 /// What reading gathers besides the values.
@@ -114,7 +114,8 @@ impl<'r> Section<'r> {
                 chosen.setting = Some(setting);
             }
         });
-        self.report.effective.value(key, format.render(&chosen.value), chosen.origin());
+        let (value, shown) = (format.render(&chosen.value), format.show(&chosen.value));
+        self.report.effective.hidden(key, value, shown, chosen.origin());
         chosen
     }
 
@@ -131,7 +132,8 @@ impl<'r> Section<'r> {
             }
         });
         if let Some(chosen) = &chosen {
-            self.report.effective.value(key, format.render(&chosen.value), chosen.origin());
+            let (value, shown) = (format.render(&chosen.value), format.show(&chosen.value));
+            self.report.effective.hidden(key, value, shown, chosen.origin());
         }
         chosen
     }
@@ -144,9 +146,14 @@ impl<'r> Section<'r> {
     ) {
         self.known.push(key);
         let overrides = self.overrides.extract_if(.., |(name, _)| *name == key).map(|(_, setting)| setting);
-        for setting in self.file.remove(key).into_iter().chain(overrides) {
+        for mut setting in self.file.remove(key).into_iter().chain(overrides) {
             let value = format.parse(&setting.raw);
             if value.is_none() {
+                setting.shown = match &setting.raw {
+                    Raw::Table(_) | Raw::Array(_) => setting.shown,
+                    _ if format.is_secret() => HIDDEN.to_owned(),
+                    _ => without_credentials(&setting.shown),
+                };
                 let key = format!("{}.{key}", self.path);
                 self.report.rejected(key, &setting, format.allowed(), &format.names());
             }

@@ -4,18 +4,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, version};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::TlsError;
+use super::clients::ListedClients;
 use crate::config::TlsConfig;
 
 /// The bytes of the files. Hashable, so that a change is noticed without keeping a private key around.
 #[derive(Hash)]
-pub(super) struct PemFiles {
+pub struct PemFiles {
     cert: Vec<u8>,
     key: Vec<u8>,
     client_ca: Option<Vec<u8>>,
@@ -47,17 +48,27 @@ impl PemFiles {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])
             .map_err(setup)?;
+        let asks_for_clients = self.client_ca.is_some();
         let builder = match (self.client_ca, &paths.client_ca) {
             (Some(bundle), Some(path)) => {
                 let roots = Arc::new(client_roots(&bundle, path)?);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
                     .build()
                     .map_err(|error| bad_client_ca(path, &error))?;
-                builder.with_client_cert_verifier(verifier)
+                builder.with_client_cert_verifier(match &paths.clients {
+                    Some(clients) => Arc::new(ListedClients::new(verifier, clients.clone())),
+                    None => verifier,
+                })
             }
             _ => builder.with_no_client_auth(),
         };
-        Ok((builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity))), expiry))
+        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
+        if asks_for_clients {
+            // A session that is resumed shows no certificate, which may have expired or be unwanted by now.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
+        Ok((config, expiry))
     }
 }
 
@@ -77,7 +88,7 @@ fn identity(
     let bad_key = |cause: String| TlsError::BadKey { path: paths.key.clone(), cause };
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
         pem::Error::NoItemsFound => TlsError::NoKey { path: paths.key.clone() },
-        error => bad_key(error.to_string()),
+        error => bad_key(pem_damage(&error)),
     })?;
     let key = provider.key_provider.load_private_key(key).map_err(|error| bad_key(error.to_string()))?;
     let identity = CertifiedKey::new(chain, key);
@@ -102,11 +113,24 @@ fn client_roots(bundle: &[u8], path: &Path) -> Result<RootCertStore, TlsError> {
 fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| TlsError::BadCertificate { path: path.to_owned(), cause: error.to_string() })?;
+        .map_err(|error| TlsError::BadCertificate { path: path.to_owned(), cause: pem_damage(&error) })?;
     if found.is_empty() {
         return Err(TlsError::NoCertificate { path: path.to_owned() });
     }
     Ok(found)
+}
+
+/// What is wrong with a PEM file, in words of our own: the library's quote lines, of which one may be a whole key.
+pub(crate) fn pem_damage(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a PEM block has no end",
+        pem::Error::IllegalSectionStart { .. } => {
+            "a line that begins a PEM block does not end as such a line does"
+        }
+        pem::Error::Base64Decode(_) => "a PEM block is not base64",
+        _ => "it is not PEM",
+    }
+    .to_owned()
 }
 
 fn bad_client_ca(path: &Path, error: &dyn std::error::Error) -> TlsError {

@@ -19,6 +19,7 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use crate::config::{OtlpProtocol, OtlpTarget};
+use crate::tls::pem_damage;
 
 /// Why telemetry could not be set up. What goes wrong later is no error but counted.
 #[derive(Debug, thiserror::Error)]
@@ -141,7 +142,9 @@ fn http_tls(target: &OtlpTarget) -> Result<ClientConfig, OtlpError> {
     };
     let certificates = |path: &Path| -> Result<Vec<CertificateDer<'static>>, OtlpError> {
         let pem = read(path)?;
-        CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|error| unusable(&error))
+        CertificateDer::pem_slice_iter(&pem)
+            .collect::<Result<_, _>>()
+            .map_err(|error| unusable(&pem_damage(&error)))
     };
     let mut roots = RootCertStore::empty();
     match &target.ca {
@@ -163,7 +166,8 @@ fn http_tls(target: &OtlpTarget) -> Result<ClientConfig, OtlpError> {
     match &target.identity {
         None => Ok(builder.with_no_client_auth()),
         Some((certificate, key)) => {
-            let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| unusable(&error))?;
+            let key =
+                PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| unusable(&pem_damage(&error)))?;
             builder.with_client_auth_cert(certificates(certificate)?, key).map_err(|error| unusable(&error))
         }
     }
