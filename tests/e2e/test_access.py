@@ -233,6 +233,8 @@ def test_probes_on_a_listener_of_their_own_are_answered_until_the_end(serve):
             server.signal(signal.SIGTERM)
             server.wait_for_line("draining")
             wait_until(lambda: check_health(channel) == b"\x08\x02", "NOT_SERVING")
+            with open_channel(health) as newcomer:
+                assert check_health(newcomer) == b"\x08\x02"
             held.send(stream, frame(pb.CacheItem(key="k", value=b"v").SerializeToString()))
             assert held.answer(stream).status == 0
         assert server.wait() == 0
