@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod lifecycle;
 mod namespace;
+mod pem;
 pub mod proto;
 pub mod registry;
 pub mod rotated;

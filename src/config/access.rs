@@ -184,6 +184,73 @@ pub(super) fn auth(file: Option<Setting>, report: &mut Report) -> Option<AuthCon
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Loader, Sources, TransportConfig};
+
+    /// What a transport of these lines is, or what is said of it.
+    fn transport(kind: &str, lines: &str) -> Result<TransportConfig, String> {
+        let text = format!("[[transport]]\nkind = \"{kind}\"\n{lines}");
+        let loader = Loader { policies: policies::REGISTRY, stores: &["memory"] };
+        let loaded =
+            loader.load_text("file", &text, &Sources::nothing()).map_err(|errors| errors.to_string())?;
+        Ok(loaded.config.transports[0].clone())
+    }
+
+    #[test]
+    fn a_listener_has_all_parts_of_its_kind_or_those_it_lists() {
+        use Part::{Cache, Metrics, Probes, Status};
+        for (kind, serve, expected) in [
+            ("grpc", "\"all\"", Some(&[Cache, Probes][..])),
+            ("http", "\"all\"", Some(&[Probes, Metrics, Status])),
+            ("grpc", "[\"probes\"]", Some(&[Probes])),
+            ("http", "[\"status\", \"probes\", \"status\"]", Some(&[Status, Probes])),
+            ("grpc", "[]", None),
+            ("grpc", "[\"metrics\"]", None),
+            ("http", "[\"cache\"]", None),
+            ("http", "\"probes\"", None),
+        ] {
+            let found = transport(kind, &format!("serve = {serve}")).map(|config| config.serve);
+            assert_eq!(found.as_deref().ok(), expected, "{kind} {serve}");
+        }
+        assert_eq!(transport("http", "").map(|config| config.serve), Ok(vec![Probes, Metrics, Status]));
+    }
+
+    #[test]
+    fn clients_and_tokens_are_checked_at_the_start() {
+        const TLS: &str = "[transport.tls]\ncert = \"c\"\nkey = \"k\"\n";
+        for (lines, says) in [
+            (
+                format!("{TLS}clients = [\"dns:a\"]"),
+                "file:6: transport.tls.clients: found an array, which needs client_ca",
+            ),
+            (
+                format!("{TLS}client_ca = \"a\"\nclients = []"),
+                "file:7: transport.tls.clients: found an array, allowed: a list of 1 to 1000 names",
+            ),
+            (
+                format!("{TLS}client_ca = \"a\"\nclients = [\"dns:a\", \"b\"]"),
+                "file:7: transport.tls.clients: found an array, allowed: a list of 1 to 1000 names",
+            ),
+            (
+                "[transport.auth]\n".to_owned(),
+                "file:3: transport.auth.tokens_file: missing; bearer tokens come from a file",
+            ),
+            (
+                "[transport.auth]\ntokens_file = 7\n".to_owned(),
+                "file:4: transport.auth.tokens_file: found 7, allowed: the path of a file",
+            ),
+            (
+                "[transport.auth]\ntokens_file = \"t\"\ntoken = \"secret\"\n".to_owned(),
+                "file:5: transport.auth.token: unknown key",
+            ),
+        ] {
+            let told = transport("grpc", &lines).expect_err(&lines);
+            assert!(told.starts_with(says) && !told.contains('\n') && !told.contains("secret"), "{told}");
+        }
+        let good =
+            transport("grpc", &format!("{TLS}client_ca = \"a\"\nclients = [\"dns:A.b\", \"uri:s://t/*\"]"));
+        let expected = [ClientIdentity::Dns("a.b".to_owned()), ClientIdentity::Below("s://t/".to_owned())];
+        assert_eq!(good.expect("good").tls.expect("TLS").clients.as_deref(), Some(&expected[..]));
+    }
 
     #[test]
     fn an_identity_is_a_dns_name_a_uri_or_all_below_one() {

@@ -249,7 +249,7 @@ fn tls(file: Option<Setting>, variables: Tls, report: &mut Report) -> Option<Tls
     let reload_interval = section.take("reload_interval", &Span::SECOND, Duration::from_secs(10)).value;
     section.end();
     if let (Some(_), Some(setting), None) = (&clients.value, clients.blamable(), &client_ca) {
-        let conflict = "names in certificates, which nobody checks without client_ca".to_owned();
+        let conflict = "which needs client_ca: without it nobody shows a certificate".to_owned();
         target.conflict("transport.tls.clients", setting, conflict);
     }
 

@@ -7,12 +7,13 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, version};
-use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::pem::{Error as PemError, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::TlsError;
 use super::clients::ListedClients;
 use crate::config::TlsConfig;
+use crate::pem;
 
 /// The bytes of the files. Hashable, so that a change is noticed without keeping a private key around.
 #[derive(Hash)]
@@ -87,8 +88,8 @@ fn identity(
     let chain = certificates(cert, &paths.cert)?;
     let bad_key = |cause: String| TlsError::BadKey { path: paths.key.clone(), cause };
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
-        pem::Error::NoItemsFound => TlsError::NoKey { path: paths.key.clone() },
-        error => bad_key(pem_damage(&error)),
+        PemError::NoItemsFound => TlsError::NoKey { path: paths.key.clone() },
+        error => bad_key(pem::damage(&error)),
     })?;
     let key = provider.key_provider.load_private_key(key).map_err(|error| bad_key(error.to_string()))?;
     let identity = CertifiedKey::new(chain, key);
@@ -113,24 +114,11 @@ fn client_roots(bundle: &[u8], path: &Path) -> Result<RootCertStore, TlsError> {
 fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| TlsError::BadCertificate { path: path.to_owned(), cause: pem_damage(&error) })?;
+        .map_err(|error| TlsError::BadCertificate { path: path.to_owned(), cause: pem::damage(&error) })?;
     if found.is_empty() {
         return Err(TlsError::NoCertificate { path: path.to_owned() });
     }
     Ok(found)
-}
-
-/// What is wrong with a PEM file, in words of our own: the library's quote lines, of which one may be a whole key.
-pub(crate) fn pem_damage(error: &pem::Error) -> String {
-    match error {
-        pem::Error::MissingSectionEnd { .. } => "a PEM block has no end",
-        pem::Error::IllegalSectionStart { .. } => {
-            "a line that begins a PEM block does not end as such a line does"
-        }
-        pem::Error::Base64Decode(_) => "a PEM block is not base64",
-        _ => "it is not PEM",
-    }
-    .to_owned()
 }
 
 fn bad_client_ca(path: &Path, error: &dyn std::error::Error) -> TlsError {

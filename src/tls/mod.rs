@@ -15,7 +15,6 @@ use rustls::ServerConfig;
 
 pub use self::clients::is_unlisted_client;
 pub use self::files::PemFiles;
-pub(crate) use self::files::pem_damage;
 use crate::config::TlsConfig;
 use crate::rotated::{Files, Rotated};
 

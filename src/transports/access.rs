@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::Request;
 
-use super::listener::Peer;
+use super::listener::ConnectInfo;
 use super::refused::{RefusedRequests, RequestRefusal};
-use crate::auth::{Denied, Tokens};
+pub use crate::auth::Denied;
+use crate::auth::Tokens;
 use crate::config::Part;
 use crate::telemetry::throttle::Throttle;
 
@@ -51,9 +52,9 @@ impl Access {
 
     /// Whether a request may be answered, by its token. What may not is counted and logged; the span that this is called in
     /// has the request's id.
-    pub fn check(&self, headers: &HeaderMap, peer: Option<Peer>) -> Result<(), Denied> {
+    pub fn check<B>(&self, request: &Request<B>) -> Result<(), Denied> {
         let Some(tokens) = &self.tokens else { return Ok(()) };
-        match tokens.check(headers) {
+        match tokens.check(request.headers()) {
             Ok(token) => {
                 tracing::debug!(%token, "token accepted");
                 Ok(())
@@ -65,8 +66,10 @@ impl Access {
                 };
                 self.refused.count(reason);
                 if let Some(not_logged) = self.log.pass() {
+                    let info = request.extensions().get::<ConnectInfo>();
+                    let peer = info.map(|info| tracing::field::debug(info.peer));
                     let reason = reason.name();
-                    tracing::info!(reason, ?peer, not_logged, "request refused for want of a token");
+                    tracing::info!(reason, peer, not_logged, "request refused for want of a token");
                 }
                 Err(denied)
             }

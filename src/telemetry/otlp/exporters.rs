@@ -19,7 +19,7 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use crate::config::{OtlpProtocol, OtlpTarget};
-use crate::tls::pem_damage;
+use crate::pem;
 
 /// Why telemetry could not be set up. What goes wrong later is no error but counted.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +144,7 @@ fn http_tls(target: &OtlpTarget) -> Result<ClientConfig, OtlpError> {
         let pem = read(path)?;
         CertificateDer::pem_slice_iter(&pem)
             .collect::<Result<_, _>>()
-            .map_err(|error| unusable(&pem_damage(&error)))
+            .map_err(|error| unusable(&pem::damage(&error)))
     };
     let mut roots = RootCertStore::empty();
     match &target.ca {
@@ -167,7 +167,7 @@ fn http_tls(target: &OtlpTarget) -> Result<ClientConfig, OtlpError> {
         None => Ok(builder.with_no_client_auth()),
         Some((certificate, key)) => {
             let key =
-                PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| unusable(&pem_damage(&error)))?;
+                PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| unusable(&pem::damage(&error)))?;
             builder.with_client_auth_cert(certificates(certificate)?, key).map_err(|error| unusable(&error))
         }
     }

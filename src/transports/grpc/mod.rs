@@ -26,14 +26,12 @@ use tonic_health::pb::health_server::HealthServer;
 use tower::Service;
 use tower::util::BoxCloneSyncService;
 
-use crate::auth::Denied;
 use crate::config::{GrpcConfig, Part};
 use crate::proto;
 use crate::service::CacheService;
 use crate::telemetry::metrics::{RpcMethod, RpcMetrics};
 use crate::telemetry::traces::Tracing;
-use crate::transports::access::Access;
-use crate::transports::listener::ConnectInfo;
+use crate::transports::access::{Access, Denied};
 
 use cache::CacheRpc;
 use call::{Call, RequestId};
@@ -167,9 +165,8 @@ const HEALTH: &str = <HealthServer<HealthRpc> as NamedService>::NAME;
 
 /// Whether a call may be answered, by its token.
 fn authorize<B>(shared: &Shared, request: &Request<B>, id: &RequestId) -> Result<(), Status> {
-    let peer = request.extensions().get::<ConnectInfo>().map(|info| info.peer);
     let span = tracing::error_span!("grpc_request", request_id = %id);
-    span.in_scope(|| shared.access.check(request.headers(), peer)).map_err(|denied| {
+    span.in_scope(|| shared.access.check(request)).map_err(|denied| {
         Status::unauthenticated(match denied {
             Denied::NoToken => "a bearer token is needed",
             Denied::WrongToken => "the bearer token is not known",

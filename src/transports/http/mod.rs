@@ -21,14 +21,12 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use crate::auth::Denied;
 use crate::config::Part;
 use crate::service::CacheService;
 use crate::telemetry::history::History;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Tracing;
-use crate::transports::access::Access;
-use crate::transports::listener::ConnectInfo;
+use crate::transports::access::{Access, Denied};
 
 use answers::Failure;
 use endpoints::Endpoints;
@@ -98,8 +96,7 @@ fn listed(access: &Access) -> Vec<&'static str> {
 
 /// Lets through whoever has a token.
 async fn authorize(State(access): State<Access>, request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<ConnectInfo>().map(|info| info.peer);
-    match access.check(request.headers(), peer) {
+    match access.check(&request) {
         Ok(()) => next.run(request).await,
         Err(denied) => {
             let (challenge, message) = match denied {
