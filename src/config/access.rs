@@ -190,9 +190,8 @@ mod tests {
     fn transport(kind: &str, lines: &str) -> Result<TransportConfig, String> {
         let text = format!("[[transport]]\nkind = \"{kind}\"\n{lines}");
         let loader = Loader { policies: policies::REGISTRY, stores: &["memory"] };
-        let loaded =
-            loader.load_text("file", &text, &Sources::nothing()).map_err(|errors| errors.to_string())?;
-        Ok(loaded.config.transports[0].clone())
+        let read = loader.load_text("file", &text, &Sources::nothing());
+        read.map(|read| read.config.transports[0].clone()).map_err(|errors| errors.to_string())
     }
 
     #[test]
