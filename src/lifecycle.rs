@@ -52,7 +52,7 @@ impl Signals {
 /// off are logged and no failure. `configuration` is told to reload; there is none where there is no file.
 pub async fn run(server: BoundServer, mut signals: Signals, configuration: Option<ReloadHandle>) -> ExitCode {
     announce(&server);
-    let certificates = server.certificates();
+    let (certificates, tokens) = (server.certificates(), server.tokens());
     let access_log = server.access_log().cloned();
     let stop = CancellationToken::new();
     let mut running = pin!(server.run(stop.clone()));
@@ -74,6 +74,9 @@ pub async fn run(server: BoundServer, mut signals: Signals, configuration: Optio
                 for tls in certificates.clone() {
                     // What goes wrong is logged and counted where it happens; the old ones stay.
                     tokio::task::spawn_blocking(move || tls.reload().is_ok());
+                }
+                for tokens in tokens.clone() {
+                    tokio::task::spawn_blocking(move || tokens.reload().is_ok());
                 }
             }
             Told::Stop(_) if !stop.is_cancelled() => {

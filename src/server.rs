@@ -4,6 +4,7 @@
 //! so that what can be wrong shows at once and nothing is half up. At a shutdown, health turns to
 //! "not serving" first, then the traffic drains, then what answers probes.
 
+mod exposure;
 mod figures;
 pub mod reload;
 mod sampling;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{Limits, SystemClock};
+use futures_util::FutureExt;
 use policies::PolicyEntry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -20,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::figures::Figures;
 use self::sampling::Sampler;
-use crate::config::{Config, TelemetryConfig, TransportConfig, TransportKind};
+use crate::auth::{Tokens, TokensError};
+use crate::config::{Config, Part, TelemetryConfig, TransportConfig, TransportKind};
 use crate::registry::{Registry, StoreEntry};
 use crate::service::CacheService;
 use crate::telemetry::access_log::{AccessLog, AccessLogError};
@@ -30,6 +33,7 @@ use crate::telemetry::operations::{Counting, Operations};
 use crate::telemetry::otlp::{Otlp, OtlpError};
 use crate::telemetry::traces::{SpanAttributes, Tracing};
 use crate::tls::{ServerTls, TlsError};
+use crate::transports::access::Access;
 use crate::transports::grpc::GrpcService;
 use crate::transports::http;
 use crate::transports::listener::{BindError, BoundAddress, Listener, Protocol};
@@ -55,6 +59,9 @@ pub enum StartError {
     /// Certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Bearer tokens cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -162,9 +169,9 @@ impl Server {
         let service = Arc::new(CacheService::observed(store, operations));
         // `GET /` tells where gRPC is, so its port must be known before HTTP is made.
         let listeners = config.transports.iter().map(bind_listener).collect::<Result<Vec<_>, _>>()?;
-        let grpc_port = listeners.iter().find_map(|(config, listener, _)| match &config.kind {
-            TransportKind::Grpc(_) => port(listener),
-            TransportKind::Http => None,
+        let grpc_port = listeners.iter().find_map(|bound| match &bound.config.kind {
+            TransportKind::Grpc(_) if bound.config.serve.contains(&Part::Cache) => port(&bound.listener),
+            _ => None,
         });
         let config_reloads = Arc::new(ConfigReloads::default());
         let exports = Arc::clone(otlp.exports());
@@ -190,6 +197,9 @@ impl Server {
             transports.push(bind(&context).map_err(StartError::Transport)?);
         }
         figures.watch(&transports);
+        for transport in &transports {
+            exposure::warn(&**transport);
+        }
         Ok(BoundServer {
             transports,
             service,
@@ -220,12 +230,19 @@ fn operations(telemetry: &TelemetryConfig, access_log: Option<&Arc<AccessLog>>) 
     }
 }
 
-type BoundListener<'a> = (&'a TransportConfig, Listener, Option<Arc<ServerTls>>);
+/// A transport that lacks only its service.
+struct BoundListener<'a> {
+    config: &'a TransportConfig,
+    listener: Listener,
+    tls: Option<Arc<ServerTls>>,
+    tokens: Option<Arc<Tokens>>,
+}
 
 fn bind_listener(config: &TransportConfig) -> Result<BoundListener<'_>, StartError> {
     let tls = config.tls.as_ref().map(ServerTls::load).transpose()?;
+    let tokens = config.auth.as_ref().map(Tokens::load).transpose()?;
     let listener = Listener::bind(&config.listen, tls.clone(), &config.connections)?;
-    Ok((config, listener, tls))
+    Ok(BoundListener { config, listener, tls, tokens })
 }
 
 fn port(listener: &Listener) -> Option<u16> {
@@ -236,22 +253,26 @@ fn port(listener: &Listener) -> Option<u16> {
 }
 
 fn transport(
-    (config, listener, tls): BoundListener<'_>,
+    BoundListener { config, listener, tls, tokens }: BoundListener<'_>,
     context: &TransportContext,
     grpc_port: Option<u16>,
 ) -> Box<dyn Transport> {
     let TransportContext { service, metrics, history, tracing, draining } = context.clone();
+    let refused = Arc::clone(listener.counters().refused_requests());
+    let access = Access::new(&config.serve, tokens.clone(), refused);
+    let only_probes = config.serve == [Part::Probes];
     match &config.kind {
         TransportKind::Grpc(config) => {
-            let refused = Arc::clone(listener.counters().refused_requests());
             let service =
-                GrpcService::new(service, config, draining, metrics.rpc().cloned(), refused, tracing);
-            Box::new(Served::new("grpc", Protocol::Http2, listener, tls, service))
+                GrpcService::new(service, config, draining, metrics.rpc().cloned(), access, tracing);
+            let served = Served::new("grpc", Protocol::Http2, listener, tls, service);
+            Box::new(served.restricted(tokens, only_probes))
         }
         TransportKind::Http => {
             let scheme = if tls.is_some() { "https" } else { "http" };
-            let router = http::router(service, metrics, history, grpc_port, scheme, tracing);
-            Box::new(Served::new("http", Protocol::Http1, listener, tls, router))
+            let router = http::router(service, metrics, history, grpc_port, scheme, tracing, &access);
+            let served = Served::new("http", Protocol::Http1, listener, tls, router);
+            Box::new(served.restricted(tokens, only_probes))
         }
     }
 }
@@ -297,6 +318,12 @@ impl BoundServer {
         self.transports.iter().filter_map(|transport| transport.tls().cloned()).collect()
     }
 
+    /// The bearer tokens in use, to be read again on demand.
+    #[must_use]
+    pub fn tokens(&self) -> Vec<Arc<Tokens>> {
+        self.transports.iter().filter_map(|transport| transport.tokens().cloned()).collect()
+    }
+
     /// The access log, if there is one, to be opened anew on demand.
     #[must_use]
     pub const fn access_log(&self) -> Option<&Arc<AccessLog>> {
@@ -317,9 +344,9 @@ impl BoundServer {
         // Before anything is served, so that the history begins at nothing.
         sampler.take().await;
         tasks.spawn(background.clone().run_until_cancelled_owned(sampler.run()));
-        for tls in self.certificates() {
-            let interval = tls.files().reload_interval;
-            let watched = tls.watch(interval, background.clone());
+        let certificates = self.certificates().into_iter().map(|tls| tls.watch(background.clone()).boxed());
+        let tokens = self.tokens().into_iter().map(|tokens| tokens.watch(background.clone()).boxed());
+        for watched in certificates.chain(tokens) {
             tasks.spawn(async move {
                 let _: () = watched.await;
                 Some(())

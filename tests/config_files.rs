@@ -126,8 +126,13 @@ fn what_default_toml_has_as_a_comment_is_true_as_well() {
     for (table, expected, least) in [
         (
             "[transport.tls]",
-            &["cert", "key", "client_ca", "reload_interval"][..],
+            &["cert", "key", "client_ca", "clients", "reload_interval"][..],
             "[[transport]]\nkind = \"grpc\"\n[transport.tls]\ncert = \"c\"\nkey = \"k\"",
+        ),
+        (
+            "[transport.auth]",
+            &["tokens_file", "reload_interval"],
+            "[[transport]]\nkind = \"grpc\"\n[transport.auth]\ntokens_file = \"t\"",
         ),
         (
             "[telemetry.access_log]",
@@ -159,7 +164,7 @@ fn what_default_toml_has_as_a_comment_is_true_as_well() {
 fn the_page_has_every_key_with_its_default_and_no_other() {
     let mut expected = Keys::new();
     let file = load_good(DEFAULT_TOML, &uncommented(&read(DEFAULT_TOML)));
-    let no_default = ["kind", "cert", "key", "client_ca", "path"];
+    let no_default = ["kind", "cert", "key", "client_ca", "tokens_file", "path"];
     for ((table, key), value) in keys(&file.effective) {
         if table.ends_with(" http") || table.starts_with("[eviction.") {
             continue;

@@ -44,6 +44,14 @@ pub(super) struct ClientArgs {
     request_id: Option<AsciiMetadataValue>,
     #[command(flatten)]
     tls: TlsArgs,
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "Send the bearer token in this file. Without TLS it can be read on the way",
+        env = "TINY_CACHE_TOKEN_FILE",
+        help_heading = "Connection"
+    )]
+    token_file: Option<PathBuf>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -110,7 +118,19 @@ impl ClientArgs {
             .await
             .map_err(|_| failed(format!("no answer within {:?}", self.timeout)))?
             .map_err(|error| failed(root_reason(&error)))?;
-        Ok(Connection { channel, args: self.clone() })
+        Ok(Connection { channel, authorization: self.authorization()?, args: self.clone() })
+    }
+
+    /// What tells the server that we may.
+    fn authorization(&self) -> Result<Option<AsciiMetadataValue>, CliError> {
+        let Some(path) = &self.token_file else { return Ok(None) };
+        let text = std::fs::read_to_string(path).map_err(CliError::read(path))?;
+        let is_token = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let value = Some(text.trim()).filter(|text| is_token(text));
+        let value = value.and_then(|token| AsciiMetadataValue::try_from(format!("Bearer {token}")).ok());
+        let mut value = value.ok_or_else(|| CliError::TokenFile(path.clone()))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
     }
 
     fn endpoint(&self) -> Result<Endpoint, CliError> {
@@ -138,6 +158,7 @@ impl ClientArgs {
 #[derive(Clone)]
 pub(super) struct Connection {
     channel: Channel,
+    authorization: Option<AsciiMetadataValue>,
     args: ClientArgs,
 }
 
@@ -165,6 +186,9 @@ impl Connection {
         let metadata = request.metadata_mut();
         if let Some(namespace) = &self.args.namespace {
             metadata.insert("x-cache-namespace", namespace.clone());
+        }
+        if let Some(authorization) = &self.authorization {
+            metadata.insert("authorization", authorization.clone());
         }
         if let Some(id) = &self.args.request_id {
             metadata.insert("x-request-id", id.clone());

@@ -30,6 +30,8 @@ pub(super) enum CliError {
     Read { path: PathBuf, source: io::Error },
     #[error("cannot write {}: {}", path.display(), os_reason(source))]
     Write { path: PathBuf, source: io::Error },
+    #[error("{}: a token file has one token and nothing else", .0.display())]
+    TokenFile(PathBuf),
     #[error("cannot read standard input: {}", os_reason(.0))]
     StandardInput(io::Error),
     #[error("cannot write to standard output: {}", os_reason(.0))]

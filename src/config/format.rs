@@ -22,6 +22,16 @@ pub(super) trait Format {
     /// As TOML. [`Self::parse`] reads it back as the same value.
     fn render(&self, value: &Self::Value) -> String;
 
+    /// As [`Self::render`], without what is secret in it: for `config show`, messages and the log.
+    fn show(&self, value: &Self::Value) -> String {
+        self.render(value)
+    }
+
+    /// Whether what was written may be secret even where it is not allowed.
+    fn is_secret(&self) -> bool {
+        false
+    }
+
     /// The names among which a misspelt one may be found.
     fn names(&self) -> Vec<&'static str> {
         Vec::new()
@@ -30,6 +40,19 @@ pub(super) trait Format {
 
 pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
+}
+
+/// What stands in the place of a secret.
+pub(super) const HIDDEN: &str = "(hidden)";
+
+/// A text without the user and the password that a URL in it may have.
+pub(super) fn without_credentials(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..authority].rfind('@') {
+        Some(at) => format!("{scheme}://{HIDDEN}{}", &rest[at..]),
+        None => text.to_owned(),
+    }
 }
 
 fn list(names: &[&str]) -> String {
@@ -138,6 +161,14 @@ impl<F: Format> Format for OrWord<F> {
 
     fn render(&self, value: &Self::Value) -> String {
         value.as_ref().map_or_else(|| quoted(self.0), |value| self.1.render(value))
+    }
+
+    fn show(&self, value: &Self::Value) -> String {
+        value.as_ref().map_or_else(|| quoted(self.0), |value| self.1.show(value))
+    }
+
+    fn is_secret(&self) -> bool {
+        self.1.is_secret()
     }
 
     fn names(&self) -> Vec<&'static str> {

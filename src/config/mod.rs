@@ -9,6 +9,7 @@
 //! A key is declared in one line where it is read (`section.take("max_items", &format, default)`);
 //! that line gives its type, its range, its messages, its default and its place in `config show`.
 
+mod access;
 mod access_log;
 mod changes;
 mod document;
@@ -27,6 +28,7 @@ mod section;
 mod size;
 mod transport;
 
+pub use access::{AuthConfig, ClientIdentity, Part};
 pub use access_log::{AccessLogConfig, LogDestination, LoggedKeys};
 pub use changes::{Change, LIVE_KEYS};
 pub use effective::Effective;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use engine::WeighBy;
 use policies::PolicyFactory;
 
+use super::access::{AuthConfig, ClientIdentity, Part};
 use super::access_log::AccessLogConfig;
 use super::otlp::OtlpConfig;
 
@@ -65,8 +66,12 @@ pub struct EvictionConfig {
 pub struct TransportConfig {
     /// `listen`: where.
     pub listen: ListenAddress,
+    /// `serve`: which parts there are to ask for. Default: all that its kind has.
+    pub serve: Vec<Part>,
     /// `[transport.tls]`; `None`: plaintext.
     pub tls: Option<TlsConfig>,
+    /// `[transport.auth]`; `None`: nobody needs a token.
+    pub auth: Option<AuthConfig>,
     /// Limits on connections.
     pub connections: ConnectionConfig,
     /// `kind` and what only that kind has.
@@ -120,6 +125,8 @@ pub struct TlsConfig {
     pub key: PathBuf,
     /// `client_ca`: PEM bundle; with it, clients must show a certificate that it signed (mTLS).
     pub client_ca: Option<PathBuf>,
+    /// `clients`: of those that `client_ca` vouches for, who is let in; `None` ("any"): all of them. Not empty.
+    pub clients: Option<Vec<ClientIdentity>>,
     /// `reload_interval`: how often the files are looked at for changes. Default 10 s.
     pub reload_interval: Duration,
 }

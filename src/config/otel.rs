@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::document::{Raw, Setting};
-use super::format::Format;
+use super::format::{Format, without_credentials};
 use super::origin::Origin;
 use super::otlp::{
     BatchConfig, COMPRESSION, Common, Endpoint, LogExport, MetricExport, OtlpProtocol, OtlpTarget, PROTOCOL,
@@ -105,7 +105,7 @@ impl Variables {
         let shown = if name.ends_with("HEADERS") {
             String::new()
         } else {
-            format!("{:?}, ", self.text(name).unwrap_or_default())
+            format!("{:?}, ", without_credentials(self.text(name).unwrap_or_default()))
         };
         let line = format!("{name}: {shown}allowed: {allowed}");
         if !self.ignored.contains(&line) {

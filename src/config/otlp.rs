@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, Uri};
 
 use super::document::{Raw, Setting, Table};
 use super::duration::Span;
-use super::format::{Choice, Format, Fraction, OrWord, quoted};
+use super::format::{Choice, Format, Fraction, HIDDEN, OrWord, quoted};
 use super::otel::Variables;
 use super::section::{Report, Section};
 
@@ -227,11 +227,14 @@ impl Format for Endpoint {
         let Raw::Text(text) = raw else { return None };
         let uri: Uri = text.parse().ok()?;
         let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
-        (is_http && uri.host().is_some_and(|host| !host.is_empty())).then(|| text.clone())
+        // Nobody would use a user and a password there, but error messages would show them.
+        let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+        (is_http && !has_user && uri.host().is_some_and(|host| !host.is_empty())).then(|| text.clone())
     }
 
     fn allowed(&self) -> String {
-        "a URL such as \"http://127.0.0.1:4317\" or \"https://collector.example:4318\"".to_owned()
+        "a URL such as \"http://127.0.0.1:4317\" or \"https://collector.example:4318\", without a user in it"
+            .to_owned()
     }
 
     fn render(&self, text: &String) -> String {
@@ -248,24 +251,37 @@ impl Format for Headers {
     fn parse(&self, raw: &Raw) -> Option<Self::Value> {
         let Raw::Table(table) = raw else { return None };
         let header = |(name, setting): (&String, &Setting)| match &setting.raw {
-            Raw::Text(value) => header(name, value),
+            // A file made by config show would send just that.
+            Raw::Text(value) if value != HIDDEN => header(name, value),
             _ => None,
         };
         table.iter().map(header).collect()
     }
 
     fn allowed(&self) -> String {
-        "a table of header names and texts such as { authorization = \"Bearer abc\" }".to_owned()
+        "a table of header names and texts such as { authorization = \"Bearer abc\" }, the texts that config show hides \
+         filled in"
+            .to_owned()
     }
 
     fn render(&self, headers: &Self::Value) -> String {
-        if headers.is_empty() {
-            return "{}".to_owned();
-        }
-        let pairs: Vec<String> =
-            headers.iter().map(|(name, value)| format!("{} = {}", quoted(name), quoted(value))).collect();
-        format!("{{ {} }}", pairs.join(", "))
+        inline_table(headers.iter().map(|(name, value)| (name.as_str(), value.as_str())))
     }
+
+    /// They are credentials as often as not.
+    fn show(&self, headers: &Self::Value) -> String {
+        inline_table(headers.iter().map(|(name, _)| (name.as_str(), HIDDEN)))
+    }
+
+    fn is_secret(&self) -> bool {
+        true
+    }
+}
+
+fn inline_table<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let pairs: Vec<String> =
+        pairs.map(|(name, value)| format!("{} = {}", quoted(name), quoted(value))).collect();
+    if pairs.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", pairs.join(", ")) }
 }
 
 /// A header if it can be sent.

@@ -1,11 +1,10 @@
 //! Reading one table key by key: every layer's value is checked, the last valid one counts, what
 //! nobody asked for is unknown.
 
-use super::changes::{HIDDEN, is_secret};
 use super::document::{Raw, Setting, Table};
 use super::effective::Effective;
 use super::error::{Complaint, Problem, nearest};
-use super::format::Format;
+use super::format::{Format, HIDDEN, without_credentials};
 use super::origin::Origin;
 
 /// What reading gathers besides the values.
@@ -28,14 +27,16 @@ impl Report {
         allowed: String,
         names: &[&str],
     ) {
-        let key = key.into();
         let allowed = setting.allowed.map_or(allowed, str::to_owned);
-        let found = if is_secret(&key) { HIDDEN.to_owned() } else { setting.shown.clone() };
         let suggestion = match &setting.raw {
             Raw::Text(text) => nearest(text, names.iter().copied()),
             _ => None,
         };
-        self.problem(&setting.origin, key, Complaint::Value { found, allowed, suggestion });
+        self.problem(
+            &setting.origin,
+            key,
+            Complaint::Value { found: setting.shown.clone(), allowed, suggestion },
+        );
     }
 
     pub(super) fn conflict(&mut self, key: &str, setting: &Setting, conflict: String) {
@@ -113,7 +114,8 @@ impl<'r> Section<'r> {
                 chosen.setting = Some(setting);
             }
         });
-        self.report.effective.value(key, format.render(&chosen.value), chosen.origin());
+        let (value, shown) = (format.render(&chosen.value), format.show(&chosen.value));
+        self.report.effective.hidden(key, value, shown, chosen.origin());
         chosen
     }
 
@@ -130,7 +132,8 @@ impl<'r> Section<'r> {
             }
         });
         if let Some(chosen) = &chosen {
-            self.report.effective.value(key, format.render(&chosen.value), chosen.origin());
+            let (value, shown) = (format.render(&chosen.value), format.show(&chosen.value));
+            self.report.effective.hidden(key, value, shown, chosen.origin());
         }
         chosen
     }
@@ -143,9 +146,14 @@ impl<'r> Section<'r> {
     ) {
         self.known.push(key);
         let overrides = self.overrides.extract_if(.., |(name, _)| *name == key).map(|(_, setting)| setting);
-        for setting in self.file.remove(key).into_iter().chain(overrides) {
+        for mut setting in self.file.remove(key).into_iter().chain(overrides) {
             let value = format.parse(&setting.raw);
             if value.is_none() {
+                setting.shown = match &setting.raw {
+                    Raw::Table(_) | Raw::Array(_) => setting.shown,
+                    _ if format.is_secret() => HIDDEN.to_owned(),
+                    _ => without_credentials(&setting.shown),
+                };
                 let key = format!("{}.{key}", self.path);
                 self.report.rejected(key, &setting, format.allowed(), &format.names());
             }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::access::{Clients, GRPC_PARTS, HTTP_PARTS, auth};
 use super::document::{Raw, Setting, Table};
 use super::duration::Span;
 use super::error::Complaint;
@@ -154,18 +155,27 @@ fn read_one(
     let mut section = Section::begin("transport", "[[transport]]", table, overrides, report);
     section.take("kind", &KIND, kind);
     let listen = section.take("listen", &Listen, default_listen(kind));
+    let parts = match kind {
+        Kind::Grpc => GRPC_PARTS,
+        Kind::Http => HTTP_PARTS,
+    };
+    let all_parts = parts.all();
+    let serve = section.take("serve", &OrWord("all", parts), None).value.unwrap_or(all_parts);
     let connections = connections(&mut section);
     let config = match kind {
         Kind::Grpc => TransportKind::Grpc(grpc(&mut section, max_value_bytes)),
         Kind::Http => TransportKind::Http,
     };
     let tls_table = section.take_table("tls");
+    let auth_table = section.take_table("auth");
     // Of a kind that nobody knows it cannot be said which keys it has.
     if known_kind.is_some() {
         section.end();
     }
     let tls = tls(tls_table, variables, report);
-    (TransportConfig { listen: listen.value.1.clone(), tls, connections, kind: config }, (listen, place))
+    let auth = auth(auth_table, report);
+    let address = listen.value.1.clone();
+    (TransportConfig { listen: address, serve, tls, auth, connections, kind: config }, (listen, place))
 }
 
 fn default_listen(kind: Kind) -> (String, ListenAddress) {
@@ -235,8 +245,13 @@ fn tls(file: Option<Setting>, variables: Tls, report: &mut Report) -> Option<Tls
     let cert = section.take_optional("cert", &FilePath).map(|chosen| chosen.value);
     let key = section.take_optional("key", &FilePath).map(|chosen| chosen.value);
     let client_ca = section.take_optional("client_ca", &FilePath).map(|chosen| chosen.value);
+    let clients = section.take("clients", &OrWord("any", Clients), None);
     let reload_interval = section.take("reload_interval", &Span::SECOND, Duration::from_secs(10)).value;
     section.end();
+    if let (Some(_), Some(setting), None) = (&clients.value, clients.blamable(), &client_ca) {
+        let conflict = "which needs client_ca: without it nobody shows a certificate".to_owned();
+        target.conflict("transport.tls.clients", setting, conflict);
+    }
 
     let wrong_already = |problems: &[super::error::Problem], key: &str| {
         problems.iter().any(|problem| problem.key.ends_with(key))
@@ -263,7 +278,8 @@ fn tls(file: Option<Setting>, variables: Tls, report: &mut Report) -> Option<Tls
         target.problem(&Origin::Variable("CACHE_TLS_REQUIRE_CLIENT_AUTH".to_owned()), "", complaint);
     }
     report.problems.append(&mut scratch.problems);
-    let tls = TlsConfig { cert: cert?, key: key?, client_ca, reload_interval };
+    let clients = clients.value;
+    let tls = TlsConfig { cert: cert?, key: key?, client_ca, clients, reload_interval };
     on.then_some(tls)
 }
 

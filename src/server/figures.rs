@@ -8,9 +8,10 @@ use engine::StoreStats;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use crate::auth::Tokens;
 use crate::service::CacheService;
 use crate::telemetry::metrics::{
-    ConfigReloads, ExportCounters, ProcessFigures, ServiceFigures, Snapshot, Sources, TlsReloads,
+    ConfigReloads, ExportCounters, FileReloads, ProcessFigures, ServiceFigures, Snapshot, Sources,
     TransportFigures,
 };
 use crate::tls::ServerTls;
@@ -26,6 +27,7 @@ struct Watched {
     kind: &'static str,
     connections: Arc<ConnectionCounters>,
     tls: Option<Arc<ServerTls>>,
+    tokens: Option<Arc<Tokens>>,
 }
 
 /// Everything that is told about a server.
@@ -54,6 +56,7 @@ impl Figures {
             kind: transport.kind(),
             connections: Arc::clone(transport.connections()),
             tls: transport.tls().cloned(),
+            tokens: transport.tokens().cloned(),
         });
         self.transports.get_or_init(|| watched.collect());
     }
@@ -75,6 +78,7 @@ impl Sources for Figures {
         }
         self.service.record_evictions();
         let certificates = || self.watched().filter_map(|watched| watched.tls.as_ref());
+        let tokens = || self.watched().filter_map(|watched| watched.tokens.as_ref());
         Snapshot {
             store,
             insight: self.service.insight(),
@@ -84,9 +88,13 @@ impl Sources for Figures {
                 operations: self.service.operations().counts(),
             },
             transports: transports.into_values().collect(),
-            tls: TlsReloads {
+            tls: FileReloads {
                 done: certificates().map(|tls| tls.reloads_total()).sum(),
                 failed: certificates().map(|tls| tls.reload_failures_total()).sum(),
+            },
+            tokens: FileReloads {
+                done: tokens().map(|tokens| tokens.reloads_total()).sum(),
+                failed: tokens().map(|tokens| tokens.reload_failures_total()).sum(),
             },
             config: self.config_reloads.figures(),
             process: ProcessFigures::read(),

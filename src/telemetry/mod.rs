@@ -10,4 +10,5 @@ pub mod metrics;
 pub mod operations;
 pub mod otlp;
 pub mod request_scope;
+pub mod throttle;
 pub mod traces;

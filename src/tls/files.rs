@@ -4,18 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, version};
-use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::pem::{Error as PemError, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::TlsError;
+use super::clients::ListedClients;
 use crate::config::TlsConfig;
+use crate::pem;
 
 /// The bytes of the files. Hashable, so that a change is noticed without keeping a private key around.
 #[derive(Hash)]
-pub(super) struct PemFiles {
+pub struct PemFiles {
     cert: Vec<u8>,
     key: Vec<u8>,
     client_ca: Option<Vec<u8>>,
@@ -47,17 +49,27 @@ impl PemFiles {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])
             .map_err(setup)?;
+        let asks_for_clients = self.client_ca.is_some();
         let builder = match (self.client_ca, &paths.client_ca) {
             (Some(bundle), Some(path)) => {
                 let roots = Arc::new(client_roots(&bundle, path)?);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
                     .build()
                     .map_err(|error| bad_client_ca(path, &error))?;
-                builder.with_client_cert_verifier(verifier)
+                builder.with_client_cert_verifier(match &paths.clients {
+                    Some(clients) => Arc::new(ListedClients::new(verifier, clients.clone())),
+                    None => verifier,
+                })
             }
             _ => builder.with_no_client_auth(),
         };
-        Ok((builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity))), expiry))
+        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
+        if asks_for_clients {
+            // A session that is resumed shows no certificate, which may have expired or be unwanted by now.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
+        Ok((config, expiry))
     }
 }
 
@@ -76,8 +88,8 @@ fn identity(
     let chain = certificates(cert, &paths.cert)?;
     let bad_key = |cause: String| TlsError::BadKey { path: paths.key.clone(), cause };
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
-        pem::Error::NoItemsFound => TlsError::NoKey { path: paths.key.clone() },
-        error => bad_key(error.to_string()),
+        PemError::NoItemsFound => TlsError::NoKey { path: paths.key.clone() },
+        error => bad_key(pem::damage(&error)),
     })?;
     let key = provider.key_provider.load_private_key(key).map_err(|error| bad_key(error.to_string()))?;
     let identity = CertifiedKey::new(chain, key);
@@ -102,7 +114,7 @@ fn client_roots(bundle: &[u8], path: &Path) -> Result<RootCertStore, TlsError> {
 fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| TlsError::BadCertificate { path: path.to_owned(), cause: error.to_string() })?;
+        .map_err(|error| TlsError::BadCertificate { path: path.to_owned(), cause: pem::damage(&error) })?;
     if found.is_empty() {
         return Err(TlsError::NoCertificate { path: path.to_owned() });
     }

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 
@@ -29,8 +30,20 @@ impl Authority {
     }
 
     pub(crate) fn sign(&self) -> Identity {
+        self.sign_for(&["dns:localhost"])
+    }
+
+    /// For these names: "dns:…" or "uri:…".
+    pub(crate) fn sign_for(&self, names: &[&str]) -> Identity {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.subject_alt_names = names
+            .iter()
+            .map(|name| match name.split_once(':').unwrap() {
+                ("dns", name) => SanType::DnsName(name.try_into().unwrap()),
+                (_, uri) => SanType::URI(uri.try_into().unwrap()),
+            })
+            .collect();
         let cert = params.signed_by(&key, &self.issuer).unwrap().pem();
         Identity { cert, key: key.serialize_pem() }
     }
@@ -49,6 +62,7 @@ pub(crate) fn files_in(directory: &Path) -> TlsConfig {
         cert: directory.join("tls.crt"),
         key: directory.join("tls.key"),
         client_ca: None,
+        clients: None,
         reload_interval: Duration::from_millis(10),
     }
 }
@@ -59,6 +73,8 @@ fn an_error_names_the_file_and_what_is_wrong_with_it() {
     let other = Authority::new().sign();
     let damaged = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
     let bad_key = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
+    // As when the line breaks are lost on the way.
+    let one_line = &*good.key.replace('\n', "");
     for (cert, key, ca, file, says) in [
         (None, Some(&*good.key), None, "tls.crt", "cannot read"),
         (Some(&*good.cert), None, None, "tls.key", "cannot read"),
@@ -67,6 +83,7 @@ fn an_error_names_the_file_and_what_is_wrong_with_it() {
         (Some(damaged), Some(&*good.key), None, "tls.crt", "not a valid PEM certificate"),
         (Some(&*good.cert), Some(&*good.cert), None, "tls.key", "no private key found"),
         (Some(&*good.cert), Some(bad_key), None, "tls.key", "the private key cannot be used"),
+        (Some(&*good.cert), Some(one_line), None, "tls.key", "the private key cannot be used"),
         (Some(&*good.cert), Some(&*other.key), None, "tls.key", "does not match"),
         (Some(&*good.cert), Some(&*good.key), Some(""), "ca.crt", "no certificate found"),
         (Some(&*good.cert), Some(&*good.key), Some(damaged), "ca.crt", "cannot be used to verify clients"),
@@ -86,6 +103,7 @@ fn an_error_names_the_file_and_what_is_wrong_with_it() {
         assert!(error.contains(says), "{error:?} does not say {says:?}");
         assert!(error.contains(&*directory.path().join(file).to_string_lossy()), "{error:?} names no {file}");
         assert!(!error.contains('\n'), "{error:?} is one line");
+        assert!(error.len() < 300, "{error:?} quotes the file");
     }
 }
 
@@ -125,7 +143,7 @@ async fn watching_notices_a_directory_swapped_by_symbolic_link() {
     std::os::unix::fs::symlink("1", &link).unwrap();
     let tls = ServerTls::load(&files_in(&link)).unwrap();
     let shutdown = CancellationToken::new();
-    let watching = tokio::spawn(Arc::clone(&tls).watch(tls.files().reload_interval, shutdown.clone()));
+    let watching = tokio::spawn(Arc::clone(&tls).watch(shutdown.clone()));
 
     let new_link = directory.path().join("data.new");
     std::os::unix::fs::symlink("2", &new_link).unwrap();

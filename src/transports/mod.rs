@@ -1,5 +1,6 @@
 //! How clients reach the cache: one component per protocol, above a listener that they share.
 
+pub mod access;
 pub mod grpc;
 pub mod http;
 pub mod listener;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::Tokens;
 use crate::tls::ServerTls;
 use listener::{BoundAddress, ConnectionCounters};
 
@@ -38,6 +40,16 @@ pub trait Transport: Send {
 
     /// The certificates it uses, to be read again on demand.
     fn tls(&self) -> Option<&Arc<ServerTls>>;
+
+    /// The bearer tokens it asks for, to be read again on demand.
+    fn tokens(&self) -> Option<&Arc<Tokens>> {
+        None
+    }
+
+    /// Whether all there is to ask for is how the server is.
+    fn serves_only_probes(&self) -> bool {
+        false
+    }
 
     /// The figures of its connections.
     fn connections(&self) -> &Arc<ConnectionCounters>;

@@ -17,17 +17,23 @@ pub enum RequestRefusal {
     Unimplemented,
     /// Its caller's deadline passed before there was an answer.
     DeadlineExceeded,
+    /// It needs a bearer token and has none.
+    NoToken,
+    /// Its bearer token is not known.
+    WrongToken,
 }
 
 impl RequestRefusal {
     /// Every reason there is.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::TooSlow,
         Self::HeadTooLarge,
         Self::Malformed,
         Self::MessageTooLarge,
         Self::Unimplemented,
         Self::DeadlineExceeded,
+        Self::NoToken,
+        Self::WrongToken,
     ];
 
     /// As metrics have it.
@@ -40,6 +46,8 @@ impl RequestRefusal {
             Self::MessageTooLarge => "message_too_large",
             Self::Unimplemented => "unimplemented",
             Self::DeadlineExceeded => "deadline_exceeded",
+            Self::NoToken => "no_token",
+            Self::WrongToken => "wrong_token",
         }
     }
 }

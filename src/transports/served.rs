@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::listener::{BoundAddress, ConnectionCounters, HttpService, Listener, Protocol};
 use super::{Drained, Transport};
+use crate::auth::Tokens;
 use crate::tls::ServerTls;
 
 /// A bound listener with the service it will serve.
@@ -16,6 +17,8 @@ pub struct Served<S> {
     kind: &'static str,
     protocol: Protocol,
     tls: Option<Arc<ServerTls>>,
+    tokens: Option<Arc<Tokens>>,
+    only_probes: bool,
     listener: Listener,
     service: S,
 }
@@ -29,7 +32,13 @@ impl<S: HttpService> Served<S> {
         tls: Option<Arc<ServerTls>>,
         service: S,
     ) -> Self {
-        Self { kind, protocol, tls, listener, service }
+        Self { kind, protocol, tls, tokens: None, only_probes: false, listener, service }
+    }
+
+    /// Tells what the service asks of its clients, and whether it has nothing but probes for them.
+    #[must_use]
+    pub fn restricted(self, tokens: Option<Arc<Tokens>>, only_probes: bool) -> Self {
+        Self { tokens, only_probes, ..self }
     }
 }
 
@@ -46,12 +55,20 @@ impl<S: HttpService + Sync> Transport for Served<S> {
         self.tls.as_ref()
     }
 
+    fn tokens(&self) -> Option<&Arc<Tokens>> {
+        self.tokens.as_ref()
+    }
+
+    fn serves_only_probes(&self) -> bool {
+        self.only_probes
+    }
+
     fn connections(&self) -> &Arc<ConnectionCounters> {
         self.listener.counters()
     }
 
     fn drains_last(&self) -> bool {
-        self.protocol == Protocol::Http1
+        self.only_probes || self.protocol == Protocol::Http1
     }
 
     fn serve(

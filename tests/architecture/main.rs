@@ -109,6 +109,7 @@ fn only_the_composition_root_and_the_registry_know_everything() {
         (&["crate::transports::http"], &["crate::server"]),
         (&["crate::service"], &["crate::transports", "crate::server"]),
         (&["crate::transports::listener", "crate::tls"], &["crate::transports", "crate::server"]),
+        (&["crate::auth"], &["crate::transports", "crate::server"]),
     ];
     let server = modules(&root().join("src/lib.rs"));
     let mut breaches = Vec::new();
@@ -121,7 +122,8 @@ fn only_the_composition_root_and_the_registry_know_everything() {
 #[test]
 fn a_transport_knows_the_service_and_its_wire_and_no_shard_policy_or_sibling() {
     const TRANSPORTS: [&str; 2] = ["grpc", "http"];
-    const FORBIDDEN: Names = &["policies", "crate::registry", "crate::server", "crate::cli", "crate::tls"];
+    const FORBIDDEN: Names =
+        &["policies", "crate::registry", "crate::server", "crate::cli", "crate::tls", "crate::auth"];
     // Of the engine: what a store answers with.
     const ENGINE: Names = &[
         "engine::CompareAndSet",

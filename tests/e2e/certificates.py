@@ -48,10 +48,10 @@ class Authority:
             .not_valid_after(now + DAY)
         )
 
-    def sign(self, name="localhost"):
+    def sign(self, name="localhost", names=None):
         """Certificate and key of a server at 127.0.0.1 or of a client, both as PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names = names or [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         certificate = (
             self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)

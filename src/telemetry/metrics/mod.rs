@@ -43,7 +43,7 @@ pub use self::process::ProcessFigures;
 pub use self::rpc::{OTHER, RpcMethod, RpcMetrics, rpc_status};
 pub use self::service::ServiceFigures;
 pub use self::store::StoreMetrics;
-pub use self::transport::{TlsReloads, TransportFigures};
+pub use self::transport::{FileReloads, TransportFigures};
 
 /// The media type of what [`Metrics::render`] returns.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -60,7 +60,9 @@ pub struct Snapshot {
     /// Each kind of transport once.
     pub transports: Vec<TransportFigures>,
     /// What became of certificates that were replaced.
-    pub tls: TlsReloads,
+    pub tls: FileReloads,
+    /// What became of bearer tokens that were replaced.
+    pub tokens: FileReloads,
     /// What became of configurations that were read again.
     pub config: ConfigReloadFigures,
     /// The process; `None` where the system does not tell.

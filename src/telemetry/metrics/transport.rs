@@ -8,9 +8,9 @@ use super::Snapshot;
 use super::catalogue::Source::{Counter, Counters, Gauges};
 use super::catalogue::{Metric, Observe};
 
-/// How often certificates were read again, over all listeners.
+/// How often certificates, or bearer tokens, were read again, over all listeners.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct TlsReloads {
+pub struct FileReloads {
     /// Newer ones were taken into use.
     pub done: u64,
     /// Newer ones could not be used.
@@ -58,7 +58,7 @@ pub(super) const METRICS: &[Metric] = &[
     Metric {
         name: "tiny_cache.connections.refused",
         unit: "{connection}",
-        description: "Connections not taken on, and failures to accept one, by reason.",
+        description: "Connections not served, and failures to accept one, by reason.",
         source: Counters(|s, observe| by_reason(s, observe, |transport| &transport.refused)),
     },
     Metric {
@@ -102,6 +102,16 @@ pub(super) const METRICS: &[Metric] = &[
         unit: "{reload}",
         description: "Times that newer TLS certificates could not be used and the old ones stayed.",
         source: Counter(|s| s.tls.failed),
+    },
+    Metric {
+        name: "tiny_cache.token_reloads",
+        unit: "{reload}",
+        description: "Times that bearer tokens were read again, by the result.",
+        source: Counters(|s, observe| {
+            for (result, count) in [("ok", s.tokens.done), ("failed", s.tokens.failed)] {
+                observe(count, &[KeyValue::new("result", result)]);
+            }
+        }),
     },
 ];
 

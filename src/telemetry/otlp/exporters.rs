@@ -19,6 +19,7 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use crate::config::{OtlpProtocol, OtlpTarget};
+use crate::pem;
 
 /// Why telemetry could not be set up. What goes wrong later is no error but counted.
 #[derive(Debug, thiserror::Error)]
@@ -145,7 +146,9 @@ fn http_tls(target: &OtlpTarget) -> Result<ClientConfig, OtlpError> {
     };
     let certificates = |path: &Path| -> Result<Vec<CertificateDer<'static>>, OtlpError> {
         let pem = read(path)?;
-        CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|error| unusable(&error))
+        CertificateDer::pem_slice_iter(&pem)
+            .collect::<Result<_, _>>()
+            .map_err(|error| unusable(&pem::damage(&error)))
     };
     let is_secure = is_secure(target);
     let mut roots = RootCertStore::empty();
@@ -169,7 +172,8 @@ fn http_tls(target: &OtlpTarget) -> Result<ClientConfig, OtlpError> {
     match target.identity.as_ref().filter(|_| is_secure) {
         None => Ok(builder.with_no_client_auth()),
         Some((certificate, key)) => {
-            let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| unusable(&error))?;
+            let key =
+                PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| unusable(&pem::damage(&error)))?;
             builder.with_client_auth_cert(certificates(certificate)?, key).map_err(|error| unusable(&error))
         }
     }

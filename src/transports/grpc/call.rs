@@ -99,7 +99,7 @@ impl Call {
     }
 
     fn too_late(&self) -> Response<Body> {
-        self.shared.refused.count(RequestRefusal::DeadlineExceeded);
+        self.shared.access.refused().count(RequestRefusal::DeadlineExceeded);
         Status::deadline_exceeded("deadline exceeded").into_http()
     }
 
@@ -137,7 +137,7 @@ impl Call {
         match status.code() {
             // A message over the size limit: `RESOURCE_EXHAUSTED` everywhere but in tonic.
             Code::OutOfRange => {
-                self.shared.refused.count(RequestRefusal::MessageTooLarge);
+                self.shared.access.refused().count(RequestRefusal::MessageTooLarge);
                 if Method::of_name(self.method.name()).is_some_and(Method::is_write) {
                     self.shared.service.count_refused_message();
                 }
@@ -148,15 +148,15 @@ impl Call {
             }
             // A message that ends too early, is missing, or does not unpack.
             Code::Internal if !detail.contains("request_id=") => {
-                self.shared.refused.count(RequestRefusal::Malformed);
+                self.shared.access.refused().count(RequestRefusal::Malformed);
                 Status::internal(format!("malformed request: {detail}, request_id={}", self.id)).into_http()
             }
             Code::InvalidArgument if detail.starts_with(MALFORMED) => {
-                self.shared.refused.count(RequestRefusal::Malformed);
+                self.shared.access.refused().count(RequestRefusal::Malformed);
                 response
             }
             Code::Unimplemented => {
-                self.shared.refused.count(RequestRefusal::Unimplemented);
+                self.shared.access.refused().count(RequestRefusal::Unimplemented);
                 response
             }
             _ => response,

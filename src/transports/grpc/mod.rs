@@ -11,6 +11,7 @@ mod streamed;
 mod view;
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -25,15 +26,15 @@ use tonic_health::pb::health_server::HealthServer;
 use tower::Service;
 use tower::util::BoxCloneSyncService;
 
-use crate::config::GrpcConfig;
+use crate::config::{GrpcConfig, Part};
 use crate::proto;
 use crate::service::CacheService;
 use crate::telemetry::metrics::{RpcMethod, RpcMetrics};
 use crate::telemetry::traces::Tracing;
-use crate::transports::refused::RefusedRequests;
+use crate::transports::access::{Access, Denied};
 
 use cache::CacheRpc;
-use call::Call;
+use call::{Call, RequestId};
 use health::HealthRpc;
 use span::CallSpan;
 
@@ -56,7 +57,7 @@ struct Shared {
     service: Arc<CacheService>,
     /// `None`: calls are not timed.
     rpc: Option<Arc<RpcMetrics>>,
-    refused: Arc<RefusedRequests>,
+    access: Access,
     /// `None`: calls have no spans.
     tracing: Option<Arc<Tracing>>,
 }
@@ -81,7 +82,8 @@ impl AsRef<CacheService> for Shared {
 
 impl GrpcService {
     /// The services. `draining` turns true when a shutdown begins; `rpc` is where calls are recorded, if anywhere;
-    /// `refused` is where is counted what came to nothing; `tracing` makes spans, if anything does.
+    /// `access` says which parts are there and who may ask for them; `tracing` makes spans, if anything does. Reflection
+    /// is there with the cache, if it is wanted.
     ///
     /// # Panics
     ///
@@ -92,12 +94,15 @@ impl GrpcService {
         config: &GrpcConfig,
         draining: watch::Receiver<bool>,
         rpc: Option<Arc<RpcMetrics>>,
-        refused: Arc<RefusedRequests>,
+        access: Access,
         tracing: Option<Arc<Tracing>>,
     ) -> Self {
         let cache = CacheRpc::new(Arc::clone(&service), config.max_message_bytes);
-        let mut others = vec![side(HealthServer::new(HealthRpc::new(draining)))];
-        if config.reflection {
+        let mut others = Vec::new();
+        if access.serves(Part::Probes) {
+            others.push(side(HealthServer::new(HealthRpc::new(draining))));
+        }
+        if config.reflection && access.serves(Part::Cache) {
             let descriptors = || {
                 tonic_reflection::server::Builder::configure()
                     .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
@@ -111,7 +116,7 @@ impl GrpcService {
             others.push(side(descriptors().build_v1().expect(valid)));
             others.push(side(descriptors().build_v1alpha().expect(valid)));
         }
-        Self { shared: Arc::new(Shared { service, rpc, refused, tracing }), cache, others: others.into() }
+        Self { shared: Arc::new(Shared { service, rpc, access, tracing }), cache, others: others.into() }
     }
 }
 
@@ -143,7 +148,13 @@ impl Service<Request<Incoming>> for GrpcService {
         let Self { shared, cache, others } = self;
         CallFuture(Call::start(shared, request, |request, id| {
             let name = service_name(request.uri().path());
-            if name == CacheRpc::NAME {
+            if shared.access.needs_token()
+                && name != HEALTH
+                && let Err(denied) = authorize(shared, &request, id)
+            {
+                return Box::pin(ready(Ok(denied.into_http())));
+            }
+            if name == CacheRpc::NAME && shared.access.serves(Part::Cache) {
                 return cache.call(request, id);
             }
             match others.iter().find(|(other, _)| *other == name) {
@@ -152,6 +163,20 @@ impl Service<Request<Incoming>> for GrpcService {
             }
         }))
     }
+}
+
+/// The service that nobody needs a token for.
+const HEALTH: &str = <HealthServer<HealthRpc> as NamedService>::NAME;
+
+/// Whether a call may be answered, by its token.
+fn authorize<B>(shared: &Shared, request: &Request<B>, id: &RequestId) -> Result<(), Status> {
+    let span = tracing::error_span!("grpc_request", request_id = %id);
+    span.in_scope(|| shared.access.check(request)).map_err(|denied| {
+        Status::unauthenticated(match denied {
+            Denied::NoToken => "a bearer token is needed",
+            Denied::WrongToken => "the bearer token is not known",
+        })
+    })
 }
 
 /// A call in flight.

@@ -11,19 +11,15 @@ use crate::proto::CacheStats;
 
 /// `GET /`
 #[derive(Serialize)]
-pub(super) struct Index {
+pub(super) struct Index<'a> {
     service: &'static str,
-    endpoints: &'static [&'static str],
+    endpoints: &'a [&'static str],
     grpc_port: Option<u16>,
 }
 
-impl Index {
-    pub(super) fn new(grpc_port: Option<u16>) -> Self {
-        Self {
-            service: "tiny-cache",
-            endpoints: &["/health", "/ready", "/live", "/metrics", "/stats"],
-            grpc_port,
-        }
+impl<'a> Index<'a> {
+    pub(super) const fn new(endpoints: &'a [&'static str], grpc_port: Option<u16>) -> Self {
+        Self { service: "tiny-cache", endpoints, grpc_port }
     }
 }
 

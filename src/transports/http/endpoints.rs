@@ -28,6 +28,8 @@ pub(super) struct Endpoints {
     pub(super) metrics: Arc<Metrics>,
     pub(super) history: Arc<History>,
     pub(super) grpc_port: Option<u16>,
+    /// What `GET /` lists.
+    pub(super) listed: Vec<&'static str>,
 }
 
 pub(super) type Shared = State<Arc<Endpoints>>;

@@ -15,14 +15,20 @@ mod tests;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use crate::config::Part;
 use crate::service::CacheService;
 use crate::telemetry::history::History;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Tracing;
+use crate::transports::access::{Access, Denied};
 
+use answers::Failure;
 use endpoints::Endpoints;
 use envelope::Recorder;
 
@@ -37,7 +43,8 @@ use envelope::Recorder;
 /// - `GET /metrics` — the Prometheus text format.
 /// - `GET /stats` — every figure of the API's `CacheStats` by its name there.
 ///
-/// Where `tracing` makes spans, requests get some.
+/// Where `tracing` makes spans, requests get some. `access` says which of them are there, and whether all but `/health`,
+/// `/ready` and `/live` need a bearer token.
 pub fn router(
     service: Arc<CacheService>,
     metrics: Arc<Metrics>,
@@ -45,18 +52,61 @@ pub fn router(
     grpc_port: Option<u16>,
     scheme: &'static str,
     tracing: Option<Arc<Tracing>>,
+    access: &Access,
 ) -> Router {
     let recorder = Recorder { metrics: metrics.http().cloned(), scheme, tracing };
-    Router::new()
-        .route("/", get(status::index))
-        .route("/history", get(status::history))
-        .route("/health", get(endpoints::health))
-        .route("/ready", get(endpoints::ready))
-        .route("/live", get(endpoints::live))
-        .route("/metrics", get(endpoints::metrics))
-        .route("/stats", get(endpoints::stats))
+    let mut restricted = Router::new();
+    if access.serves(Part::Metrics) {
+        restricted = restricted.route("/metrics", get(endpoints::metrics));
+    }
+    if access.serves(Part::Status) {
+        restricted = restricted
+            .route("/", get(status::index))
+            .route("/history", get(status::history))
+            .route("/stats", get(endpoints::stats));
+    }
+    if access.needs_token() && restricted.has_routes() {
+        restricted = restricted.route_layer(middleware::from_fn_with_state(access.clone(), authorize));
+    }
+    let mut probes = Router::new();
+    if access.serves(Part::Probes) {
+        probes = probes
+            .route("/health", get(endpoints::health))
+            .route("/ready", get(endpoints::ready))
+            .route("/live", get(endpoints::live));
+    }
+    let listed = listed(access);
+    restricted
+        .merge(probes)
         .fallback(endpoints::not_found)
         .method_not_allowed_fallback(endpoints::method_not_allowed)
         .layer(middleware::from_fn_with_state(recorder, envelope::wrap))
-        .with_state(Arc::new(Endpoints { service, metrics, history, grpc_port }))
+        .with_state(Arc::new(Endpoints { service, metrics, history, grpc_port, listed }))
+}
+
+/// What `GET /` lists.
+fn listed(access: &Access) -> Vec<&'static str> {
+    let all: [(Part, &[&str]); 3] = [
+        (Part::Probes, &["/health", "/ready", "/live"]),
+        (Part::Metrics, &["/metrics"]),
+        (Part::Status, &["/stats"]),
+    ];
+    all.iter().filter(|(part, _)| access.serves(*part)).flat_map(|(_, paths)| *paths).copied().collect()
+}
+
+/// Lets through whoever has a token.
+async fn authorize(State(access): State<Access>, request: Request, next: Next) -> Response {
+    match access.check(&request) {
+        Ok(()) => next.run(request).await,
+        Err(denied) => {
+            let (challenge, message) = match denied {
+                Denied::NoToken => ("Bearer realm=\"tiny-cache\"", "a bearer token is needed"),
+                Denied::WrongToken => {
+                    ("Bearer realm=\"tiny-cache\", error=\"invalid_token\"", "the bearer token is not known")
+                }
+            };
+            let failure = Failure::new(StatusCode::UNAUTHORIZED, message);
+            ([(header::WWW_AUTHENTICATE, challenge)], failure).into_response()
+        }
+    }
 }

@@ -19,11 +19,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 use tracing::instrument::WithSubscriber;
 
-use crate::config::{LogFormat, LogLevel};
+use crate::auth::Tokens;
+use crate::config::{AuthConfig, LogFormat, LogLevel};
 use crate::service::ActiveRequest;
 use crate::telemetry::capture::Captured;
 use crate::telemetry::history::Sample;
 use crate::telemetry::metrics::tests::metrics;
+use crate::transports::refused::{RefusedRequests, RequestRefusal};
 
 use super::*;
 
@@ -121,7 +123,12 @@ fn router_over(service: &Arc<CacheService>) -> Router {
 }
 
 fn router_with(service: &Arc<CacheService>, history: Arc<History>, grpc_port: Option<u16>) -> Router {
-    router(Arc::clone(service), metrics(), history, grpc_port, "http", None)
+    router(Arc::clone(service), metrics(), history, grpc_port, "http", None, &access())
+}
+
+/// Everybody may ask for everything.
+fn access() -> Access {
+    Access::new(&[Part::Probes, Part::Metrics, Part::Status], None, Arc::default())
 }
 
 struct Answer {
@@ -171,6 +178,87 @@ async fn call(service: &Arc<CacheService>, method: Method, path: &str) -> Answer
 
 async fn get_path(service: &Arc<CacheService>, path: &str) -> Answer {
     call(service, Method::GET, path).await
+}
+
+const TOKEN: &str = "0123456789abcdef";
+
+/// A router with these parts, behind [`TOKEN`] if `guarded`; and where it counts.
+fn restricted(serve: &[Part], guarded: bool) -> (Router, Arc<RefusedRequests>) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(&file, TOKEN).expect("written");
+    let config = AuthConfig { tokens_file: file.path().to_owned(), reload_interval: Duration::from_secs(1) };
+    let tokens = guarded.then(|| Tokens::load(&config).expect("a good file"));
+    let refused = Arc::<RefusedRequests>::default();
+    let access = Access::new(serve, tokens, Arc::clone(&refused));
+    let service = service(Mood::Answers);
+    (router(service, metrics(), Arc::default(), Some(50051), "http", None, &access), refused)
+}
+
+fn asking_with(path: &str, authorization: Option<&str>) -> Request<Body> {
+    let mut request = Request::get(path);
+    if let Some(authorization) = authorization {
+        request = request.header(header::AUTHORIZATION, authorization);
+    }
+    request.body(Body::empty()).expect("valid")
+}
+
+#[tokio::test]
+async fn a_part_that_is_not_served_is_not_there() {
+    for (serve, expected) in [
+        (&[Part::Probes][..], &["/health", "/ready", "/live"][..]),
+        (&[Part::Metrics], &["/metrics"]),
+        (&[Part::Status], &["/", "/history", "/stats"]),
+        (&[Part::Status, Part::Metrics], &["/", "/history", "/metrics", "/stats"]),
+    ] {
+        for guarded in [false, true] {
+            let (router, _) = restricted(serve, guarded);
+            let authorization = format!("Bearer {TOKEN}");
+            for path in PATHS {
+                let answer = send(router.clone(), asking_with(path, Some(&authorization))).await;
+                if expected.contains(&path) {
+                    assert_eq!(answer.code, StatusCode::OK, "{path}");
+                } else {
+                    answer.assert_failure(StatusCode::NOT_FOUND, "not found");
+                }
+            }
+        }
+    }
+    let (router, _) = restricted(&[Part::Status, Part::Probes], false);
+    let index = send(router, asking_with("/", None)).await.json();
+    assert_eq!(index["endpoints"], serde_json::json!(["/health", "/ready", "/live", "/stats"]));
+}
+
+#[tokio::test]
+async fn all_but_probes_need_a_token_where_there_are_tokens() {
+    let (router, refused) = restricted(&[Part::Probes, Part::Metrics, Part::Status], true);
+    let good = format!("Bearer {TOKEN}");
+    for path in PATHS {
+        let is_probe = ["/health", "/ready", "/live"].contains(&path);
+        for (authorization, challenge, message) in [
+            (None, "Bearer realm=\"tiny-cache\"", "a bearer token is needed"),
+            (
+                Some("Bearer 0123456789abcdeF"),
+                "Bearer realm=\"tiny-cache\", error=\"invalid_token\"",
+                "the bearer token is not known",
+            ),
+        ] {
+            let answer = send(router.clone(), asking_with(path, authorization)).await;
+            if is_probe {
+                assert_eq!(answer.code, StatusCode::OK, "{path}");
+            } else {
+                answer.assert_failure(StatusCode::UNAUTHORIZED, message);
+                assert_eq!(answer.headers[header::WWW_AUTHENTICATE], challenge, "{path}");
+            }
+        }
+        let answer = send(router.clone(), asking_with(path, Some(&good))).await;
+        assert_eq!(answer.code, StatusCode::OK, "{path}");
+    }
+    let answer = send(router, asking_with("/nothing", None)).await;
+    assert_eq!(answer.code, StatusCode::NOT_FOUND);
+    assert_eq!(
+        [RequestRefusal::NoToken, RequestRefusal::WrongToken].map(|reason| refused.total(reason)),
+        [4, 4]
+    );
 }
 
 #[tokio::test]

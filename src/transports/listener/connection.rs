@@ -15,16 +15,17 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::Protocol;
 use super::counted::Counted;
-use super::counters::OpenConnection;
+use super::counters::{ConnectionRefusal, OpenConnection};
 use super::first_bytes::FirstBytes;
 use super::http2::{Http2, Inbox};
 use super::service::{ConnectInfo, ForConnection, HttpService, Peer};
 use super::socket::Stream;
 use crate::config::ConnectionConfig;
-use crate::tls::ServerTls;
+use crate::tls::{ServerTls, is_unlisted_client};
 use crate::transports::refused::RequestRefusal;
 
 /// What a client which had connected, but said nothing yet, has left to do so once a shutdown begins.
@@ -63,7 +64,7 @@ impl Shared {
         place: &OpenConnection,
     ) {
         let stream = Counted::new(stream, Arc::clone(place.counters()));
-        let Some(stream) = self.secure(stream, place).await else { return };
+        let Some(stream) = self.secure(stream, peer, place).await else { return };
         let service = ForConnection { service, info: ConnectInfo { peer, tls: self.tls.is_some() } };
         let unanswered = Arc::new(AtomicBool::new(false));
         let ended = match self.protocol {
@@ -90,11 +91,14 @@ impl Shared {
     async fn secure(
         &self,
         stream: Wire,
+        peer: Peer,
         place: &OpenConnection,
     ) -> Option<Either<Wire, Box<TlsStream<Wire>>>> {
         let Some(tls) = &self.tls else { return Some(Either::Left(stream)) };
         let acceptor = TlsAcceptor::from(tls.server_config(self.protocol.alpn()));
-        let handshake = timeout(self.config.handshake_timeout, acceptor.accept(stream));
+        // Whoever looks at the client's certificate does not know where the client is.
+        let handshake = acceptor.accept(stream).instrument(tracing::error_span!("tls_handshake", ?peer));
+        let handshake = timeout(self.config.handshake_timeout, handshake);
         let result = tokio::select! {
             result = handshake => result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
             () = self.past_late_start() => return None,
@@ -103,7 +107,10 @@ impl Shared {
             Ok(stream) => Some(Either::Right(Box::new(stream))),
             Err(error) => {
                 place.counters().tls_handshake_failed();
-                tracing::debug!(%error, "TLS handshake failed");
+                if is_unlisted_client(&error) {
+                    place.counters().refuse(ConnectionRefusal::ClientNotListed);
+                }
+                tracing::debug!(?peer, %error, "TLS handshake failed");
                 None
             }
         }

@@ -6,18 +6,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::striped::Striped;
 use crate::transports::refused::RefusedRequests;
 
-/// Why a connection is not taken on.
+/// Why a connection is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionRefusal {
     /// There were `max_connections` already.
     TooMany,
     /// The system could not accept it, for want of file descriptors as a rule. It may be accepted later.
     AcceptFailed,
+    /// The client's certificate is good, but `clients` does not list it.
+    ClientNotListed,
 }
 
 impl ConnectionRefusal {
     /// Every reason there is.
-    pub const ALL: [Self; 2] = [Self::TooMany, Self::AcceptFailed];
+    pub const ALL: [Self; 3] = [Self::TooMany, Self::AcceptFailed, Self::ClientNotListed];
 
     /// As metrics have it.
     #[must_use]
@@ -25,6 +27,7 @@ impl ConnectionRefusal {
         match self {
             Self::TooMany => "too_many",
             Self::AcceptFailed => "accept_failed",
+            Self::ClientNotListed => "client_not_listed",
         }
     }
 }
@@ -68,7 +71,7 @@ impl ConnectionCounters {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Connections ever taken on; those refused are not among them.
+    /// Connections ever taken on. Of those refused, only clients that are not listed are among them.
     pub fn accepted_total(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
     }

@@ -56,7 +56,7 @@ fn hash(text: &str) -> String {
 /// What this is and where to look: the page for a browser, JSON for everyone else.
 pub(super) async fn index(State(shared): Shared, headers: HeaderMap) -> Response {
     if !prefers_html(&headers) {
-        return ([(VARY, "accept")], Json(Index::new(shared.grpc_port))).into_response();
+        return ([(VARY, "accept")], Json(Index::new(&shared.listed, shared.grpc_port))).into_response();
     }
     let headers = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),

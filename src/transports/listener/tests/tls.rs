@@ -12,8 +12,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::*;
-use crate::config::TlsConfig;
+use crate::config::{ClientIdentity, TlsConfig};
 use crate::tls::tests::{Authority, Identity, files_in};
+use crate::transports::listener::ConnectionRefusal;
 
 fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect()
@@ -115,6 +116,58 @@ async fn mutual_tls_lets_in_only_those_whom_the_authority_signed() {
             assert!(Client::over(stream, Protocol::Http1).await.get("/").await.is_err());
         }
         until(|| running.counters.tls_handshake_failures_total() == number as u64 + 1).await;
+    }
+}
+
+#[tokio::test]
+async fn of_those_whom_the_authority_signed_only_the_listed_are_let_in() {
+    let authority = Authority::new();
+    let directory = fresh(&authority);
+    let clients = vec![
+        ClientIdentity::Dns("app.internal".to_owned()),
+        ClientIdentity::Uri("spiffe://td/app".to_owned()),
+        ClientIdentity::Below("spiffe://td/jobs/".to_owned()),
+    ];
+    let files = TlsConfig { clients: Some(clients), ..with_client_ca(directory.path(), &authority) };
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let (running, tls) = start(&files, protocol);
+        let mut refused = 0;
+        for (names, is_listed) in [
+            (&["dns:app.internal"][..], true),
+            (&["dns:other.internal", "uri:spiffe://td/app"], true),
+            (&["uri:spiffe://td/jobs/nightly/1"], true),
+            (&[], false),
+            (&["dns:localhost"], false),
+            (&["dns:*.internal"], false),
+            (&["dns:app.internal.example"], false),
+            (&["uri:spiffe://td/app/more", "uri:spiffe://td/jobs"], false),
+        ] {
+            let identity = authority.sign_for(names);
+            let answered = async {
+                let stream = handshake(&running, &connector(&authority, Some(&identity), &[])).await.ok()?;
+                Client::over(stream, protocol).await.get("/").await.ok()
+            };
+            assert_eq!(answered.await.is_some(), is_listed, "{names:?}");
+            refused += u64::from(!is_listed);
+            until(|| running.counters.refused_total(ConnectionRefusal::ClientNotListed) == refused).await;
+        }
+        // Of another authority: that is not a question of names.
+        let stranger = Authority::new().sign_for(&["dns:app.internal"]);
+        if let Ok(stream) = handshake(&running, &connector(&authority, Some(&stranger), &[])).await {
+            assert!(Client::over(stream, protocol).await.get("/").await.is_err());
+        }
+        until(|| running.counters.tls_handshake_failures_total() == refused + 1).await;
+        assert_eq!(running.counters.refused_total(ConnectionRefusal::ClientNotListed), refused);
+
+        tls.reload().unwrap();
+        let identity = authority.sign_for(&["dns:localhost"]);
+        if let Ok(stream) = handshake(&running, &connector(&authority, Some(&identity), &[])).await {
+            assert!(
+                Client::over(stream, protocol).await.get("/").await.is_err(),
+                "the list holds after a reload"
+            );
+        }
+        until(|| running.counters.refused_total(ConnectionRefusal::ClientNotListed) == refused + 1).await;
     }
 }
 
