@@ -3,7 +3,7 @@
 import collections
 import html
 
-from judge import MIB, SETTLING_SECONDS, calls, errors
+from judge import MIB, SETTLING_SECONDS, TOO_SHORT, calls, errors
 
 WIDTH, HEIGHT, LEFT, GAP = 860, 120, 60, 44
 COLOURS = {"a": "#c0392b", "b": "#2471a3", "c": "#8e6a00"}
@@ -43,7 +43,9 @@ def summary(record, findings, expected):
     """The page as Markdown."""
     about, found = record.about, errors(record, expected)
     count = calls(record)
-    good = all(finding.good for finding in findings)
+    verdict = "No leak, and no error that nothing explains." if TOO_SHORT not in findings else "No error that nothing explains; too short to judge memory."
+    if not all(finding.good for finding in findings):
+        verdict = "Something is wrong: see the findings that are not ok."
     faults = collections.Counter(fault["fault"].replace("_", " ") for fault in record.faults)
     by_code = collections.Counter()
     for row in record.errors:
@@ -56,7 +58,7 @@ def summary(record, findings, expected):
         f"seed {about['seed']}, policy {about['policy']}, version {about['version']}. {count:,} calls in three client processes, "
         f"{used:.0%} of a core used by the server, {len(record.faults)} faults: " + ", ".join(f"{name} {n}" for name, n in sorted(faults.items())) + ".",
         "",
-        f"**{'No leak, and no error that nothing explains.' if good else 'Something is wrong: see the findings that are not ok.'}**",
+        f"**{verdict}**",
         "",
         "| looked at | found | allowed | |",
         "|---|---:|---:|---|",
