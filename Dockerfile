@@ -2,9 +2,11 @@
 
 # Builds the server and nothing else. The Rust version is the workspace's rust-version; Cargo.lock
 # decides about every dependency (--locked), so that two builds of one commit compile the same code.
-ARG RUST_VERSION=1.95
+# Tags move: a release names both images by digest (docs/releasing.md).
+ARG RUST_IMAGE=rust:1.95-bookworm
+ARG BASE_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 
-FROM rust:${RUST_VERSION}-bookworm AS build
+FROM ${RUST_IMAGE} AS build
 WORKDIR /src
 COPY . .
 # What tiny_cache_build_info tells: --build-arg TINY_CACHE_COMMIT=$(git rev-parse --short=12 HEAD).
@@ -12,13 +14,13 @@ ARG TINY_CACHE_COMMIT=
 # The caches outlive the build, the image does not hold them; so the binary is copied out of them.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --locked --release --bin tiny-cache \
- && install -D -m 0755 target/release/tiny-cache /out/tiny-cache
+    scripts/build-release \
+ && install -D -m 0755 target/release-build/release/tiny-cache /out/tiny-cache
 
 # Distroless with glibc rather than a static musl binary on scratch, for two reasons: the memory
 # accounting is calibrated to glibc's allocator, and musl's takes one lock for all threads, which is
 # where a cache server spends its time. There is no shell and no package manager in it either way.
-FROM gcr.io/distroless/cc-debian12:nonroot
+FROM ${BASE_IMAGE}
 LABEL org.opencontainers.image.title="tiny-cache" \
       org.opencontainers.image.description="A cache server: gRPC, HTTP, one TOML file" \
       org.opencontainers.image.licenses="MIT"

@@ -85,6 +85,7 @@ impl Sources for Figures {
             service: ServiceFigures {
                 active_requests: self.service.active_requests(),
                 uptime: self.service.uptime(),
+                runtime_tasks: self.runtime.metrics().num_alive_tasks() as u64,
                 operations: self.service.operations().counts(),
             },
             transports: transports.into_values().collect(),

@@ -9,7 +9,7 @@ import time
 
 import cache_pb2 as pb
 import pytest
-from clients import Load, connect, fetch
+from clients import Load, connect, fetch, metrics_of
 from http2 import Http2, address_of, frame
 from server import Server, wait_until
 
@@ -158,6 +158,8 @@ def test_a_peer_that_does_not_answer_pings_is_closed(configured):
 
 def test_clients_that_vanish_in_the_middle_leave_nothing_behind(server):
     large = pb.CacheItem(key="large", value=bytes(8 << 20)).SerializeToString()
+    tasks = lambda: metrics_of(server.http)["tiny_cache_runtime_tasks"]
+    at_rest = tasks()
     with connect(server.grpc) as stub:
         stub.Set(pb.CacheItem.FromString(large))
     ways = {
@@ -184,6 +186,11 @@ def test_clients_that_vanish_in_the_middle_leave_nothing_behind(server):
         assert stub.Get(pb.CacheKey(key="large")).found
     files = f"/proc/{server.process.pid}/fd"
     wait_until(lambda: len(os.listdir(files)) < 60, "their sockets are closed")
+    wait_until(lambda: tasks() <= at_rest, "their tasks have ended")
+    with contextlib.ExitStack() as open_ones:
+        for _ in range(10):
+            open_ones.enter_context(socket.create_connection(address_of(server.grpc), 10))
+        wait_until(lambda: tasks() >= at_rest + 10, "each connection has a task")
 
 
 def test_a_client_that_half_closes_still_gets_its_answer(server):

@@ -16,6 +16,8 @@ pub struct ServiceFigures {
     pub active_requests: u64,
     /// Time since the start.
     pub uptime: Duration,
+    /// Tasks of the runtime that have not ended.
+    pub runtime_tasks: u64,
     /// What became of operations.
     pub operations: Vec<OperationCount>,
 }
@@ -32,6 +34,12 @@ pub(super) const METRICS: &[Metric] = &[
         unit: "s",
         description: "Time since the start.",
         source: Measure(|s| s.service.uptime.as_secs_f64()),
+    },
+    Metric {
+        name: "tiny_cache.runtime_tasks",
+        unit: "{task}",
+        description: "Tasks of the runtime that have not ended.",
+        source: Gauge(|s| s.service.runtime_tasks),
     },
     Metric {
         name: "tiny_cache.operations",

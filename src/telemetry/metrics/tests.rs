@@ -141,6 +141,7 @@ impl Sources for Fixed {
             service: ServiceFigures {
                 active_requests,
                 uptime: Duration::from_millis(1500),
+                runtime_tasks: 17,
                 operations: Vec::new(),
             },
             transports: vec![grpc, http],
