@@ -36,7 +36,8 @@ class Backlog:
                 part = body[begin : begin + (1 << 14)]
                 flags = begin + len(part) == len(body)
                 frames += len(part).to_bytes(3, "big") + bytes([0, flags]) + stream.to_bytes(4, "big") + part
-        self._threads = [threading.Thread(target=work, args=arguments) for work, *arguments in ((client.socket.sendall, frames), (self._read,))]
+        sender = threading.Thread(target=client.socket.sendall, args=(frames,))
+        self._threads = [sender, threading.Thread(target=self._read)]
 
     def _read(self):
         """Counts the streams that end, which is all that matters here."""
