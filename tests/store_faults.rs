@@ -260,7 +260,8 @@ impl Running {
                 if let Some(timeout) = timeout {
                     request.set_timeout(timeout);
                 }
-                client.$method(request).await.map(|answer| format!("{:?}", answer.into_inner()))
+                let answer = within(client.$method(request)).await;
+                answer.map(|answer| format!("{:?}", answer.into_inner()))
             }};
         }
         match method {

@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import json
 import os
-import pathlib
 import resource
 import signal
 import socket
@@ -30,6 +29,25 @@ def listening(kind, folder):
     return ["--listen", f"unix:{folder}/cache.sock" if kind == "unix" else "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
 
 
+@contextlib.contextmanager
+def idle_client(address):
+    """A connection that is established, with nothing on its way."""
+    if address.startswith("unix:"):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(address.removeprefix("unix:"))
+    else:
+        client = socket.create_connection(address_of(address), 10)
+    with client:
+        client.settimeout(10)
+        client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0" + b"\0\0\0\4\1\0\0\0\0")
+        settings = 0
+        while settings < 2:
+            size = int.from_bytes(client.recv(3, socket.MSG_WAITALL), "big")
+            kind = client.recv(6 + size, socket.MSG_WAITALL)[0]
+            settings += kind == 4
+        yield client
+
+
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_clients_of_a_killed_server_find_the_next_one_at_the_same_place(tmp_path, kind):
     first = Server(*listening(kind, tmp_path), listen=False)
@@ -50,9 +68,13 @@ def test_clients_of_a_killed_server_find_the_next_one_at_the_same_place(tmp_path
             yield call
 
     try:
-        with Load(session, clients=8) as load:
+        with Load(session, clients=8) as load, idle_client(first.grpc) as idle:
             first.signal(signal.SIGKILL)
             assert first.wait() == -signal.SIGKILL
+            # The kernel remembers a connection whose server went first: without that being allowed for, the port is taken.
+            while idle.recv(1 << 12):
+                pass
+            idle.close()
             # The port is free at once, and a socket that was left behind is replaced.
             again = ["--listen", first.grpc, "--http-listen", first.http]
             with Server(*again, listen=False) as second:
@@ -139,6 +161,12 @@ def logging(folder, path):
     return ["--config", config]
 
 
+def dropped(server):
+    metric = 'tiny_cache_telemetry_dropped_total{signal="access_log"} '
+    lines = fetch(server.http, "/metrics").body.decode().splitlines()
+    return next(int(line.removeprefix(metric)) for line in lines if line.startswith(metric))
+
+
 @contextlib.contextmanager
 def small_disk(folder):
     """A file system with room for 64 KiB; yields what mounts it anew with other options."""
@@ -158,22 +186,28 @@ def test_an_access_log_goes_on_once_its_disk_has_room_again(tmp_path):
         path = disk / "access.jsonl"
         with Server(*logging(tmp_path, path)) as server, connect(server.grpc) as stub:
             many = pb.MultiCacheKeyRequest(keys=[f"k{number}" for number in range(90)])
-            get = lambda: stub.MultiGet(many)
+            sent = 0
 
-            def goes_on_until(lines, message, count=1):
+            def get():
+                nonlocal sent
+                stub.MultiGet(many)
+                sent += len(many.keys)
+
+            def goes_on_until(message):
                 def happened():
                     get()
-                    return len(server.lines(message)) >= count
+                    return server.lines(message)
 
                 wait_until(happened, message)
 
-            goes_on_until(server, "cannot be written")
+            goes_on_until("cannot be written")
             assert "No space left" in server.wait_for_line("cannot be written")["error"]
-            goes_on_until(server, "lines are lost")
+            goes_on_until("lines are lost")
             remount("size=1m")
-            goes_on_until(server, "written again")
-            # Every line is whole, also at the seam.
-            assert all(json.loads(line) for line in path.read_text().splitlines())
+            goes_on_until("written again")
+            # Every line is whole, also at the seam, and those that are not there are counted.
+            written = lambda: len([json.loads(line) for line in path.read_text().splitlines()])
+            wait_until(lambda: written() + dropped(server) == sent, "all lines")
 
 
 def test_an_access_log_on_a_disk_that_is_read_only_ends_the_start_with_a_line(tmp_path):
@@ -206,11 +240,6 @@ def test_an_access_log_whose_directory_is_gone_is_opened_anew_once_it_is_back(tm
         assert len(server.lines("cannot be opened anew")) == 1
 
 
-def cpu_seconds(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def test_without_file_descriptors_it_waits_for_some_and_serves_whom_it_has():
     with Server() as server, connect(server.grpc) as stub, contextlib.ExitStack() as stack:
         stub.Set(pb.CacheItem(key="k", value=b"v"))
@@ -233,12 +262,13 @@ def test_without_file_descriptors_it_waits_for_some_and_serves_whom_it_has():
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 5, before[1]))
         clients = [stack.enter_context(socket.create_connection(address_of(server.grpc), 10)) for _ in range(30)]
         wait_until(lambda: failed() > 0, "accept fails")
-        began, spent = time.monotonic(), cpu_seconds(pid)
+        tries, began = failed(), time.monotonic()
         for path in ("/live", "/ready", "/metrics"):
             assert ask(path)[0] == 200, path
         assert stub.Get(pb.CacheKey(key="k")).value == b"v"
-        time.sleep(0.5)  # A loop that spins shows in what it spends meanwhile.
-        assert cpu_seconds(pid) - spent < (time.monotonic() - began) / 2
+        wait_until(lambda: failed() > tries + 5, "it tries again")
+        # A loop that spins tries many thousand times a second.
+        assert failed() - tries <= 50 * (time.monotonic() - began) + 10
         assert len(server.lines("accepting a connection failed")) <= 2
         for client in clients:
             client.close()
