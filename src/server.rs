@@ -6,9 +6,11 @@
 
 mod exposure;
 mod figures;
+mod probes;
 pub mod reload;
 mod sampling;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use self::figures::Figures;
+use self::probes::ProbeRuntime;
 use self::sampling::Sampler;
 use crate::auth::{Tokens, TokensError};
 use crate::config::{Config, Part, TelemetryConfig, TransportConfig, TransportKind};
@@ -74,6 +77,9 @@ pub enum StartError {
     /// Telemetry could not be set up.
     #[error(transparent)]
     Telemetry(#[from] OtlpError),
+    /// There is no thread for what answers probes.
+    #[error("cannot start threads: {0}")]
+    Threads(#[source] io::Error),
     /// A transport that was added to the builder could not be bound.
     #[error("cannot bind a transport")]
     Transport(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -168,7 +174,12 @@ impl Server {
         }
         let service = Arc::new(CacheService::observed(store, operations));
         // `GET /` tells where gRPC is, so its port must be known before HTTP is made.
-        let listeners = config.transports.iter().map(bind_listener).collect::<Result<Vec<_>, _>>()?;
+        let probes = ProbeRuntime::start().map_err(StartError::Threads)?;
+        let listeners = config.transports.iter().map(|transport| {
+            let _entered = transport.is_for_watchers().then(|| probes.enter());
+            bind_listener(transport)
+        });
+        let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
         let grpc_port = listeners.iter().find_map(|bound| match &bound.config.kind {
             TransportKind::Grpc(_) if bound.config.serve.contains(&Part::Cache) => port(&bound.listener),
             _ => None,
@@ -202,6 +213,7 @@ impl Server {
         }
         Ok(BoundServer {
             transports,
+            probes,
             service,
             otlp,
             metrics,
@@ -260,7 +272,7 @@ fn transport(
     let TransportContext { service, metrics, history, tracing, draining } = context.clone();
     let refused = Arc::clone(listener.counters().refused_requests());
     let access = Access::new(&config.serve, tokens.clone(), refused);
-    let only_probes = config.serve == [Part::Probes];
+    let only_probes = config.serves_only_probes();
     match &config.kind {
         TransportKind::Grpc(config) => {
             let service =
@@ -280,6 +292,7 @@ fn transport(
 /// A server whose sockets are bound: clients can connect, and are answered once it runs.
 pub struct BoundServer {
     transports: Vec<Box<dyn Transport>>,
+    probes: ProbeRuntime,
     service: Arc<CacheService>,
     otlp: Arc<Otlp>,
     metrics: Arc<Metrics>,
@@ -356,12 +369,12 @@ impl BoundServer {
         let (traffic_stop, probes_stop) = (CancellationToken::new(), CancellationToken::new());
         let (mut traffic, mut probes) = (JoinSet::new(), JoinSet::new());
         for transport in self.transports {
-            let (group, stop) = if transport.drains_last() {
-                (&mut probes, &probes_stop)
+            if transport.drains_last() {
+                let serving = transport.serve(probes_stop.clone(), self.shutdown_grace);
+                probes.spawn_on(serving, self.probes.handle());
             } else {
-                (&mut traffic, &traffic_stop)
-            };
-            group.spawn(transport.serve(stop.clone(), self.shutdown_grace));
+                traffic.spawn(transport.serve(traffic_stop.clone(), self.shutdown_grace));
+            }
         }
 
         self.otlp.run(self.metrics);

@@ -113,7 +113,7 @@ pub struct CacheService {
     /// Where sweeps and evictions are recorded, if anywhere.
     store_metrics: OnceLock<Arc<StoreMetrics>>,
     /// One sweep at a time, or callers of Stats could have as many threads as they like.
-    sweeping: Mutex<()>,
+    sweeping: Arc<Mutex<()>>,
 }
 
 impl CacheService {
@@ -134,7 +134,7 @@ impl CacheService {
             refused_messages: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             store_metrics: OnceLock::new(),
-            sweeping: Mutex::default(),
+            sweeping: Arc::default(),
         }
     }
 
@@ -256,10 +256,14 @@ impl CacheService {
     /// Removes what has expired, on a thread of its own: removing a million entries takes longer than the requests that
     /// share a worker with the caller should wait for their turn. Needs a tokio runtime.
     pub async fn sweep(&self) -> Result<u64, ServiceError> {
-        let _one_at_a_time = self.sweeping.lock().await;
+        let one_at_a_time = Arc::clone(&self.sweeping).lock_owned().await;
         let began = Instant::now();
         let (store, runtime) = (Arc::clone(&self.store), Handle::current());
-        let sweeping = spawn_blocking(move || runtime.block_on(async { store.sweep().await }));
+        let sweeping = spawn_blocking(move || {
+            // A caller who gives up leaves the thread behind: it is the sweep that must be the only one.
+            let _one_at_a_time = one_at_a_time;
+            runtime.block_on(async { store.sweep().await })
+        });
         let removed = match sweeping.await {
             Ok(removed) => removed?,
             Err(failed) => return Err(StoreError::Failed(format!("a sweep failed: {failed}").into()).into()),

@@ -6,7 +6,12 @@
 //!
 //! Prints one line of JSON; see `scripts/bench-grpc`. `late_p999_us` tells how far behind its schedule the load itself
 //! was: a latency is the server's only where it is well above that.
+//!
+//! Where more is asked than can be answered (`scripts/bench-overload`), `--most-in-flight` says how many calls of a
+//! connection wait for their answers at a time. One that finds no room is given up, as by a client that fails fast, and
+//! one that the server turns away is no failure of the run: both are counted, and only what was served has a latency.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::future::poll_fn;
 use std::io::Write;
@@ -20,13 +25,17 @@ use bytes::Bytes;
 use clap::Parser;
 use h2::client::{self, ResponseFuture, SendRequest};
 use hdrhistogram::Histogram;
-use http::Request;
+use http::{HeaderMap, Request};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
 /// Latencies are kept in nanoseconds up to this.
 const LONGEST: Duration = Duration::from_secs(60);
+
+/// The gRPC codes of a server that has too much to do.
+const RESOURCE_EXHAUSTED: &str = "8";
+const UNAVAILABLE: &str = "14";
 
 /// The longest pause between two looks at the schedule.
 const PAUSE: Duration = Duration::from_micros(50);
@@ -53,12 +62,19 @@ struct Arguments {
     /// Connections, which take turns.
     #[arg(long, default_value_t = 4)]
     connections: usize,
+    /// Calls in flight on a connection: one more is given up. Without it calls wait, and all have to be answered well.
+    #[arg(long)]
+    most_in_flight: Option<usize>,
 }
 
-/// What was measured, in nanoseconds.
+/// What was measured, in nanoseconds, and what was not served.
 struct Measured {
     latency: Histogram<u64>,
     late: Histogram<u64>,
+    /// Calls that found no room.
+    given_up: u64,
+    /// Calls that the server turned away, by the status of the answer.
+    turned_away: BTreeMap<String, u64>,
 }
 
 /// What the calls of a run have in common.
@@ -68,6 +84,7 @@ struct Run {
     body: Bytes,
     /// Calls that were to begin before are not counted.
     counts_from: Instant,
+    most_in_flight: Option<usize>,
     measured: Mutex<Measured>,
 }
 
@@ -78,7 +95,7 @@ fn main() -> Result<(), Failure> {
 }
 
 async fn load(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { address, path, body, rate, seconds, warm_up, connections } = arguments;
+    let Arguments { address, path, body, rate, seconds, warm_up, connections, most_in_flight } = arguments;
     let body = Bytes::from(std::fs::read(body)?);
     let mut open = Vec::new();
     for _ in 0..connections {
@@ -86,9 +103,11 @@ async fn load(arguments: Arguments) -> Result<(), Failure> {
     }
     let begins = Instant::now();
     let histogram = || Histogram::new_with_bounds(1, nanos(LONGEST), 3);
-    let measured = Mutex::new(Measured { latency: histogram()?, late: histogram()? });
+    let measured =
+        Measured { latency: histogram()?, late: histogram()?, given_up: 0, turned_away: BTreeMap::default() };
+    let measured = Mutex::new(measured);
     let counts_from = begins + Duration::from_secs_f64(warm_up);
-    let run = Arc::new(Run { path, address, body, counts_from, measured });
+    let run = Arc::new(Run { path, address, body, counts_from, most_in_flight, measured });
     let mut callers = JoinSet::new();
     let mut schedules = Vec::new();
     for requests in open {
@@ -142,6 +161,13 @@ async fn call_on_schedule(
 ) -> Result<(), Failure> {
     let mut calls = JoinSet::new();
     while let Some(due) = schedule.recv().await {
+        while let Some(ended) = calls.try_join_next() {
+            ended??;
+        }
+        if run.most_in_flight.is_some_and(|most| calls.len() >= most) {
+            run.note(due, |measured| measured.given_up += 1);
+            continue;
+        }
         requests = requests.ready().await?;
         let request = Request::post(format!("http://{}{}", run.address, run.path))
             .header("content-type", "application/grpc")
@@ -149,14 +175,8 @@ async fn call_on_schedule(
             .body(())?;
         let (answer, mut body) = requests.send_request(request, false)?;
         body.send_data(run.body.clone(), true)?;
-        if due >= run.counts_from {
-            let mut measured = run.measured.lock().unwrap_or_else(PoisonError::into_inner);
-            measured.late.saturating_record(nanos(due.elapsed()));
-        }
+        run.note(due, |measured| measured.late.saturating_record(nanos(due.elapsed())));
         calls.spawn(wait(Arc::clone(&run), answer, due));
-        while let Some(ended) = calls.try_join_next() {
-            ended??;
-        }
     }
     while let Some(ended) = calls.join_next().await {
         ended??;
@@ -164,19 +184,33 @@ async fn call_on_schedule(
     Ok(())
 }
 
-/// Waits for the end of an answer, which has to be a good one.
+impl Run {
+    /// Notes something about a call that was due then, if it counts.
+    fn note(&self, due: Instant, what: impl FnOnce(&mut Measured)) {
+        if due >= self.counts_from {
+            what(&mut self.measured.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
+/// Waits for the end of an answer, which has to be a good one or, where that is allowed for, say that there is too much
+/// to do.
 async fn wait(run: Arc<Run>, answer: ResponseFuture, due: Instant) -> Result<(), Failure> {
-    let mut body = answer.await?.into_body();
+    let answer = answer.await?;
+    let status = |headers: &HeaderMap| Some(headers.get("grpc-status")?.to_str().ok()?.to_owned());
+    let of_head = status(answer.headers());
+    let mut body = answer.into_body();
     while let Some(data) = body.data().await {
         body.flow_control().release_capacity(data?.len())?;
     }
-    let trailers = poll_fn(|cx| body.poll_trailers(cx)).await?.unwrap_or_default();
-    if trailers.get("grpc-status").is_none_or(|status| status != "0") {
-        return Err(format!("not a good answer: {trailers:?}").into());
-    }
-    if due >= run.counts_from {
-        let mut measured = run.measured.lock().unwrap_or_else(PoisonError::into_inner);
-        measured.latency.saturating_record(nanos(due.elapsed()));
+    let trailers = poll_fn(|cx| body.poll_trailers(cx)).await?;
+    let code = of_head.or_else(|| status(&trailers?)).ok_or("an answer without a status")?;
+    match code.as_str() {
+        "0" => run.note(due, |measured| measured.latency.saturating_record(nanos(due.elapsed()))),
+        RESOURCE_EXHAUSTED | UNAVAILABLE if run.most_in_flight.is_some() => {
+            run.note(due, |measured| *measured.turned_away.entry(code).or_default() += 1);
+        }
+        _ => return Err(format!("not a good answer: status {code}").into()),
     }
     Ok(())
 }
@@ -198,6 +232,8 @@ fn report(run: &Run, seconds: f64) -> Result<(), Failure> {
         "p999_us": latency(0.999),
         "max_us": latency(1.0),
         "late_p999_us": micros(&measured.late, 0.999),
+        "given_up": measured.given_up,
+        "turned_away": measured.turned_away,
     });
     writeln!(std::io::stdout(), "{report}")?;
     Ok(())

@@ -78,6 +78,20 @@ pub struct TransportConfig {
     pub kind: TransportKind,
 }
 
+impl TransportConfig {
+    /// Whether it is there for probes alone.
+    #[must_use]
+    pub fn serves_only_probes(&self) -> bool {
+        self.serve == [Part::Probes]
+    }
+
+    /// Whether it answers to who watches the server, rather than to who uses the cache.
+    #[must_use]
+    pub fn is_for_watchers(&self) -> bool {
+        matches!(self.kind, TransportKind::Http) || self.serves_only_probes()
+    }
+}
+
 /// What a transport speaks.
 #[derive(Clone, Debug)]
 pub enum TransportKind {

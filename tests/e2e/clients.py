@@ -101,6 +101,11 @@ class Load:
         wait_until(reached, "the clients go on", timeout=30)
         assert not self.errors, self.errors
 
+    def stop(self):
+        """Lets each client end after the call in hand."""
+        self._stopped.set()
+        self.join()
+
     def join(self):
         """Waits until each client has ended by an error."""
         for thread in self._threads:
@@ -114,5 +119,4 @@ class Load:
         return self
 
     def __exit__(self, *_):
-        self._stopped.set()
-        self.join()
+        self.stop()

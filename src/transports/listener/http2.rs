@@ -5,13 +5,19 @@
 //! that is most of the work. Here requests gather in an [`Inbox`] while the connection reads; then each is polled once,
 //! on the spot, and all their answers leave in one write (see [`Corked`]). A request that has to wait (for the rest of its body, for a
 //! store across a network, for the client's window) becomes a task of its own then.
+//!
+//! A connection that always has something to answer would keep its thread for good, so it answers for a [`TURN`] at a
+//! time and queues up again behind the others. That is what lets a health check through where others ask for more
+//! than can be done.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
@@ -24,20 +30,24 @@ use super::service::{ForConnection, HttpService};
 
 type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// How long a connection answers before it lets others have their turn: some fifty small requests, of which a connection
+/// seldom has more at hand, and short enough for a hundred busy connections to go round within a moment.
+const TURN: Duration = Duration::from_micros(250);
+
 /// Requests that the connection has read and nobody has looked at yet.
 #[derive(Clone, Default)]
-pub(super) struct Inbox(Arc<Mutex<Vec<Request>>>);
+pub(super) struct Inbox(Arc<Mutex<VecDeque<Request>>>);
 
 impl Inbox {
     /// Exchanges what is in here with `requests`.
-    fn swap(&self, requests: &mut Vec<Request>) {
+    fn swap(&self, requests: &mut VecDeque<Request>) {
         std::mem::swap(requests, &mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Inbox {
     fn execute(&self, request: F) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::pin(request));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(Box::pin(request));
     }
 }
 
@@ -67,8 +77,8 @@ pub(super) struct Http2<S: HttpService> {
     /// Where it writes.
     io: Corked<Io>,
     inbox: Inbox,
-    /// The requests in hand; empty but for its capacity whenever nobody is answering.
-    requests: Vec<Request>,
+    /// The requests in hand; empty but for its capacity, unless a turn ended before they did.
+    requests: VecDeque<Request>,
     alarm: Arc<Alarm>,
     waker: Waker,
 }
@@ -89,7 +99,7 @@ impl<S: HttpService> Http2<S> {
             connection: builder.serve_connection(TokioIo::new(io.clone()), service),
             io,
             inbox,
-            requests: Vec::new(),
+            requests: VecDeque::new(),
             waker: Waker::from(Arc::clone(&alarm)),
             alarm,
         }
@@ -100,18 +110,49 @@ impl<S: HttpService> Http2<S> {
         Pin::new(&mut self.connection).graceful_shutdown();
     }
 
-    /// Answers what is in the inbox; whether there was anything.
-    fn answer(&mut self) -> bool {
-        self.inbox.swap(&mut self.requests);
+    /// Answers what is in the inbox, up to the end of the turn; whether there was anything.
+    fn answer(&mut self, turn: &mut Turn) -> bool {
+        if self.requests.is_empty() {
+            self.inbox.swap(&mut self.requests);
+        }
         if self.requests.is_empty() {
             return false;
         }
         self.alarm.answering.store(true, Ordering::SeqCst);
-        for request in self.requests.drain(..) {
+        while let Some(request) = self.requests.pop_front() {
             answer_or_spawn(request);
+            turn.answered();
+            if turn.is_over() {
+                break;
+            }
         }
         self.alarm.answering.store(false, Ordering::SeqCst);
         true
+    }
+}
+
+/// The time in which a connection may answer, counted from the end of its first answer: one that has a single request to
+/// answer reads the clock once.
+enum Turn {
+    ToBegin,
+    Since(Instant),
+    Over,
+    /// There will be no other, so it does not end.
+    Last,
+}
+
+impl Turn {
+    /// Takes note of an answer.
+    fn answered(&mut self) {
+        match self {
+            Self::ToBegin => *self = Self::Since(Instant::now()),
+            Self::Since(began) if began.elapsed() >= TURN => *self = Self::Over,
+            Self::Since(_) | Self::Over | Self::Last => {}
+        }
+    }
+
+    const fn is_over(&self) -> bool {
+        matches!(self, Self::Over)
     }
 }
 
@@ -128,19 +169,25 @@ fn answer_or_spawn(mut request: Request) {
 impl<S: HttpService> Future for Http2<S> {
     type Output = hyper::Result<()>;
 
-    /// Goes on for as long as the client sends; tokio's budget of reads per poll sees to it that others get their turn.
+    /// Goes on for as long as the client sends, but no longer than a turn.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.alarm.task.register(cx.waker());
+        let mut turn = Turn::ToBegin;
         loop {
             let Self { connection, waker, .. } = &mut *self;
             let polled = Pin::new(connection).poll(&mut Context::from_waker(waker));
-            // What was read before the connection ended counts.
-            let answered = self.answer();
             if polled.is_ready() {
+                // What was read before the connection ended counts.
+                while self.answer(&mut Turn::Last) {}
                 return polled;
             }
-            // Whether it failed is told by the connection, once it has heard of it.
-            if !answered && !self.io.poll_uncork(cx) {
+            // Whether writing failed is told by the connection, once it has heard of it.
+            if turn.is_over() {
+                self.io.poll_uncork(cx);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if !self.answer(&mut turn) && !self.io.poll_uncork(cx) {
                 return Poll::Pending;
             }
         }

@@ -98,6 +98,8 @@ impl Gate {
                 self.released.acquire().await.unwrap().forget();
             }
             "/panic" => panic!("asked for"),
+            // A thread that is busy is not to be had by anybody else.
+            "/busy" => std::thread::sleep(Duration::from_millis(1)),
             _ => {}
         }
         self.answered.fetch_add(1, Ordering::Relaxed);

@@ -1,0 +1,101 @@
+"""More than the server can do: who asks how it is hears of it all the same, and soon after it is as before.
+
+How much is served under twice the load that can be, and in which time, is measured by scripts/bench-overload.
+"""
+
+import contextlib
+import threading
+import time
+
+import cache_pb2 as pb
+from clients import fetch
+from http2 import Http2, frame
+from server import Server, wait_until
+
+CONNECTIONS, CALLS, KEYS = 16, 64, 3000
+WINDOW = 1 << 30
+HEALTH = "/grpc.health.v1.Health/"
+
+
+class Backlog:
+    """A connection that asks for as much as its streams allow at once, and takes whatever comes."""
+
+    def __init__(self, address, body):
+        self.client = client = Http2(address, timeout=50)
+        client.h2.update_settings({4: (1 << 31) - 1})
+        client.h2.increment_flow_control_window(WINDOW)
+        self.ended = 0
+        frames = b""
+        for _ in range(CALLS):
+            stream = client.h2.get_next_available_stream_id()
+            head = [(":method", "POST"), (":scheme", "http"), (":path", "/cache.CacheService/MultiGet")]
+            head += [(":authority", "localhost"), ("content-type", "application/grpc"), ("te", "trailers")]
+            client.h2.send_headers(stream, head)
+            frames += client.h2.data_to_send()
+            for begin in range(0, len(body), 1 << 14):
+                part = body[begin : begin + (1 << 14)]
+                flags = begin + len(part) == len(body)
+                frames += len(part).to_bytes(3, "big") + bytes([0, flags]) + stream.to_bytes(4, "big") + part
+        sender = threading.Thread(target=client.socket.sendall, args=(frames,))
+        self._threads = [sender, threading.Thread(target=self._read)]
+
+    def _read(self):
+        """Counts the streams that end, which is all that matters here."""
+        data = b""
+        while self.ended < CALLS:
+            received = self.client.socket.recv(1 << 20)
+            assert received, "closed"
+            data += received
+            while len(data) >= 9 and len(data) >= (end := 9 + int.from_bytes(data[:3], "big")):
+                kind, flags = data[3], data[4]
+                self.ended += kind in (0, 1) and flags & 1
+                assert kind not in (3, 7), "reset or gone"
+                data = data[end:]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        for thread in self._threads:
+            thread.join(timeout=50)
+        self.client.close()
+
+
+def health(server):
+    with Http2(server.grpc) as client:
+        stream = client.open("Check", service=HEALTH)
+        client.send(stream, frame())
+        assert client.answer(stream).status == 0
+
+
+def longest(ask, times=3):
+    """The longest that it took, in seconds."""
+    taken = []
+    for _ in range(times):
+        began = time.monotonic()
+        ask()
+        taken.append(time.monotonic() - began)
+    return max(taken)
+
+
+def test_probes_do_not_wait_for_those_who_ask_for_too_much():
+    # No key is there: answers are small, so that all the work is the server's.
+    keys = pb.MultiCacheKeyRequest(keys=[f"k{number}" for number in range(KEYS)])
+    body = frame(keys.SerializeToString())
+    with Server() as server, contextlib.ExitStack() as stack:
+        backlogs = [Backlog(server.grpc, body) for _ in range(CONNECTIONS)]
+        began = time.monotonic()
+        for backlog in backlogs:
+            stack.enter_context(backlog)
+        ended = lambda: sum(backlog.ended for backlog in backlogs)
+        wait_until(lambda: ended() > 0, "the first answer")
+        probes = {path: longest(lambda: fetch(server.http, path)) for path in ("/live", "/ready", "/metrics")}
+        probes["gRPC health"] = longest(lambda: health(server))
+        assert ended() < CONNECTIONS * CALLS, "the load was over too soon to tell anything"
+        wait_until(lambda: ended() == CONNECTIONS * CALLS, "all answers", timeout=50)
+        whole = time.monotonic() - began
+        # Behind all that was asked for before, a probe would have waited for most of that.
+        assert max(probes.values()) < max(whole / 10, 0.1), (probes, whole)
+        assert fetch(server.http, "/health").json()["active_requests"] == 0

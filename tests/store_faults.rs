@@ -1,0 +1,511 @@
+//! A store that is slow, fails, or never answers: its callers hear of it in time, probes answer, nothing is left behind,
+//! and the server stops when it is told to.
+//!
+//! Which fault a call meets is said by its key, and what befalls statistics and sweeps by the value of the key "mood".
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use engine::{
+    Clock, CompareAndSet, Entry, Key, Limits, MemoryStore, MemoryStoreOptions, SetIfAbsent, Store,
+    StoreError, StoreFuture, StoreStats, Value,
+};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use policies::PolicyEntry;
+use tiny_cache::config::{EvictionConfig, Loader, Sources, StoreConfig};
+use tiny_cache::proto::cache_service_client::CacheServiceClient;
+use tiny_cache::proto::{
+    CacheItem, CacheKey, CacheLookup, CompareAndSetRequest, Empty, MultiCacheItemRequest,
+    MultiCacheKeyRequest,
+};
+use tiny_cache::registry::StoreEntry;
+use tiny_cache::server::Server;
+use tiny_cache::transports::Drained;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::{Code, Request, Status};
+use tower::util::BoxCloneSyncService;
+
+/// Longer than anything here takes, short enough to see a test hang.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a cause says that no caller is to read.
+const SECRET: &str = "password=hunter2";
+
+/// What befalls statistics and sweeps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mood {
+    Well,
+    Hanging,
+    Failing,
+}
+
+/// A memory store to which things happen.
+struct Troubled {
+    memory: MemoryStore,
+    mood: watch::Sender<Mood>,
+    /// Calls that wait for ever, now and at the most.
+    hanging: AtomicU64,
+    most_hanging: AtomicU64,
+}
+
+/// A call that waits, for as long as this is there.
+struct Hanging<'a>(&'a Troubled);
+
+impl Drop for Hanging<'_> {
+    fn drop(&mut self) {
+        self.0.hanging.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Troubled {
+    /// What becomes of a call on this key, `Ok` where nothing does.
+    async fn befall(&self, key: &[u8]) -> Result<(), StoreError> {
+        match key.split(|&byte| byte == b'-').next() {
+            Some(b"slow") => tokio::time::sleep(Duration::from_millis(50)).await,
+            Some(b"hanging") => self.hang().await,
+            Some(b"unavailable") => return Err(StoreError::Unavailable(SECRET.into())),
+            Some(b"failed") => return Err(StoreError::Failed(SECRET.into())),
+            Some(b"unsupported") => return Err(StoreError::Unsupported(SECRET)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Waits until all is well again, which is for ever unless somebody says so.
+    async fn hang(&self) {
+        let now = self.hanging.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_hanging.fetch_max(now, Ordering::SeqCst);
+        let _hanging = Hanging(self);
+        let mut mood = self.mood.subscribe();
+        if *mood.borrow_and_update() == Mood::Well {
+            mood.changed().await.expect("the store is there");
+        }
+        mood.wait_for(|mood| *mood == Mood::Well).await.expect("the store is there");
+    }
+
+    fn in_this_mood<'a, T: Send + Unpin + 'a>(&'a self, answer: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
+        let mood = *self.mood.borrow();
+        match mood {
+            Mood::Well => answer,
+            Mood::Failing => StoreFuture::ready(Err(StoreError::Unavailable(SECRET.into()))),
+            Mood::Hanging => StoreFuture::pending(async move {
+                self.hang().await;
+                answer.await
+            }),
+        }
+    }
+
+    fn on_key<'a, T: Send + Unpin + 'a>(
+        &'a self,
+        key: Key<'a>,
+        answer: StoreFuture<'a, T>,
+    ) -> StoreFuture<'a, T> {
+        if key.name().contains(&b'-') {
+            return StoreFuture::pending(async move {
+                self.befall(key.name()).await?;
+                answer.await
+            });
+        }
+        answer
+    }
+}
+
+impl Store for Troubled {
+    fn get<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, Option<Value>> {
+        self.on_key(key, self.memory.get(key))
+    }
+    fn set<'a>(&'a self, entry: Entry<'a>) -> StoreFuture<'a, ()> {
+        if entry.key.name() == b"mood" {
+            self.mood.send_replace(match entry.value {
+                b"hanging" => Mood::Hanging,
+                b"failing" => Mood::Failing,
+                _ => Mood::Well,
+            });
+        }
+        self.on_key(entry.key, self.memory.set(entry))
+    }
+    fn set_if_absent<'a>(&'a self, entry: Entry<'a>) -> StoreFuture<'a, SetIfAbsent> {
+        self.on_key(entry.key, self.memory.set_if_absent(entry))
+    }
+    fn compare_and_set<'a>(&'a self, expected: &'a [u8], entry: Entry<'a>) -> StoreFuture<'a, CompareAndSet> {
+        self.on_key(entry.key, self.memory.compare_and_set(expected, entry))
+    }
+    fn delete<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, bool> {
+        self.on_key(key, self.memory.delete(key))
+    }
+    fn clear(&self) -> StoreFuture<'_, u64> {
+        self.memory.clear()
+    }
+    fn sweep(&self) -> StoreFuture<'_, u64> {
+        self.in_this_mood(self.memory.sweep())
+    }
+    fn stats(&self) -> StoreFuture<'_, StoreStats> {
+        self.in_this_mood(self.memory.stats())
+    }
+    fn limits(&self) -> Limits {
+        self.memory.limits()
+    }
+}
+
+/// The stores that were built and have not been fetched by their test, which knows its own by its number of items.
+static BUILT: Mutex<Vec<Arc<Troubled>>> = Mutex::new(Vec::new());
+
+fn troubled(
+    config: &StoreConfig,
+    eviction: &EvictionConfig,
+    policy: &PolicyEntry,
+    _: Arc<dyn Clock>,
+) -> Arc<dyn Store> {
+    let limits = Limits { max_items: config.max_items, max_memory_bytes: 1 << 20, max_value_bytes: 1 << 10 };
+    let factory = Arc::clone(&eviction.factory);
+    let bytes = factory.bytes_per_entry();
+    let build = Arc::new(move |capacity, seed| factory.build(capacity, seed));
+    let store = Arc::new(Troubled {
+        memory: MemoryStore::new(MemoryStoreOptions::new(limits, policy.name, bytes, build)),
+        mood: watch::Sender::new(Mood::Well),
+        hanging: AtomicU64::new(0),
+        most_hanging: AtomicU64::new(0),
+    });
+    BUILT.lock().expect("no panic").push(Arc::clone(&store));
+    store
+}
+
+/// tonic's client over a plain connection: a channel of tonic's ends calls at their deadline by itself, and would hide
+/// whether the server does.
+type Client =
+    CacheServiceClient<BoxCloneSyncService<http::Request<Body>, http::Response<Incoming>, hyper::Error>>;
+
+async fn connect(address: &str) -> Client {
+    let stream = TcpStream::connect(address).await.expect("it listens");
+    let (requests, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
+    // Its failure is that of the calls.
+    tokio::spawn(connection);
+    let service = tower::service_fn(move |request| requests.clone().send_request(request));
+    let origin = format!("http://{address}").parse().expect("an address");
+    CacheServiceClient::with_origin(BoxCloneSyncService::new(service), origin)
+}
+
+/// Lets go what hangs, or the threads of a failed test would be waited for.
+struct Cure(Arc<Troubled>);
+
+impl Drop for Cure {
+    fn drop(&mut self) {
+        self.0.mood.send_replace(Mood::Well);
+    }
+}
+
+/// A running server with such a store, and a client.
+struct Running {
+    store: Arc<Troubled>,
+    _cure: Cure,
+    http: String,
+    client: Client,
+    shutdown: CancellationToken,
+    server: JoinHandle<Drained>,
+}
+
+impl Running {
+    /// `number` is another one in each test.
+    async fn start(number: u64) -> Self {
+        let entry = StoreEntry { name: "troubled", summary: "things happen to it", build: troubled };
+        let server = Server::builder().store(entry);
+        let registry = server.registry();
+        let loader = Loader { policies: &registry.policies, stores: &registry.store_names() };
+        let text = format!(
+            "[server]\nshutdown_grace = \"500ms\"\n\
+             [store]\nkind = \"troubled\"\nmax_items = {number}\nsweep_interval = \"1h\"\n\
+             [[transport]]\nkind = \"grpc\"\nlisten = \"127.0.0.1:0\"\n\
+             [[transport]]\nkind = \"http\"\nlisten = \"127.0.0.1:0\"\n"
+        );
+        let configured = loader.load_text("test.toml", text, &Sources::nothing()).expect("a configuration");
+        let bound = server.bind(&configured.config).expect("bound");
+        let store = {
+            let mut built = BUILT.lock().expect("no panic");
+            let place = built.iter().position(|store| store.limits().max_items == Some(number));
+            built.swap_remove(place.expect("it was built"))
+        };
+        let address = |kind| bound.addresses(kind)[0].to_string();
+        let (grpc, http) = (address("grpc"), address("http"));
+        let shutdown = CancellationToken::new();
+        let server = tokio::spawn(bound.run(shutdown.clone()));
+        let client = connect(&grpc).await;
+        Self { _cure: Cure(Arc::clone(&store)), store, http, client, shutdown, server }
+    }
+
+    async fn feel(&self, mood: Mood) {
+        let value = format!("{mood:?}").to_lowercase().into_bytes();
+        let item = CacheItem { key: "mood".to_owned(), value: value.into(), ttl: 0 };
+        within(self.client.clone().set(item)).await.expect("set");
+    }
+
+    /// Calls a method by its place, on `key`.
+    async fn call(&self, method: usize, key: &str, timeout: Option<Duration>) -> Result<String, Status> {
+        let key = key.to_owned();
+        let item = CacheItem { key: key.clone(), value: b"v".to_vec().into(), ttl: 0 };
+        let keys = MultiCacheKeyRequest { keys: vec![key.clone()] };
+        let mut client = self.client.clone();
+        macro_rules! call {
+            ($method:ident($message:expr)) => {{
+                let mut request = Request::new($message);
+                if let Some(timeout) = timeout {
+                    request.set_timeout(timeout);
+                }
+                let answer = within(client.$method(request)).await;
+                answer.map(|answer| format!("{:?}", answer.into_inner()))
+            }};
+        }
+        match method {
+            0 => call!(get(CacheKey { key })),
+            1 => call!(set(item)),
+            2 => call!(set_if_absent(item)),
+            3 => call!(compare_and_set(CompareAndSetRequest {
+                key,
+                value: b"w".to_vec().into(),
+                ..Default::default()
+            })),
+            4 => call!(delete(CacheKey { key })),
+            5 => call!(multi_get(keys)),
+            6 => call!(multi_set(MultiCacheItemRequest { items: vec![item] })),
+            7 => call!(multi_delete(keys)),
+            _ => call!(stats(Empty {})),
+        }
+    }
+
+    /// The status and body of an HTTP answer.
+    async fn fetch(&self, path: &str) -> (u16, String) {
+        let answer = async {
+            let mut stream = TcpStream::connect(&self.http).await?;
+            stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await?;
+            std::io::Result::Ok(text)
+        };
+        let text = within(answer).await.expect("an answer");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        (head[9..12].parse().expect("a status"), body.to_owned())
+    }
+
+    /// The value of the one metric whose line begins with `name` and holds `label`.
+    async fn metric(&self, name: &str, label: &str) -> u64 {
+        let (status, body) = self.fetch("/metrics").await;
+        assert_eq!(status, 200, "{body}");
+        let line = body.lines().find(|line| line.starts_with(name) && line.contains(label)).expect(name);
+        line.rsplit(' ').next().expect("a value").parse().expect("a number")
+    }
+
+    async fn active_requests(&self) -> u64 {
+        self.metric("tiny_cache_active_requests ", "").await
+    }
+
+    /// Nothing is left of what was asked.
+    async fn settles(&self, tasks: usize) {
+        let settled = async {
+            while self.store.hanging.load(Ordering::SeqCst) > 0
+                || self.active_requests().await > 0
+                || Handle::current().metrics().num_alive_tasks() > tasks
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        within(settled).await;
+    }
+
+    async fn stop(self) -> Drained {
+        drop(self.client);
+        self.shutdown.cancel();
+        within(self.server).await.expect("no panic")
+    }
+}
+
+async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.expect("should not take so long")
+}
+
+fn alive_tasks() -> usize {
+    Handle::current().metrics().num_alive_tasks()
+}
+
+#[tokio::test]
+async fn every_failure_of_a_store_has_its_code_and_its_cause_stays_inside() {
+    let running = Running::start(101).await;
+    for (key, code) in [
+        ("unavailable-1", Code::Unavailable),
+        ("failed-1", Code::Internal),
+        ("unsupported-1", Code::Internal),
+    ] {
+        for method in 0..5 {
+            let status = running.call(method, key, None).await.expect_err(key);
+            assert_eq!(status.code(), code, "{key} by {method}: {status}");
+            assert!(status.message().contains("request_id="), "{status}");
+            assert!(!format!("{status:?}").contains(SECRET), "{status:?}");
+        }
+        // Of a batch the other items are served.
+        let keys = ["mine", key].map(str::to_owned).to_vec();
+        let answer = running.client.clone().multi_get(MultiCacheKeyRequest { keys }).await.expect("a batch");
+        let [CacheLookup { error, .. }, other] = answer.into_inner().items.try_into().expect("two");
+        assert_eq!(error, "");
+        assert!(other.error.contains("request_id=") && !other.error.contains(SECRET), "{}", other.error);
+    }
+    running.feel(Mood::Failing).await;
+    let status = running.call(8, "", None).await.expect_err("no figures");
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(!format!("{status:?}").contains(SECRET), "{status:?}");
+    running.feel(Mood::Well).await;
+    assert!(running.call(8, "", None).await.is_ok());
+    assert_eq!(running.stop().await.aborted_connections, 0);
+}
+
+#[tokio::test]
+async fn deadlines_hold_while_a_store_hangs_and_nothing_is_left_behind() {
+    let running = Arc::new(Running::start(102).await);
+    running.call(0, "k", None).await.expect("well");
+    let tasks = alive_tasks();
+    let mut calls = JoinSet::new();
+    for number in 0..400_usize {
+        let running = Arc::clone(&running);
+        calls.spawn(async move {
+            let timeout = Duration::from_millis(100 + number as u64 % 5 * 50);
+            let began = Instant::now();
+            let answer = running.call(number % 8, "hanging-1", Some(timeout)).await;
+            (answer, timeout, began.elapsed())
+        });
+    }
+    while let Some(call) = within(calls.join_next()).await {
+        let (answer, timeout, took) = call.expect("no panic");
+        let status = answer.expect_err("nothing answers");
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+        assert!(took >= timeout, "{took:?} of {timeout:?}");
+    }
+    assert!(running.store.most_hanging.load(Ordering::SeqCst) > 50, "they waited side by side");
+    running.settles(tasks).await;
+    let refused = running
+        .metric("tiny_cache_requests_refused_total{", "\"deadline_exceeded\",transport=\"grpc\"")
+        .await;
+    assert_eq!(refused, 400);
+    let running = Arc::into_inner(running).expect("all calls are over");
+    assert_eq!(running.stop().await.aborted_connections, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_gives_up_takes_its_calls_with_it() {
+    let running = Arc::new(Running::start(103).await);
+    running.call(0, "k", None).await.expect("well");
+    let tasks = alive_tasks();
+    let mut calls = JoinSet::new();
+    for number in 0..100 {
+        let running = Arc::clone(&running);
+        calls.spawn(async move { running.call(number % 8, "hanging-1", None).await });
+    }
+    within(async {
+        while running.store.hanging.load(Ordering::SeqCst) < 100 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    calls.shutdown().await;
+    running.settles(tasks).await;
+    let running = Arc::into_inner(running).expect("all calls are over");
+    assert_eq!(running.stop().await.aborted_connections, 0);
+}
+
+#[tokio::test]
+async fn slow_answers_are_waited_for_side_by_side_and_hold_up_nobody() {
+    let running = Arc::new(Running::start(104).await);
+    let began = Instant::now();
+    let mut calls = JoinSet::new();
+    for _ in 0..200 {
+        let running = Arc::clone(&running);
+        calls.spawn(async move { running.call(1, "slow-1", None).await });
+    }
+    assert!(running.call(0, "k", None).await.is_ok());
+    while let Some(call) = within(calls.join_next()).await {
+        call.expect("no panic").expect("an answer, late");
+    }
+    // One after another they would have taken ten seconds.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(running.call(0, "slow-1", None).await.expect("there").contains("found: true"));
+}
+
+#[tokio::test]
+async fn probes_answer_while_a_store_hangs() {
+    let running = Running::start(105).await;
+    running.feel(Mood::Hanging).await;
+    assert_eq!(running.fetch("/live").await.0, 200);
+    for path in ["/ready", "/health", "/metrics", "/stats"] {
+        let (status, body) = running.fetch(path).await;
+        assert_eq!(status, 503, "{path}: {body}");
+        assert!(body.contains("the store does not answer"), "{path}: {body}");
+    }
+    assert_eq!(running.fetch("/").await.0, 200);
+    // The sampler has to see it first.
+    within(async {
+        while !running.fetch("/history").await.1.contains("the store does not answer") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    // What works is served.
+    running.call(1, "k", None).await.expect("set");
+    assert!(running.call(0, "k", None).await.expect("get").contains("found: true"));
+    running.feel(Mood::Well).await;
+    for path in ["/ready", "/health", "/metrics", "/stats"] {
+        assert_eq!(running.fetch(path).await.0, 200, "{path}");
+    }
+    running.settles(usize::MAX).await;
+    assert_eq!(running.stop().await.aborted_connections, 0);
+}
+
+#[tokio::test]
+async fn a_sweep_that_hangs_is_the_only_one_whoever_gives_up_waiting() {
+    let running = Running::start(106).await;
+    running.feel(Mood::Hanging).await;
+    for _ in 0..20 {
+        let status = running.call(8, "", Some(Duration::from_millis(20))).await.expect_err("no figures");
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+    }
+    running.feel(Mood::Well).await;
+    assert!(within(running.call(8, "", None)).await.is_ok());
+    // Beside the sampler, which asks for figures once a second.
+    let most = running.store.most_hanging.load(Ordering::SeqCst);
+    assert!(most <= 2, "{most} threads were waiting");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_a_store_that_hangs_no_longer_than_its_grace() {
+    let running = Arc::new(Running::start(107).await);
+    let call = tokio::spawn({
+        let running = Arc::clone(&running);
+        async move { running.call(0, "hanging-1", None).await }
+    });
+    within(async {
+        while running.store.hanging.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    running.feel(Mood::Hanging).await;
+    let began = Instant::now();
+    running.shutdown.cancel();
+    let status = within(call).await.expect("no panic").expect_err("cut off");
+    assert!(
+        matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal),
+        "{status}"
+    );
+    let running = Arc::into_inner(running).expect("the call is over");
+    let drained = within(running.server).await.expect("no panic");
+    assert_eq!(drained.aborted_connections, 1);
+    let took = began.elapsed();
+    assert!((Duration::from_millis(500)..Duration::from_secs(5)).contains(&took), "{took:?}");
+    assert_eq!(running.store.hanging.load(Ordering::SeqCst), 0);
+}
