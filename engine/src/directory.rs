@@ -128,6 +128,8 @@ pub struct Directory<P> {
     unused_slot_bytes: u32,
     items: u64,
     bytes: u64,
+    /// What is charged for unused slots and for the index's empty buckets; kept, since it changes more rarely than it is asked for.
+    unused_bytes: u64,
     budget: Budget,
     weigh_by: WeighBy,
     sheds_on_hit: bool,
@@ -147,6 +149,7 @@ impl<P: EvictionPolicy> Directory<P> {
             unused_slot_bytes: 0,
             items: 0,
             bytes: 0,
+            unused_bytes: 0,
             budget,
             weigh_by,
             sheds_on_hit: policy.sheds_on_hit(),
@@ -198,16 +201,39 @@ impl<P: EvictionPolicy> Directory<P> {
         if !self.policy.admit(&item) {
             return Insertion::Rejected;
         }
+        // Mostly the newcomer gets its victim's slot, which then never was an unused one.
+        let mut vacated = None;
         while !self.fits(1, charge) && self.items > 0 {
             match self.policy.evict(&item) {
-                Verdict::Evict(victim) => self.evicted(victim, entries),
-                Verdict::Reject => return Insertion::Rejected,
+                Verdict::Evict(victim) => {
+                    let leaver = entries.evicted(victim);
+                    self.unlink(victim, leaver, entries);
+                    if let Some(another) = vacated.replace(victim) {
+                        self.vacate(another);
+                    }
+                }
+                Verdict::Reject => {
+                    if let Some(slot) = vacated {
+                        self.vacate(slot);
+                    }
+                    return Insertion::Rejected;
+                }
             }
         }
-        let slot = self.slots.take();
-        self.index.insert(newcomer.hash, slot, |other| entries.hash(other));
+        let slot = match vacated {
+            Some(slot) if self.slots.unused() == 0 => slot,
+            Some(slot) => {
+                self.vacate(slot);
+                self.slots.take()
+            }
+            None => self.slots.take(),
+        };
+        let has_grown = self.index.insert(newcomer.hash, slot, |other| entries.hash(other));
         self.items += 1;
         self.bytes += charge;
+        if has_grown || self.unused_bytes > 0 {
+            self.count_unused();
+        }
         self.policy.insert(slot, &item);
         Insertion::Inserted(slot)
     }
@@ -271,7 +297,8 @@ impl<P: EvictionPolicy> Directory<P> {
     }
 
     /// Changes the limits. Nothing is evicted: call [`Self::evict_one`] while [`Self::is_over_budget`].
-    pub fn set_budget(&mut self, budget: Budget) {
+    #[inline]
+    pub const fn set_budget(&mut self, budget: Budget) {
         self.budget = budget;
     }
 
@@ -280,6 +307,7 @@ impl<P: EvictionPolicy> Directory<P> {
     /// its own is let in all the same.
     pub fn set_unused_slot_bytes(&mut self, bytes: u32) {
         self.unused_slot_bytes = bytes;
+        self.count_unused();
     }
 
     /// Tells the policy to give back what it keeps for slots from [`Self::slots`] on.
@@ -307,14 +335,24 @@ impl<P: EvictionPolicy> Directory<P> {
     /// Sum of the resident entries' charges in bytes, and of what is charged for [unused slots](Self::set_unused_slot_bytes).
     #[must_use]
     pub const fn bytes(&self) -> u64 {
-        self.bytes + self.unused_bytes()
+        self.bytes + self.unused_bytes
     }
 
-    const fn unused_bytes(&self) -> u64 {
-        if self.unused_slot_bytes == 0 {
-            return 0;
+    /// What counts of [`bytes`](Self::bytes) against a limit: of what is charged for unused slots no more than half of the
+    /// limit. Evicting leaves more of them, so that otherwise everything might go without the limit being reached.
+    #[inline]
+    #[must_use]
+    pub const fn bytes_against(&self, limit: u64) -> u64 {
+        let most = limit / 2;
+        self.bytes + if self.unused_bytes < most { self.unused_bytes } else { most }
+    }
+
+    #[inline(never)]
+    fn count_unused(&mut self) {
+        if self.unused_slot_bytes > 0 {
+            self.unused_bytes = u64::from(self.slots.unused()) * u64::from(self.unused_slot_bytes)
+                + self.index.excess_bytes(self.items);
         }
-        self.slots.unused() as u64 * self.unused_slot_bytes as u64 + self.index.excess_bytes(self.items)
     }
 
     /// The limits in force.
@@ -373,7 +411,7 @@ impl<P: EvictionPolicy> Directory<P> {
 
     const fn fits(&self, more_items: u64, more_bytes: u64) -> bool {
         self.items.saturating_add(more_items) <= self.budget.items
-            && self.bytes().saturating_add(more_bytes) <= self.budget.bytes
+            && self.bytes_against(self.budget.bytes).saturating_add(more_bytes) <= self.budget.bytes
     }
 
     fn evicted(&mut self, victim: Slot, entries: &mut impl Entries) {
@@ -382,10 +420,19 @@ impl<P: EvictionPolicy> Directory<P> {
     }
 
     /// Takes an entry that the policy has forgotten out of the index and frees its slot.
-    fn forget(&mut self, slot: Slot, Leaver { hash, charge }: Leaver, entries: &impl Entries) {
+    fn forget(&mut self, slot: Slot, leaver: Leaver, entries: &impl Entries) {
+        self.unlink(slot, leaver, entries);
+        self.vacate(slot);
+    }
+
+    fn unlink(&mut self, slot: Slot, Leaver { hash, charge }: Leaver, entries: &impl Entries) {
         self.index.remove(hash, slot, |other| entries.hash(other));
-        self.slots.give_back(slot);
         self.items -= 1;
         self.bytes -= u64::from(charge);
+    }
+
+    fn vacate(&mut self, slot: Slot) {
+        self.slots.give_back(slot);
+        self.count_unused();
     }
 }

@@ -181,16 +181,18 @@ impl SlotIndex {
         self.segments[segment_of(hash)].find(hash, is_key)
     }
 
-    /// Enters a slot that is not in the index. `hash_of` is asked about slots that already are.
-    pub(crate) fn insert(&mut self, hash: u64, slot: Slot, hash_of: impl Fn(Slot) -> u64) {
+    /// Enters a slot that is not in the index. `hash_of` is asked about slots that already are. Whether it had to grow.
+    pub(crate) fn insert(&mut self, hash: u64, slot: Slot, hash_of: impl Fn(Slot) -> u64) -> bool {
         let segment = &mut self.segments[segment_of(hash)];
         let buckets = segment.buckets.len();
-        if (segment.len + 1) * 4 > buckets * FULL {
+        let is_full = (segment.len + 1) * 4 > buckets * FULL;
+        if is_full {
             segment.rebuild((buckets + buckets / 5).max(buckets + 1), hash_of);
             self.buckets += segment.buckets.len() - buckets;
         }
         segment.put(hash, slot);
         segment.len += 1;
+        is_full
     }
 
     /// Takes a slot out that was entered under this hash. `hash_of` is asked about the others.

@@ -335,11 +335,23 @@ impl MemoryStore {
     }
 
     /// Gives back what a shard has been lent far beyond its use.
+    #[inline]
     fn settle(&self, shard: &mut Shard) {
-        if self.shards.len() == 1 {
-            return;
+        // A single shard keeps everything.
+        if self.shards.len() > 1 {
+            let (directory, slack) = (shard.directory(), self.pool.slack());
+            let budget = directory.budget();
+            if budget.items.saturating_sub(directory.items()) > slack.items
+                || budget.bytes.saturating_sub(directory.bytes()) > slack.bytes
+            {
+                self.give_back_spare(shard, slack);
+            }
         }
-        let (budget, slack) = (shard.directory().budget(), self.pool.slack());
+    }
+
+    #[cold]
+    fn give_back_spare(&self, shard: &mut Shard, slack: Budget) {
+        let budget = shard.directory().budget();
         let spare = |budget: u64, used: u64, slack: u64| {
             let unused = budget.saturating_sub(used);
             if unused > slack { unused - slack / 2 } else { 0 }
@@ -348,10 +360,8 @@ impl MemoryStore {
             items: spare(budget.items, shard.directory().items(), slack.items),
             bytes: spare(budget.bytes, shard.directory().bytes(), slack.bytes),
         };
-        if back.items > 0 || back.bytes > 0 {
-            shard.set_budget(Budget { items: budget.items - back.items, bytes: budget.bytes - back.bytes });
-            self.pool.give_back(back);
-        }
+        shard.set_budget(Budget { items: budget.items - back.items, bytes: budget.bytes - back.bytes });
+        self.pool.give_back(back);
     }
 
     /// Takes room from the other shards, evicting as it must, until the shortage is made up or

@@ -48,12 +48,13 @@ const fn is_nothing(budget: Budget) -> bool {
     budget.items == 0 && budget.bytes == 0
 }
 
-const fn used(shard: &Shard) -> Budget {
-    Budget { items: shard.directory().items(), bytes: shard.directory().bytes() }
+/// What a shard uses of this budget.
+const fn used(shard: &Shard, budget: Budget) -> Budget {
+    Budget { items: shard.directory().items(), bytes: shard.directory().bytes_against(budget.bytes) }
 }
 
 const fn is_over(shard: &Shard, budget: Budget) -> bool {
-    let used = used(shard);
+    let used = used(shard, budget);
     used.items > budget.items || used.bytes > budget.bytes
 }
 
@@ -112,17 +113,18 @@ impl MemoryStore {
 
     /// Pays the debt with what a shard holds and does not use.
     fn take_unused(&self, index: usize) {
-        self.pay(&mut self.lock(index), Budget { items: 0, bytes: 0 });
+        let mut shard = self.lock(index);
+        let used = used(&shard, shard.directory().budget());
+        self.pay(&mut shard, used);
     }
 
-    /// Pays the debt with what a shard's budget has beyond this and does not use.
-    fn pay(&self, shard: &mut Shard, goal: Budget) {
-        let (budget, used, debt) = (shard.directory().budget(), used(shard), self.pool.debt());
-        let back =
-            |budget: u64, used: u64, goal: u64, debt: u64| (budget - used.max(goal).min(budget)).min(debt);
+    /// Pays the debt with what a shard's budget has beyond this.
+    fn pay(&self, shard: &mut Shard, stays: Budget) {
+        let (budget, debt) = (shard.directory().budget(), self.pool.debt());
+        let back = |budget: u64, stays: u64, debt: u64| budget.saturating_sub(stays).min(debt);
         let back = Budget {
-            items: back(budget.items, used.items, goal.items, debt.items),
-            bytes: back(budget.bytes, used.bytes, goal.bytes, debt.bytes),
+            items: back(budget.items, stays.items, debt.items),
+            bytes: back(budget.bytes, stays.bytes, debt.bytes),
         };
         shard.set_budget(Budget { items: budget.items - back.items, bytes: budget.bytes - back.bytes });
         self.pool.give_back(back);
@@ -157,8 +159,12 @@ impl MemoryStore {
                 steps += 1;
             }
             evicted += steps;
-            self.pay(&mut shard, goal);
-            let reached = (*capacity).min(self.options.weigh_by.capacity(&used(&shard))).max(least);
+            let used = used(&shard, goal);
+            self.pay(
+                &mut shard,
+                Budget { items: used.items.max(goal.items), bytes: used.bytes.max(goal.bytes) },
+            );
+            let reached = (*capacity).min(self.options.weigh_by.capacity(&used)).max(least);
             if reached < *capacity {
                 *capacity = reached;
                 shard.set_policy_capacity(reached);

@@ -27,23 +27,15 @@ pub(super) struct Write<'a> {
 }
 
 /// Values that were removed under the lock, to be freed after it is released: only large ones have
-/// anything to free. The first costs no allocation, and most operations remove one at the most.
+/// anything to free.
 #[derive(Default)]
-pub(super) struct Removed {
-    first: Option<Bytes>,
-    more: Vec<Bytes>,
-}
+pub(super) struct Removed(Vec<Bytes>);
 
 impl Removed {
     #[inline]
     pub(super) fn push(&mut self, value: Option<Bytes>) {
-        if value.is_none() {
-            return;
-        }
-        if self.first.is_none() {
-            self.first = value;
-        } else {
-            self.more.extend(value);
+        if let Some(value) = value {
+            self.0.push(value);
         }
     }
 }
@@ -81,6 +73,24 @@ struct Hits {
 
 impl Hits {
     const MOST: usize = 32;
+}
+
+impl Hits {
+    #[inline]
+    fn push(&mut self, slot: Slot, directory: &mut Directory<Box<dyn EvictionPolicy>>) {
+        if self.len == Self::MOST {
+            self.tell(directory);
+        }
+        self.slots[self.len] = slot;
+        self.len += 1;
+    }
+
+    fn tell(&mut self, directory: &mut Directory<Box<dyn EvictionPolicy>>) {
+        let len = std::mem::take(&mut self.len);
+        if len > 0 {
+            directory.hit_all(&self.slots[..len]);
+        }
+    }
 }
 
 impl Default for Hits {
@@ -192,7 +202,7 @@ impl Shard {
         hash_seed: HashSeed,
         bytes_per_entry: usize,
     ) -> Self {
-        Self {
+        let mut shard = Self {
             directory: Directory::new(policy, budget, weigh_by),
             entries: Residents {
                 records: Records::new(hash_seed),
@@ -204,7 +214,9 @@ impl Shard {
             hits: Hits::default(),
             next_victim: None,
             counters: Counters::default(),
-        }
+        };
+        shard.charge_unused();
+        shard
     }
 
     pub(super) const fn directory(&self) -> &Directory<Box<dyn EvictionPolicy>> {
@@ -242,13 +254,19 @@ impl Shard {
             self.counters.misses += 1;
             return None;
         }
-        let value = records.value(&live);
         self.counters.hits += 1;
         if self.entries.ages.samples(key.hash) {
             self.entries.ages.used(slot, now());
         }
-        self.hit(slot, now, removed);
-        Some(value)
+        if self.directory.sheds_on_hit() {
+            let value = records.value(&live);
+            let (directory, mut entries) = self.evicting(now, removed);
+            directory.hit(slot, &mut entries);
+            return Some(value);
+        }
+        self.hits.push(slot, &mut self.directory);
+        // Last, so that it is copied to where the caller wants it.
+        Some(records.value(&live))
     }
 
     /// Stores the record whatever is there. What a shortage leaves undone has changed nothing.
@@ -333,7 +351,9 @@ impl Shard {
     /// Evicts one entry, though none is coming in. Whether there was one.
     pub(super) fn evict_one(&mut self, now: impl Fn() -> u64, removed: &mut Removed) -> bool {
         let (directory, mut entries) = self.evicting(now, removed);
-        directory.evict_one(&mut entries).is_some()
+        let was_one = directory.evict_one(&mut entries).is_some();
+        self.trim();
+        was_one
     }
 
     /// An empty shard in place of this one, with the same budget and counters. The old one is the caller's to free.
@@ -424,7 +444,7 @@ impl Shard {
         let (directory, mut entries) = self.evicting(now, removed);
         match directory.insert(newcomer, &mut entries) {
             Insertion::Inserted(slot) => {
-                self.entries.insert(slot, write.key, &mut write.record, now);
+                self.store(slot, write, now);
                 self.next_victim = self.directory.next_victim();
                 if let Some(next) = self.next_victim {
                     self.entries.records.prefetch_location(next);
@@ -451,7 +471,7 @@ impl Shard {
             Update::Kept => {
                 self.counters.replaced += 1;
                 self.entries.remove(slot, removed);
-                self.entries.insert(slot, write.key, &mut write.record, now);
+                self.store(slot, write, now);
             }
             Update::Rejected => {
                 self.counters.replaced += 1;
@@ -461,6 +481,14 @@ impl Shard {
             Update::TooLarge => return Err(self.shortage(0, write.charge)),
         }
         Ok(())
+    }
+
+    fn store(&mut self, slot: Slot, write: &mut Write<'_>, now: impl Fn() -> u64) {
+        let is_first_deadline = write.record.deadline_nanos().is_some() && self.entries.expiry.slots() == 0;
+        self.entries.insert(slot, write.key, &mut write.record, now);
+        if is_first_deadline {
+            self.charge_unused();
+        }
     }
 
     /// What the budget lacks for an entry of this charge even if everything else goes.
@@ -480,34 +508,31 @@ impl Shard {
         self.trim();
     }
 
-    /// Gives back what is kept for slots, where far fewer are in use than once were, and charges what is kept for those
-    /// that hold nothing.
+    /// Gives back what is kept for slots, where far fewer are in use than once were.
+    #[inline]
     fn trim(&mut self) {
-        let Residents { records, expiry, bytes_per_slot, .. } = &mut self.entries;
         let slots = self.directory.slots();
-        if slots + slots / 4 + SPARE_SLOTS < records.slots() {
-            self.next_victim = None;
-            records.trim(slots);
-            self.directory.trim();
-            if expiry.slots() > slots {
-                expiry.trim(slots);
-            }
+        if slots + slots / 4 + SPARE_SLOTS < self.entries.records.slots() {
+            self.trim_to(slots);
         }
-        let wheel = if expiry.slots() > 0 { ExpiryWheel::bytes_per_deadline() } else { 0 };
-        self.directory.set_unused_slot_bytes(u32::try_from(*bytes_per_slot + wheel).expect("some bytes"));
     }
 
-    fn hit(&mut self, slot: Slot, now: impl Fn() -> u64, removed: &mut Removed) {
-        if self.directory.sheds_on_hit() {
-            let (directory, mut entries) = self.evicting(now, removed);
-            directory.hit(slot, &mut entries);
-            return;
+    #[cold]
+    fn trim_to(&mut self, slots: usize) {
+        self.next_victim = None;
+        self.entries.records.trim(slots);
+        self.directory.trim();
+        if self.entries.expiry.slots() > slots {
+            self.entries.expiry.trim(slots);
         }
-        if self.hits.len == Hits::MOST {
-            self.tell_hits();
-        }
-        self.hits.slots[self.hits.len] = slot;
-        self.hits.len += 1;
+    }
+
+    /// Charges what is kept for slots that hold nothing: from the first deadline on, a place on the wheel as well.
+    #[cold]
+    fn charge_unused(&mut self) {
+        let wheel = if self.entries.expiry.slots() > 0 { ExpiryWheel::bytes_per_deadline() } else { 0 };
+        let bytes = self.entries.bytes_per_slot + wheel;
+        self.directory.set_unused_slot_bytes(u32::try_from(bytes).expect("some bytes"));
     }
 
     #[inline]
@@ -517,12 +542,8 @@ impl Shard {
         }
     }
 
-    /// Tells the policy what [`Hits`] holds.
     fn tell_hits(&mut self) {
-        let len = std::mem::take(&mut self.hits.len);
-        if len > 0 {
-            self.directory.hit_all(&self.hits.slots[..len]);
-        }
+        self.hits.tell(&mut self.directory);
     }
 
     /// The directory and the entries, for what may evict some.
