@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::options::{VARIANT, Variant};
 use crate::policy::{OptionDoc, Policy};
-use crate::structures::{GhostQueue, Segments, as_float, trim_slots};
+use crate::structures::{GhostQueue, Segments, as_float, relocate_slot, trim_slots};
 
 /// `T1` of the paper, and index of its ghosts, `B1`.
 const ONCE: usize = 0;
@@ -114,6 +114,11 @@ impl EvictionPolicy for Arc {
             self.target = target.clamp(0.0, as_float(self.capacity));
         }
         true
+    }
+
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        self.segments.relocate(from, to);
+        relocate_slot(&mut self.hashes, from, to);
     }
 
     fn trim(&mut self, slots: usize) {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::options::{VARIANT, Variant};
 use crate::policy::{OptionDoc, OptionError, Policy};
-use crate::structures::{GhostQueue, Segments, share, trim_slots};
+use crate::structures::{GhostQueue, Segments, relocate_slot, share, trim_slots};
 
 /// `A1in` of the paper.
 const QUEUE: usize = 0;
@@ -113,6 +113,11 @@ impl EvictionPolicy for TwoQ {
         self.ghost_hits += u64::from(self.returns);
         self.options.variant == Variant::Published
             || u64::from(incoming.weight) <= share(self.capacity, self.options.kin)
+    }
+
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        self.segments.relocate(from, to);
+        relocate_slot(&mut self.hashes, from, to);
     }
 
     fn trim(&mut self, slots: usize) {

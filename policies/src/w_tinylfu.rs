@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::options::require;
 use crate::policy::{OptionDoc, OptionError, Policy};
-use crate::structures::{Sketch, SlotLinks, SlotList, Weights, trim_slots};
+use crate::structures::{Sketch, SlotLinks, SlotList, Weights, relocate_slot, trim_slots};
 
 /// The main part's share that is protected.
 const PROTECTED_RATIO: f64 = 0.8;
@@ -235,6 +235,14 @@ impl EvictionPolicy for WTinyLfu {
         self.count_request(tag_of(incoming.hash), false);
         self.has_newcomer = true;
         true
+    }
+
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        let place = usize::from(self.places[from.index()]);
+        self.lists[place].relocate(&mut self.links, from, to);
+        relocate_slot(&mut self.places, from, to);
+        relocate_slot(&mut self.tags, from, to);
+        self.weights.relocate(from, to);
     }
 
     fn trim(&mut self, slots: usize) {

@@ -580,6 +580,12 @@ mod tests {
     }
 
     impl EvictionPolicy for Recorder {
+        fn relocate(&mut self, from: Slot, to: Slot) {
+            self.note(">", to);
+            let queued = self.queue.iter_mut().find(|queued| **queued == from).expect("resident");
+            *queued = to;
+        }
+        fn trim(&mut self, _slots: usize) {}
         fn insert(&mut self, slot: Slot, _item: &Item) {
             self.note("+", slot);
             self.queue.push(slot);
