@@ -128,7 +128,9 @@ pub struct Directory<P> {
     unused_slot_bytes: u32,
     items: u64,
     bytes: u64,
-    /// What is charged for unused slots and for the index's empty buckets; kept, since it changes more rarely than it is asked for.
+    /// What is charged for the index's empty buckets; kept, since it changes more rarely than it is asked for.
+    excess_bytes: u64,
+    /// What is charged for those and for unused slots.
     unused_bytes: u64,
     budget: Budget,
     weigh_by: WeighBy,
@@ -149,6 +151,7 @@ impl<P: EvictionPolicy> Directory<P> {
             unused_slot_bytes: 0,
             items: 0,
             bytes: 0,
+            excess_bytes: 0,
             unused_bytes: 0,
             budget,
             weigh_by,
@@ -191,7 +194,8 @@ impl<P: EvictionPolicy> Directory<P> {
     }
 
     /// Makes room for a newcomer and lets it in. The key must not be resident. `entries` is asked
-    /// about the newcomer's slot only after this has returned.
+    /// about the newcomer's slot only after this has returned. Nobody is evicted for what is charged for unused slots:
+    /// [`Self::relocate_last`] while [`Self::is_over_budget`].
     pub fn insert(&mut self, newcomer: Newcomer, entries: &mut impl Entries) -> Insertion {
         let item = self.item(newcomer.fingerprint, newcomer.charge);
         let charge = u64::from(newcomer.charge);
@@ -239,7 +243,7 @@ impl<P: EvictionPolicy> Directory<P> {
     }
 
     /// Gives a resident entry a new charge, as its value is replaced. Other entries are evicted only
-    /// where bytes are missing: an update never takes an item's place. `entries` still answers with
+    /// where bytes are missing, and not for unused slots, as upon [`Self::insert`]: an update never takes an item's place. `entries` still answers with
     /// the old charge while this runs, and with the new one once it has returned [`Update::Kept`].
     pub fn update(
         &mut self,
@@ -296,6 +300,16 @@ impl<P: EvictionPolicy> Directory<P> {
         Some(victim)
     }
 
+    /// Gives the entry with the last slot the lowest unused one: from which to which, unless no slot is unused. Its owner
+    /// moves what it keeps for it.
+    pub fn relocate_last(&mut self, entries: &impl Entries) -> Option<(Slot, Slot)> {
+        let (from, to) = self.slots.exchange_last()?;
+        self.index.replace(entries.hash(from), from, to);
+        self.policy.relocate(from, to);
+        self.count_unused();
+        Some((from, to))
+    }
+
     /// Changes the limits. Nothing is evicted: call [`Self::evict_one`] while [`Self::is_over_budget`].
     #[inline]
     pub const fn set_budget(&mut self, budget: Budget) {
@@ -303,8 +317,7 @@ impl<P: EvictionPolicy> Directory<P> {
     }
 
     /// Charges this much for a slot that holds nothing and lies below one that does: where fewer entries are resident
-    /// than once were, what is kept for the others; and charges the index's empty buckets. An entry that fills the budget on
-    /// its own is let in all the same.
+    /// than once were, what is kept for the others; and charges the index's empty buckets.
     pub fn set_unused_slot_bytes(&mut self, bytes: u32) {
         self.unused_slot_bytes = bytes;
         self.count_unused();
@@ -320,10 +333,10 @@ impl<P: EvictionPolicy> Directory<P> {
         self.policy.resize(capacity);
     }
 
-    /// Whether more is resident than the budget allows, which only a shrunk budget can cause.
+    /// Whether there is more than the budget allows, which a shrunk budget and unused slots can cause.
     #[must_use]
-    pub fn is_over_budget(&self) -> bool {
-        !self.fits(0, 0)
+    pub const fn is_over_budget(&self) -> bool {
+        self.items > self.budget.items || self.bytes() > self.budget.bytes
     }
 
     /// Number of resident entries.
@@ -338,20 +351,31 @@ impl<P: EvictionPolicy> Directory<P> {
         self.bytes + self.unused_bytes
     }
 
-    /// What counts of [`bytes`](Self::bytes) against a limit: of what is charged for unused slots no more than half of the
-    /// limit. Evicting leaves more of them, so that otherwise everything might go without the limit being reached.
+    /// What [`bytes`](Self::bytes) will be once no slot is unused.
+    #[must_use]
+    pub const fn dense_bytes(&self) -> u64 {
+        self.bytes + self.excess_bytes
+    }
+
+    /// Whether anything is charged beside the entries themselves.
     #[inline]
     #[must_use]
-    pub const fn bytes_against(&self, limit: u64) -> u64 {
-        let most = limit / 2;
-        self.bytes + if self.unused_bytes < most { self.unused_bytes } else { most }
+    pub const fn has_unused(&self) -> bool {
+        self.unused_bytes > 0
+    }
+
+    /// Slots that hold nothing and lie below one that does.
+    #[must_use]
+    pub const fn unused_slots(&self) -> usize {
+        self.slots.unused() as usize
     }
 
     #[inline(never)]
     fn count_unused(&mut self) {
         if self.unused_slot_bytes > 0 {
-            self.unused_bytes = u64::from(self.slots.unused()) * u64::from(self.unused_slot_bytes)
-                + self.index.excess_bytes(self.items);
+            self.excess_bytes = self.index.excess_bytes(self.items);
+            let unused_slots = u64::from(self.slots.unused()) * u64::from(self.unused_slot_bytes);
+            self.unused_bytes = unused_slots + self.excess_bytes;
         }
     }
 
@@ -409,9 +433,10 @@ impl<P: EvictionPolicy> Directory<P> {
         Item { hash: fingerprint, weight: self.weigh_by.weight(charge) }
     }
 
+    /// Whether there is room, but for unused slots: evicting would leave more of them.
     const fn fits(&self, more_items: u64, more_bytes: u64) -> bool {
         self.items.saturating_add(more_items) <= self.budget.items
-            && self.bytes_against(self.budget.bytes).saturating_add(more_bytes) <= self.budget.bytes
+            && self.dense_bytes().saturating_add(more_bytes) <= self.budget.bytes
     }
 
     fn evicted(&mut self, victim: Slot, entries: &mut impl Entries) {

@@ -67,6 +67,9 @@ pub struct MemoryStoreOptions {
     pub policy_bytes_per_entry: usize,
     /// Makes each shard's policy.
     pub build_policy: Arc<BuildPolicy>,
+    /// Slots of a shard that memory is kept for though nobody has them, beside a quarter of those in use: where there are
+    /// more, entries are given other slots, and memory is given back.
+    pub spare_slots: usize,
     /// Where the policies' randomness starts.
     pub seed: u64,
     /// The index's secret.
@@ -91,6 +94,7 @@ impl MemoryStoreOptions {
             policy_name,
             policy_bytes_per_entry,
             build_policy,
+            spare_slots: SPARE_SLOTS,
             seed: 0,
             hash_seed: HashSeed::random(),
             clock: Arc::new(SystemClock::default()),
@@ -111,6 +115,8 @@ const SHARDS_PER_PROCESSOR: u64 = 4;
 const SHARDS_PER_PROCESSOR_BY_MEMORY: u64 = 2;
 /// Mean bytes of an entry, assumed where only memory is limited.
 const ASSUMED_ENTRY_BYTES: u64 = 512;
+/// See [`MemoryStoreOptions::spare_slots`].
+const SPARE_SLOTS: usize = 4096;
 /// Steps of a sweep under one hold of a shard's lock: tens of microseconds.
 const SWEEP_STEPS: usize = 256;
 /// Expired entries that are counted at most under one hold of a shard's lock: as long as the above.
@@ -164,6 +170,7 @@ impl MemoryStore {
                     options.weigh_by,
                     options.hash_seed.clone(),
                     bytes_per_entry,
+                    options.spare_slots,
                 )))
             })
             .collect();

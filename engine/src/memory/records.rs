@@ -359,6 +359,15 @@ impl Records {
         Taken { hash, charge, has_deadline, outside }
     }
 
+    /// Gives a record another slot, which has none and is smaller. Whether it has a deadline.
+    pub(super) fn relocate(&mut self, from: Slot, to: Slot) -> bool {
+        let at = std::mem::replace(&mut self.locations[from.index()], Location::NOWHERE);
+        self.locations[to.index()] = at;
+        let cell = self.cells.bytes_mut(at);
+        cell[..size_of::<u32>()].copy_from_slice(&to.get().to_le_bytes());
+        u32_at(cell, 4) & HAS_DEADLINE != 0
+    }
+
     /// Checks the whole structure.
     ///
     /// # Panics
