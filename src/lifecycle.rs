@@ -59,10 +59,7 @@ pub async fn run(server: BoundServer, mut signals: Signals, configuration: Optio
     notify(NotifyState::Ready);
     loop {
         let told = tokio::select! {
-            drained = &mut running => {
-                tracing::info!(aborted_connections = drained.aborted_connections, "stopped");
-                return ExitCode::SUCCESS;
-            }
+            _ = &mut running => return ExitCode::SUCCESS,
             told = signals.next() => told,
         };
         match told {

@@ -337,8 +337,7 @@ impl BoundServer {
             group.spawn(transport.serve(stop.clone(), self.shutdown_grace));
         }
 
-        let metrics = self.metrics;
-        self.otlp.run(move || metrics.refresh());
+        self.otlp.run(self.metrics);
         shutdown.cancelled().await;
         let grace_ends = Instant::now() + self.shutdown_grace;
         self.service.begin_drain();
@@ -352,6 +351,8 @@ impl BoundServer {
         if let Some(log) = self.access_log {
             log.close(grace_ends.saturating_duration_since(Instant::now()).max(LEAST_FLUSH)).await;
         }
+        // Before what is left of telemetry leaves, which this line is part of.
+        tracing::info!(aborted_connections, "stopped");
         let left = grace_ends.saturating_duration_since(Instant::now());
         self.otlp.shut_down(left.clamp(MIN_FLUSH, MAX_FLUSH)).await;
         Drained { aborted_connections }

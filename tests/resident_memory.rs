@@ -32,6 +32,7 @@ fn alone<T>(test: &str, rows: &[T], body: impl Fn(&T)) {
         let said = String::from_utf8_lossy(&run.stdout) + String::from_utf8_lossy(&run.stderr);
         print!("{said}");
         assert!(run.status.success(), "{test}, row {row}: {said}");
+        assert!(said.contains("1 passed"), "{test}, row {row}, is there no test of that name? {said}");
     }
 }
 

@@ -124,6 +124,7 @@ impl EvictionPolicy for Arc {
     fn trim(&mut self, slots: usize) {
         self.segments.trim(slots);
         trim_slots(&mut self.hashes, slots);
+        self.ghosts.iter_mut().for_each(GhostQueue::trim);
     }
 
     fn insert(&mut self, slot: Slot, item: &Item) {

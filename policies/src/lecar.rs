@@ -161,6 +161,8 @@ impl EvictionPolicy for Lecar {
         self.frequency.trim(slots);
         trim_slots(&mut self.hashes, slots);
         self.weights.trim(slots);
+        self.lru_history.trim();
+        self.lfu_history.trim();
     }
 
     fn insert(&mut self, slot: Slot, item: &Item) {

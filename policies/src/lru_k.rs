@@ -153,6 +153,7 @@ impl EvictionPolicy for LruK {
         trim_slots(&mut self.uses, slots);
         trim_slots(&mut self.hashes, slots);
         self.weights.trim(slots);
+        self.history.trim();
     }
 
     fn insert(&mut self, slot: Slot, item: &Item) {

@@ -123,6 +123,7 @@ impl EvictionPolicy for TwoQ {
     fn trim(&mut self, slots: usize) {
         self.segments.trim(slots);
         trim_slots(&mut self.hashes, slots);
+        self.ghosts.trim();
     }
 
     fn insert(&mut self, slot: Slot, item: &Item) {

@@ -328,6 +328,7 @@ impl EvictionPolicy for WTinyLfu {
     fn resize(&mut self, capacity: u64) {
         self.capacity = capacity;
         self.bound = capacity;
+        self.sketch.trim(self.len());
         self.spill_window();
         self.demote_protected();
     }

@@ -262,7 +262,8 @@ fn memory_goes_back_once_the_entries_that_stay_are_together() {
         driven.gather(FULL as usize);
         driven.policy.check_invariants();
         let small = driven.policy.footprint_bytes();
-        if small > full / 8 {
+        // Some have tables of the same size whatever is resident.
+        if small > full / 8 + (64 << 10) {
             wrong.push(format!("{} holds {small} bytes where it held {full}", entry.name));
         }
     }

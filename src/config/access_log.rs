@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::document::{Raw, Setting};
+use super::document::Setting;
 use super::duration::Span;
 use super::error::Complaint;
-use super::format::{Choice, Count, FilePath, Format};
+use super::format::{Choice, Count, FilePath, Fraction};
 use super::origin::Origin;
 use super::section::{Report, Section};
 
@@ -50,30 +50,6 @@ pub enum LoggedKeys {
     Text,
 }
 
-/// A share of a whole: over 0, up to 1.
-struct Share;
-
-impl Format for Share {
-    type Value = f64;
-
-    fn parse(&self, raw: &Raw) -> Option<f64> {
-        let share = match raw {
-            Raw::Float(share) => *share,
-            Raw::Integer(1) => 1.0,
-            _ => return None,
-        };
-        (share > 0.0 && share <= 1.0).then_some(share)
-    }
-
-    fn allowed(&self) -> String {
-        "a number over 0 and up to 1".to_owned()
-    }
-
-    fn render(&self, share: &f64) -> String {
-        toml::Value::Float(*share).to_string()
-    }
-}
-
 /// Reads the table, if it is there: without it there is no access log.
 pub(super) fn read(table: Option<Setting>, report: &mut Report) -> Option<AccessLogConfig> {
     const PATH: &str = "telemetry.access_log";
@@ -83,7 +59,7 @@ pub(super) fn read(table: Option<Setting>, report: &mut Report) -> Option<Access
     let has_path = table.contains_key("path");
     let mut section = Section::begin(PATH, "[telemetry.access_log]", table, Vec::new(), report);
     let path = section.take_optional("path", &FilePath);
-    let sample = section.take("sample", &Share, 1.0).value;
+    let sample = section.take("sample", &Fraction { zero: false }, 1.0).value;
     let keys = section.take("keys", &KEYS, LoggedKeys::Hash).value;
     let queue = section.take("queue", &Count { min: 1, max: 1 << 24 }, 1 << 15).value;
     let flush_interval = section.take("flush_interval", &Span::MILLISECOND, Duration::from_secs(1)).value;

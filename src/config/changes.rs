@@ -10,14 +10,22 @@ use super::origin::Origin;
 pub const LIVE_KEYS: [&str; 4] =
     ["store.max_items", "store.max_memory", "store.max_value", "telemetry.log_level"];
 
+/// Stands for a value that is not to be told.
+pub(super) const HIDDEN: &str = "(not shown)";
+
+/// Whether a key's values are credentials as often as not: who reads a log is not to read them.
+pub(super) fn is_secret(key: &str) -> bool {
+    key.rsplit('.').next() == Some("headers")
+}
+
 /// A key that has another value than before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// Its full name, such as `store.max_items`; that of several tables, such as `transport.listen`, once.
     pub key: String,
-    /// The value before, as TOML; empty where there was none.
+    /// The value before, as TOML; empty where there was none. Of a key that holds credentials only that it had one.
     pub old: String,
-    /// The value now, as TOML; empty where there is none.
+    /// The value now, in the same way; empty where there is none.
     pub new: String,
     /// Where the new value is from, or the default's place where there is none.
     pub origin: Origin,
@@ -38,15 +46,23 @@ impl Change {
         for (key, (new, origin)) in after {
             let (old, _) = before.remove(&key).unwrap_or_default();
             if old != new {
-                let origin = origin.unwrap_or(Origin::Default);
-                changes.push(Self { key, old: old.join(", "), new: new.join(", "), origin });
+                changes.push(Self::of(key, &old, &new, origin.unwrap_or(Origin::Default)));
             }
         }
         for (key, (old, _)) in before {
-            changes.push(Self { key, old: old.join(", "), new: String::new(), origin: Origin::Default });
+            changes.push(Self::of(key, &old, &[], Origin::Default));
         }
         changes.sort_by(|a, b| a.key.cmp(&b.key));
         changes
+    }
+
+    fn of(key: String, old: &[String], new: &[String], origin: Origin) -> Self {
+        let told = |values: &[String]| match values {
+            [_, ..] if is_secret(&key) => HIDDEN.to_owned(),
+            values => values.join(", "),
+        };
+        let (old, new) = (told(old), told(new));
+        Self { key, old, new, origin }
     }
 }
 
@@ -123,5 +139,26 @@ mod tests {
                 .collect();
             assert_eq!(told, expected, "{old:?} to {new:?}");
         }
+    }
+
+    #[test]
+    fn credentials_are_not_told() {
+        let headers = |value: &str| format!("[telemetry.otlp.headers]\nauthorization = \"{value}\"\n");
+        let (first, second) = (effective(&headers("secret-1")), effective(&headers("secret-2")));
+        for (old, new) in [(&first, &second), (&first, &effective("")), (&effective(""), &second)] {
+            let changes = Change::between(old, new);
+            assert_eq!(changes.len(), 1, "{changes:?}");
+            assert_eq!(changes[0].key, "telemetry.otlp.headers");
+            assert!(!format!("{changes:?}").contains("secret"), "{changes:?}");
+        }
+    }
+
+    #[test]
+    fn credentials_that_cannot_be_used_are_not_told_either() {
+        let loader = Loader { policies: policies::REGISTRY, stores: &["memory"] };
+        let text = "[telemetry.otlp]\nheaders = \"authorization=secret\"";
+        let errors = loader.load_text("file", text, &Sources::nothing()).expect_err("no table").to_string();
+        assert!(errors.starts_with("file:2: telemetry.otlp.headers: found "), "{errors}");
+        assert!(!errors.contains("secret"), "{errors}");
     }
 }

@@ -90,6 +90,35 @@ impl Format for PowerOfTwo {
     }
 }
 
+/// A share of a whole, up to 1 and, unless it may be `zero`, over 0.
+pub(super) struct Fraction {
+    pub(super) zero: bool,
+}
+
+impl Format for Fraction {
+    type Value = f64;
+
+    fn parse(&self, raw: &Raw) -> Option<f64> {
+        let fraction = match raw {
+            Raw::Float(fraction) => *fraction,
+            Raw::Integer(0) => 0.0,
+            Raw::Integer(1) => 1.0,
+            _ => return None,
+        };
+        let is_enough = if self.zero { fraction >= 0.0 } else { fraction > 0.0 };
+        (is_enough && fraction <= 1.0).then_some(fraction)
+    }
+
+    fn allowed(&self) -> String {
+        let allowed = if self.zero { "a number from 0.0 to 1.0" } else { "a number over 0 and up to 1" };
+        allowed.to_owned()
+    }
+
+    fn render(&self, fraction: &f64) -> String {
+        toml::Value::Float(*fraction).to_string()
+    }
+}
+
 /// What the inner format allows, or a word such as "unlimited" that stands for `None`.
 pub(super) struct OrWord<F>(pub(super) &'static str, pub(super) F);
 

@@ -2,7 +2,8 @@
 //!
 //! They are often set for many programs at once, so a value that cannot be used is passed over and told in the log,
 //! as OpenTelemetry's specification wants it, where every other setting would end the start. An empty variable counts
-//! as unset. The resource (`OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`) and the limits on spans (`OTEL_SPAN_*`,
+//! as unset. A file that a variable names is another matter: certificates that cannot be read or used end the start, since
+//! to go on without them would be to trust somebody else. The resource (`OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`) and the limits on spans (`OTEL_SPAN_*`,
 //! but for lengths) are read by the SDK itself.
 
 use std::ffi::OsString;
@@ -151,7 +152,9 @@ impl Variables {
                 "protocol" => {
                     self.protocol(&[name]).map(|protocol| Raw::Text(bare(&PROTOCOL.render(&protocol))))
                 }
-                "endpoint" => self.endpoint(&[name]).map(Raw::Text),
+                "endpoint" => {
+                    self.endpoint(&name, &["OTEL_EXPORTER_OTLP_INSECURE".to_owned()]).map(Raw::Text)
+                }
                 "headers" => self.headers(&[name]).map(|headers| headers_as_raw(&headers, &setting)),
                 "timeout" => self.milliseconds(&[name]).map(in_milliseconds),
                 _ => self.compression(&[name]).map(|gzip| Raw::Text(bare(&COMPRESSION.render(&gzip)))),
@@ -167,11 +170,6 @@ impl Variables {
 
     /// Which signals are exported, and the variables that say so; `None` where none does.
     fn signals(&mut self, in_file: &[Signal]) -> Option<(Vec<Signal>, String)> {
-        let truth = |text: &str| match text.to_ascii_lowercase().as_str() {
-            "true" => Some(true),
-            "false" => Some(false),
-            _ => None,
-        };
         if self.value("OTEL_SDK_DISABLED", "true or false", truth) == Some(true) {
             return Some((Vec::new(), "OTEL_SDK_DISABLED".to_owned()));
         }
@@ -209,17 +207,11 @@ impl Variables {
         self.first(names, "gzip or none", |text| COMPRESSION.parse(&Raw::Text(text.to_owned())))
     }
 
-    /// An endpoint for gRPC may come without a scheme; whether that means TLS is for `…_INSECURE` to say.
-    fn endpoint(&mut self, names: &[String]) -> Option<String> {
-        let insecure: Vec<String> = names.iter().map(|name| name.replace("ENDPOINT", "INSECURE")).collect();
-        let insecure =
-            self.first(&insecure, "true or false", |text| match text.to_ascii_lowercase().as_str() {
-                "true" => Some(true),
-                "false" => Some(false),
-                _ => None,
-            });
+    /// An endpoint for gRPC may come without a scheme; whether that means TLS is for `insecure` to say.
+    fn endpoint(&mut self, name: &str, insecure: &[String]) -> Option<String> {
+        let insecure = self.first(insecure, "true or false", truth);
         let scheme = if insecure == Some(true) { "http" } else { "https" };
-        self.first(names, "a URL such as http://127.0.0.1:4317", |text| {
+        self.value(name, "a URL such as http://127.0.0.1:4317", |text| {
             let url = if text.contains("://") { text.to_owned() } else { format!("{scheme}://{text}") };
             Endpoint.parse(&Raw::Text(url))
         })
@@ -242,24 +234,44 @@ impl Variables {
         self.first(names, "the path of a file", |text| Some(PathBuf::from(text)))
     }
 
+    /// A certificate with its key. One of them alone is passed over.
+    fn identity(&mut self, certificates: &[String], keys: &[String]) -> Option<(PathBuf, PathBuf)> {
+        match (self.path(certificates), self.path(keys)) {
+            (Some(certificate), Some(key)) => return Some((certificate, key)),
+            (Some(_), None) => self.ignore_lone(certificates, "a client's certificate together with its key"),
+            (None, Some(_)) => self.ignore_lone(keys, "a client's key together with its certificate"),
+            (None, None) => {}
+        }
+        None
+    }
+
+    /// Of several variables that mean the same, tells the one that counts.
+    fn ignore_lone(&mut self, names: &[String], allowed: &str) {
+        if let Some(name) = names.iter().find(|name| self.text(name).is_some()) {
+            self.ignore(name, allowed);
+        }
+    }
+
     fn target(&mut self, signal: Signal, common: &Common) -> OtlpTarget {
-        let [own, _] = names(signal, "ENDPOINT");
+        let [own, for_all] = names(signal, "ENDPOINT");
+        let insecure = names(signal, "INSECURE");
         // Variables for all signals are in `common` already.
         let own_only = |name: &str| [names(signal, name)[0].clone()];
         let protocol = self.protocol(&own_only("PROTOCOL")).unwrap_or(common.protocol);
-        let endpoint = self.endpoint(&[own]).unwrap_or_else(|| {
+        let endpoint = self.endpoint(&own, &insecure).unwrap_or_else(|| {
             let default = match protocol {
                 OtlpProtocol::Grpc => "http://localhost:4317",
                 OtlpProtocol::Http => "http://localhost:4318",
             };
-            let base = common.endpoint.as_deref().unwrap_or(default);
+            // Once more, since what it means without a scheme may be another matter for this signal.
+            let base = self.endpoint(&for_all, &insecure).or_else(|| common.endpoint.clone());
+            let base = base.unwrap_or_else(|| default.to_owned());
             match protocol {
-                OtlpProtocol::Grpc => base.to_owned(),
+                OtlpProtocol::Grpc => base,
                 OtlpProtocol::Http => format!("{}/v1/{}", base.trim_end_matches('/'), signal.name()),
             }
         });
-        let certificate = self.path(&names(signal, "CLIENT_CERTIFICATE"));
-        let key = self.path(&names(signal, "CLIENT_KEY"));
+        let identity = self.identity(&names(signal, "CLIENT_CERTIFICATE"), &names(signal, "CLIENT_KEY"));
         OtlpTarget {
             protocol,
             endpoint,
@@ -267,7 +279,7 @@ impl Variables {
             timeout: self.milliseconds(&own_only("TIMEOUT")).unwrap_or(common.timeout),
             gzip: self.compression(&own_only("COMPRESSION")).unwrap_or(common.gzip),
             ca: self.path(&names(signal, "CERTIFICATE")),
-            identity: certificate.zip(key),
+            identity,
         }
     }
 
@@ -376,6 +388,14 @@ impl Variables {
     }
 }
 
+fn truth(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
 /// Settings that a variable made.
 fn made_by(variable: &str) -> impl Fn(Raw) -> Setting + use<> {
     let variable = variable.to_owned();
@@ -457,12 +477,19 @@ mod tests {
         let own = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
         let http = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
         let insecure = ("OTEL_EXPORTER_OTLP_INSECURE", "true");
-        let cases: [(&[(&str, &str)], &str); 9] = [
+        let own_insecure = ("OTEL_EXPORTER_OTLP_TRACES_INSECURE", "true");
+        let cases: [(&[(&str, &str)], &str); 12] = [
             (&[], "http://localhost:4317"),
             (&[http], "http://localhost:4318/v1/traces"),
             (&[(endpoint, "https://there:1")], "https://there:1"),
             (&[(endpoint, "there:1")], "https://there:1"),
             (&[(endpoint, "there:1"), insecure], "http://there:1"),
+            (&[(own, "there:1"), insecure], "http://there:1"),
+            (&[(endpoint, "there:1"), own_insecure], "http://there:1"),
+            (
+                &[(own, "there:1"), insecure, ("OTEL_EXPORTER_OTLP_TRACES_INSECURE", "false")],
+                "https://there:1",
+            ),
             (&[(endpoint, "http://there:1/x/"), http], "http://there:1/x/v1/traces"),
             (&[(own, "http://there:1/x"), http], "http://there:1/x"),
             (&[(endpoint, "http://all:1"), (own, "http://own:1")], "http://own:1"),
@@ -502,6 +529,17 @@ mod tests {
         assert_eq!(target, expected);
         let logs = read(&[LOGS, ("OTEL_EXPORTER_OTLP_HEADERS", "a=1")]).logs.expect("logs are on");
         assert_eq!(logs.target.headers, [("a".to_owned(), "1".to_owned())]);
+    }
+
+    #[test]
+    fn a_clients_certificate_without_its_key_is_passed_over_and_told() {
+        for name in ["CLIENT_CERTIFICATE", "TRACES_CLIENT_CERTIFICATE", "CLIENT_KEY", "TRACES_CLIENT_KEY"] {
+            let name = format!("OTEL_EXPORTER_OTLP_{name}");
+            let config = read(&[TRACES, LOGS, (&name, "lone.pem")]);
+            assert_eq!(config.traces.expect("traces are on").target.identity, None, "{name}");
+            let [told] = &config.ignored[..] else { panic!("{name}: {:?}", config.ignored) };
+            assert!(told.starts_with(&format!("{name}: \"lone.pem\", allowed: a client's ")), "{told}");
+        }
     }
 
     #[test]

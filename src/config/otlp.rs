@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, Uri};
 
 use super::document::{Raw, Setting, Table};
 use super::duration::Span;
-use super::format::{Choice, Format, OrWord, quoted};
+use super::format::{Choice, Format, Fraction, OrWord, quoted};
 use super::otel::Variables;
 use super::section::{Report, Section};
 
@@ -176,7 +176,7 @@ pub(super) fn read(file: Option<Setting>, mut variables: Variables, report: &mut
         timeout: section.take("timeout", &Span::MILLISECOND, Duration::from_secs(10)).value,
         gzip: section.take("compression", &COMPRESSION, false).value,
         interval: section.take("interval", &Span::MILLISECOND, Duration::from_secs(60)).value,
-        sampling_ratio: section.take("sampling_ratio", &Ratio, 0.01).value,
+        sampling_ratio: section.take("sampling_ratio", &Fraction { zero: true }, 0.01).value,
     };
     section.end();
     let on = |signal: Signal| signals.contains(&signal);
@@ -280,29 +280,4 @@ pub(super) fn headers_as_raw(headers: &[(String, String)], setting: impl Fn(Raw)
     let table: Table =
         headers.iter().map(|(name, value)| (name.clone(), setting(Raw::Text(value.clone())))).collect();
     Raw::Table(table)
-}
-
-/// A share, 0 to 1.
-struct Ratio;
-
-impl Format for Ratio {
-    type Value = f64;
-
-    fn parse(&self, raw: &Raw) -> Option<f64> {
-        let ratio = match raw {
-            Raw::Float(ratio) => *ratio,
-            Raw::Integer(0) => 0.0,
-            Raw::Integer(1) => 1.0,
-            _ => return None,
-        };
-        (0.0..=1.0).contains(&ratio).then_some(ratio)
-    }
-
-    fn allowed(&self) -> String {
-        "a number from 0.0 to 1.0".to_owned()
-    }
-
-    fn render(&self, ratio: &f64) -> String {
-        format!("{ratio:?}")
-    }
 }

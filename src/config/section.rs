@@ -1,6 +1,7 @@
 //! Reading one table key by key: every layer's value is checked, the last valid one counts, what
 //! nobody asked for is unknown.
 
+use super::changes::{HIDDEN, is_secret};
 use super::document::{Raw, Setting, Table};
 use super::effective::Effective;
 use super::error::{Complaint, Problem, nearest};
@@ -27,16 +28,14 @@ impl Report {
         allowed: String,
         names: &[&str],
     ) {
+        let key = key.into();
         let allowed = setting.allowed.map_or(allowed, str::to_owned);
+        let found = if is_secret(&key) { HIDDEN.to_owned() } else { setting.shown.clone() };
         let suggestion = match &setting.raw {
             Raw::Text(text) => nearest(text, names.iter().copied()),
             _ => None,
         };
-        self.problem(
-            &setting.origin,
-            key,
-            Complaint::Value { found: setting.shown.clone(), allowed, suggestion },
-        );
+        self.problem(&setting.origin, key, Complaint::Value { found, allowed, suggestion });
     }
 
     pub(super) fn conflict(&mut self, key: &str, setting: &Setting, conflict: String) {

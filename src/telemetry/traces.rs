@@ -77,7 +77,7 @@ impl Tracing {
     }
 }
 
-/// The span of a request in flight. It ends with [`end`](Self::end), or as cancelled where it is dropped before.
+/// The span of a request in flight. It ends with [`end`](Self::end), or once it is dropped.
 #[derive(Debug)]
 pub struct ServerSpan {
     context: Context,

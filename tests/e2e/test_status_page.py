@@ -127,6 +127,19 @@ def test_a_page_that_is_opened_later_shows_the_past_at_once(browser):
         assert browser.complaints() == []
 
 
+def test_a_paused_page_asks_for_a_history_that_it_has_not_got_yet(browser, server):
+    read_and_write(server, keys=50)
+    show(browser, server)
+    coarse = lambda: sum("step=30" in url for url in browser.requested())
+    browser.evaluate("document.querySelector('#pause').click()")
+    wait_for_seconds(server, 1)
+    assert coarse() == 0
+    browser.evaluate("document.querySelector('input[value=\"30\"]').click()")
+    wait_until(lambda: coarse() == 1, "the coarse history is not asked for")
+    assert text_of(browser, "#state") == "Paused"
+    assert browser.complaints() == []
+
+
 def test_a_server_that_is_gone_is_shown_and_so_is_its_successor(browser):
     with Server() as server:
         host, port = address_of(server.http)

@@ -3,8 +3,9 @@
 //! # Concurrency
 //!
 //! A key's hash chooses its shard; a shard is a plain single-threaded structure behind a mutex on a
-//! cache line of its own. Everything that can be done outside the lock is: hashing, copying the
-//! value in, reading the clock (only where an entry has a deadline), and freeing what was removed.
+//! cache line of its own. Everything that can be done outside the lock is: hashing, measuring and
+//! dating a write, copying a value of 128 KiB and more into its mapping, and freeing what was removed.
+//! Smaller values are copied under the lock, in and out, and so is any where mappings run out.
 //!
 //! **Lock order.** At most one shard's lock is held at a time. [`MemoryStore::reclaim`]'s own lock is
 //! taken before a shard's, never after. So is that of [`resize`], which is never held together with the former.

@@ -23,7 +23,9 @@ use super::MemoryStore;
 use super::limits::{self, policy_capacity};
 use super::shard::{Removed, Shard, Shrink};
 
-/// Entries that are evicted or given other slots under one hold of a shard's lock: about a tenth of a millisecond.
+/// Entries that are evicted or given other slots under one hold of a shard's lock: well below a millisecond with most
+/// policies. With a million entries in a shard, `clock` and `sieve` have needed 1 to 2 ms where all were read, `arc` and
+/// `lru-k` some tens once, where their table of ghosts doubled.
 const STEPS_PER_HOLD: u64 = 256;
 /// Long enough for whoever waits for the lock to wake up and take it.
 const PAUSE: Duration = Duration::from_micros(100);

@@ -389,7 +389,7 @@ impl Shard {
         let directory = &self.directory;
         if directory.items() > to.items || directory.dense_bytes() > to.bytes {
             if self.evict_anyone(now, removed) { Shrink::Evicted } else { Shrink::Stuck }
-        } else if directory.bytes() > to.bytes && self.relocate_last() {
+        } else if (directory.bytes() > to.bytes || self.is_sparse()) && self.relocate_last() {
             Shrink::Moved
         } else {
             self.trim();

@@ -281,7 +281,8 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
         self.links.trim(slots);
         super::trim_slots(&mut self.marks, slots);
         super::trim_slots(&mut self.inserted_at, slots);
-        if let Ghosts::Exact { hashes, .. } = &mut self.ghosts {
+        if let Ghosts::Exact { queue, hashes } = &mut self.ghosts {
+            queue.trim();
             super::trim_slots(hashes, slots);
         }
         self.weights.trim(slots);

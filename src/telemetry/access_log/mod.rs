@@ -24,7 +24,7 @@ use opentelemetry::trace::TraceContextExt as _;
 use opentelemetry::{Context, TraceId};
 
 use crate::config::{AccessLogConfig, LoggedKeys, Origin};
-use crate::telemetry::metrics::{ExportCounters, Signal};
+use crate::telemetry::metrics::ExportCounters;
 use crate::telemetry::operations::{Operation, OperationListener, OperationResult};
 use crate::telemetry::request_scope;
 
@@ -61,7 +61,7 @@ struct Shared {
 
 impl Shared {
     fn lost_lines(&self) -> u64 {
-        self.exports.dropped_so_far(Signal::AccessLog)
+        self.exports.lost_lines()
     }
 }
 
@@ -94,12 +94,6 @@ impl AccessLog {
             .spawn(move || writer.run())
             .map_err(AccessLogError::Thread)?;
         Ok(Self { shared, sampled_below: threshold(config.sample), keys: config.keys, writer })
-    }
-
-    /// Lines lost so far, since the queue was full or the file could not be written.
-    #[must_use]
-    pub fn lost_lines(&self) -> u64 {
-        self.shared.lost_lines()
     }
 
     /// Opens the file anew, soon: after it was moved away.
@@ -151,11 +145,12 @@ impl AccessLog {
             value_bytes: operation.value_bytes,
             ttl: operation.ttl,
             latency: operation.latency,
-            request_id: request_scope::request_id(),
+            // Ids that are no text are not taken over from callers.
+            request_id: request_scope::request_id().and_then(|id| id.to_str().ok().map(Box::from)),
             trace_id: trace_id(),
         };
         if self.shared.queue.push(record).is_err() {
-            self.shared.exports.dropped(Signal::AccessLog, 1);
+            self.shared.exports.lose_lines(1);
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::HeaderValue;
 use opentelemetry::TraceId;
 
 use crate::telemetry::operations::{OperationKind, OperationResult};
@@ -27,7 +26,8 @@ pub(super) struct Record {
     pub(super) value_bytes: Option<u64>,
     pub(super) ttl: Option<Duration>,
     pub(super) latency: Option<Duration>,
-    pub(super) request_id: Option<HeaderValue>,
+    /// A copy: the header itself is part of the buffer that it was read into, which would wait in the queue with it.
+    pub(super) request_id: Option<Box<str>>,
     pub(super) trace_id: Option<TraceId>,
 }
 
@@ -63,8 +63,7 @@ impl Record {
         if let Some(latency) = self.latency {
             write!(lines, ",\"latency_us\":{}.{:03}", latency.as_micros(), latency.subsec_nanos() % 1000)?;
         }
-        // Ids that are no text are not taken over from callers.
-        if let Some(id) = self.request_id.as_ref().and_then(|id| id.to_str().ok()) {
+        if let Some(id) = &self.request_id {
             lines.extend_from_slice(b",\"request_id\":");
             serde_json::to_writer(&mut *lines, id)?;
         }
@@ -107,7 +106,7 @@ mod tests {
             value_bytes: Some(50),
             ttl: Some(Duration::from_secs(60)),
             latency: Some(Duration::from_nanos(1_002_003)),
-            request_id: Some(HeaderValue::from_static("i\"d")),
+            request_id: Some("i\"d".into()),
             trace_id: Some(TraceId::from(0xABC)),
             ..record()
         };

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::destination::Destination;
-use crate::telemetry::metrics::Signal;
 
 /// Lines are written once there are so many bytes of them, however short the time.
 const BUFFER_BYTES: usize = 1 << 16;
@@ -137,7 +136,7 @@ impl Writer {
     fn end(&mut self) {
         let unwritten = self.lines.split(|&byte| byte == b'\n').count() - 1 + self.shared.queue.len();
         if unwritten > 0 {
-            self.shared.exports.dropped(Signal::AccessLog, unwritten as u64);
+            self.shared.exports.lose_lines(unwritten as u64);
             tracing::warn!(unwritten, "access log: ended with lines that could not be written");
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! One sample a second goes into two rings: every second of the last five minutes, and every half minute of the
 //! last six hours. They hold 1,020 points of 88 bytes, whatever happens and however long the server runs. A point
-//! tells what happened between two samples; nothing is counted for it that is not counted anyway.
+//! tells what happened between two samples. All of that is counted anyway, but for [`Durations`]: those are for it alone.
 
 mod distribution;
 mod durations;

@@ -7,41 +7,16 @@ use opentelemetry::KeyValue;
 use super::Snapshot;
 use super::catalogue::Source::Counters;
 use super::catalogue::{Metric, Observe};
+use crate::config::Signal;
 
-/// What is handed on to somebody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// Metrics, pushed.
-    Metrics,
-    /// Spans.
-    Traces,
-    /// Log records, pushed.
-    Logs,
-    /// Lines of the access log.
-    AccessLog,
-}
-
-impl Signal {
-    const ALL: [Self; 4] = [Self::Metrics, Self::Traces, Self::Logs, Self::AccessLog];
-
-    /// As the label has it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Metrics => "metrics",
-            Self::Traces => "traces",
-            Self::Logs => "logs",
-            Self::AccessLog => "access_log",
-        }
-    }
-}
-
-/// Counts exports and losses. Shared by everything that hands telemetry on.
+/// Counts exports and losses. Shared by everything that hands telemetry on: by the exporters, and by the access log, which
+/// can only lose lines.
 #[derive(Debug, Default)]
 pub struct ExportCounters {
     succeeded: [AtomicU64; Signal::ALL.len()],
     failed: [AtomicU64; Signal::ALL.len()],
     dropped: [AtomicU64; Signal::ALL.len()],
+    lost_lines: AtomicU64,
 }
 
 impl ExportCounters {
@@ -51,15 +26,20 @@ impl ExportCounters {
         counters[signal as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// So many spans, records or lines will never be handed on.
+    /// So many spans or records will never be handed on.
     pub fn dropped(&self, signal: Signal, count: u64) {
         self.dropped[signal as usize].fetch_add(count, Ordering::Relaxed);
     }
 
-    /// How many spans, records or lines have been lost so far.
+    /// So many lines of the access log will never be written.
+    pub fn lose_lines(&self, count: u64) {
+        self.lost_lines.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How many lines of the access log have been lost so far.
     #[must_use]
-    pub fn dropped_so_far(&self, signal: Signal) -> u64 {
-        self.dropped[signal as usize].load(Ordering::Relaxed)
+    pub fn lost_lines(&self) -> u64 {
+        self.lost_lines.load(Ordering::Relaxed)
     }
 
     /// The figures so far.
@@ -72,16 +52,18 @@ impl ExportCounters {
             succeeded: read(&self.succeeded),
             failed: read(&self.failed),
             dropped: read(&self.dropped),
+            lost_lines: self.lost_lines(),
         }
     }
 }
 
-/// What became of telemetry, in a snapshot: one figure per signal.
+/// What became of telemetry, in a snapshot: three figures per signal, and the access log's one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExportFigures {
     succeeded: [u64; Signal::ALL.len()],
     failed: [u64; Signal::ALL.len()],
     dropped: [u64; Signal::ALL.len()],
+    lost_lines: u64,
 }
 
 impl ExportFigures {
@@ -109,18 +91,19 @@ pub(super) const METRICS: &[Metric] = &[
 ];
 
 fn exports(snapshot: &Snapshot, observe: &mut Observe<'_, u64>) {
-    let figures = &snapshot.exports;
-    for signal in [Signal::Metrics, Signal::Traces, Signal::Logs] {
-        for (result, counts) in [("ok", &figures.succeeded), ("failed", &figures.failed)] {
-            let labels = [KeyValue::new("signal", signal.name()), KeyValue::new("result", result)];
-            observe(counts[signal as usize], &labels);
+    for signal in Signal::ALL {
+        let [succeeded, failed, _] = snapshot.exports.of(signal);
+        for (result, count) in [("ok", succeeded), ("failed", failed)] {
+            observe(count, &[KeyValue::new("signal", signal.name()), KeyValue::new("result", result)]);
         }
     }
 }
 
 fn dropped(snapshot: &Snapshot, observe: &mut Observe<'_, u64>) {
-    // Metrics that could not be pushed are not lost: the next push has them.
-    for signal in [Signal::Traces, Signal::Logs, Signal::AccessLog] {
-        observe(snapshot.exports.dropped[signal as usize], &[KeyValue::new("signal", signal.name())]);
+    // Metrics are no items that could be counted: the next push tells the same and more, unless it tells differences.
+    for signal in [Signal::Traces, Signal::Logs] {
+        let [.., dropped] = snapshot.exports.of(signal);
+        observe(dropped, &[KeyValue::new("signal", signal.name())]);
     }
+    observe(snapshot.exports.lost_lines, &[KeyValue::new("signal", "access_log")]);
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Histogram, Meter, UpDownCounter};
 
+use super::OTHER;
 use super::catalogue::{Distribution, REQUEST_SECONDS};
 
 const DURATION: Distribution = Distribution {
@@ -14,8 +15,14 @@ const DURATION: Distribution = Distribution {
     boundaries: REQUEST_SECONDS,
 };
 
-/// Methods that are told by name.
+/// Methods that are told by name; the others are the client's, and there is no end to them.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"];
+
+/// A method, where it is one that is told by name.
+#[must_use]
+pub fn known_http_method(method: &str) -> Option<&'static str> {
+    METHODS.into_iter().find(|known| *known == method)
+}
 
 /// Where HTTP requests are recorded. They are few, so that nothing here needs to be fast.
 pub struct HttpMetrics {
@@ -36,7 +43,7 @@ impl HttpMetrics {
     /// A request has begun. It is active until the guard is dropped.
     #[must_use]
     pub fn begin(&self, method: &str, scheme: &'static str) -> ActiveHttpRequest<'_> {
-        let method = METHODS.iter().copied().find(|known| *known == method).unwrap_or("_OTHER");
+        let method = known_http_method(method).unwrap_or(OTHER);
         let request = ActiveHttpRequest { metrics: self, method, scheme, began: Instant::now() };
         self.active.add(1, &request.labels());
         request

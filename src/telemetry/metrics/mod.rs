@@ -9,7 +9,7 @@
 //!
 //! Nearly all instruments are observed, not updated: nothing is counted twice and a request pays nothing.
 //! [`Metrics::render`] publishes a [`Snapshot`] and all instruments read that one; neither the store nor a lock of its is
-//! touched while rendering. A reader that comes by itself (a push exporter) has a new one taken when the last is old.
+//! touched while rendering. Other readers (a push exporter) read within [`Metrics::refreshed`], which takes a new one.
 //! Only distributions are recorded when things happen: [`RpcMetrics`], [`HttpMetrics`], [`StoreMetrics`].
 
 mod catalogue;
@@ -37,8 +37,8 @@ use self::catalogue::Metric;
 use self::published::Published;
 
 pub use self::config::{ConfigReloadFigures, ConfigReloads};
-pub use self::exports::{ExportCounters, ExportFigures, Signal};
-pub use self::http::{ActiveHttpRequest, HttpMetrics};
+pub use self::exports::{ExportCounters, ExportFigures};
+pub use self::http::{ActiveHttpRequest, HttpMetrics, known_http_method};
 pub use self::process::ProcessFigures;
 pub use self::rpc::{OTHER, RpcMethod, RpcMetrics, rpc_status};
 pub use self::service::ServiceFigures;
@@ -71,8 +71,8 @@ pub struct Snapshot {
 
 /// Where snapshots come from.
 pub trait Sources: Send + Sync {
-    /// Asks the store, and waits for the answer; `None` where there is none. Called by readers that come by themselves,
-    /// on threads of their own, where it may block.
+    /// Asks the store, and waits for the answer; `None` where there is none. Called by [`Metrics::refreshed`], where it
+    /// may block.
     fn store(&self) -> Option<StoreStats>;
 
     /// Everything else, which is at hand.
@@ -96,12 +96,12 @@ pub struct Metrics {
     registry: prometheus::Registry,
     published: Arc<Published>,
     sources: Arc<dyn Sources>,
-    /// Held from publishing a snapshot until it is gathered, so that no scrape reads another's.
-    scraping: Mutex<()>,
+    /// Held from publishing a snapshot until it is read, so that no reader sees another's.
+    reading: Mutex<()>,
     rpc: Option<Arc<RpcMetrics>>,
     http: Option<Arc<HttpMetrics>>,
     store: Option<Arc<StoreMetrics>>,
-    /// The instruments live as long as it does.
+    #[expect(dead_code, reason = "the instruments live as long as it does")]
     provider: SdkMeterProvider,
 }
 
@@ -123,14 +123,15 @@ impl Metrics {
             .without_target_info()
             .scope_info_enabled(false)
             .build()?;
+        process::note_start();
         let provider = configure(SdkMeterProvider::builder().with_reader(exporter)).build();
-        let published = Arc::new(Published::new(Arc::clone(&sources)));
+        let published = Arc::new(Published::default());
         let meter = provider.meter("tiny-cache");
         observed().for_each(|metric| metric.register(&meter, &published));
         let rpc = recording.then(|| Arc::new(RpcMetrics::new(&meter)));
         let http = recording.then(|| Arc::new(HttpMetrics::new(&meter)));
         let store = recording.then(|| Arc::new(StoreMetrics::new(&meter)));
-        Ok(Self { registry, published, sources, scraping: Mutex::default(), rpc, http, store, provider })
+        Ok(Self { registry, published, sources, reading: Mutex::default(), rpc, http, store, provider })
     }
 
     /// Where gRPC calls are recorded; `None`: nowhere.
@@ -151,15 +152,12 @@ impl Metrics {
         self.store.as_ref()
     }
 
-    /// What the instruments belong to, to be flushed and shut down.
-    #[must_use]
-    pub const fn provider(&self) -> &SdkMeterProvider {
-        &self.provider
-    }
-
-    /// To be called by a reader that comes by itself, for figures as they are now.
-    pub fn refresh(&self) {
-        self.published.expire();
+    /// Runs `read` while all instruments tell the figures as they are now, for another reader than Prometheus. `None`, and
+    /// nothing read, where the store does not answer. Blocks until it does, or is given up.
+    pub fn refreshed<T>(&self, read: impl FnOnce() -> T) -> Option<T> {
+        // Before anything is locked: a store that is waited for keeps no scrape waiting.
+        let store = self.sources.store()?;
+        Some(self.showing(self.sources.snapshot(store), read))
     }
 
     /// The figures, with the store's as given, in the Prometheus text format, see [`CONTENT_TYPE`].
@@ -167,12 +165,14 @@ impl Metrics {
     /// Scrapes may overlap: each shows its own snapshot. Takes about a millisecond, mostly of arithmetic.
     pub fn render(&self, store: StoreStats) -> Result<String, MetricsError> {
         let snapshot = self.sources.snapshot(store);
-        let families = {
-            let _scraping = self.scraping.lock().unwrap_or_else(PoisonError::into_inner);
-            self.published.publish(snapshot);
-            self.registry.gather()
-        };
+        let families = self.showing(snapshot, || self.registry.gather());
         Ok(TextEncoder::new().encode_to_string(&families)?)
+    }
+
+    fn showing<T>(&self, snapshot: Snapshot, read: impl FnOnce() -> T) -> T {
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        self.published.publish(snapshot);
+        read()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The process, under the names that every Prometheus client uses, and the build that it is.
 
-#[cfg(target_os = "linux")]
-use std::sync::OnceLock;
+use std::sync::LazyLock;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use opentelemetry::KeyValue;
 
@@ -17,7 +17,7 @@ pub struct ProcessFigures {
     cpu_seconds: f64,
     open_fds: Option<u64>,
     max_fds: Option<u64>,
-    start_seconds: Option<f64>,
+    start_seconds: f64,
     threads: u64,
 }
 
@@ -38,7 +38,7 @@ impl ProcessFigures {
             cpu_seconds: (stat.utime + stat.stime) as f64 / ticks_per_second,
             open_fds: open_fds(),
             max_fds: rlimit::Resource::NOFILE.get_soft().ok(),
-            start_seconds: boot_seconds().map(|boot| boot as f64 + stat.starttime as f64 / ticks_per_second),
+            start_seconds: START.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
             threads: u64::try_from(stat.num_threads).unwrap_or_default(),
         })
     }
@@ -51,11 +51,13 @@ impl ProcessFigures {
     }
 }
 
-/// When the machine started, in Unix seconds.
-#[cfg(target_os = "linux")]
-fn boot_seconds() -> Option<u64> {
-    static BOOT: OnceLock<Option<u64>> = OnceLock::new();
-    *BOOT.get_or_init(|| procfs::boot_time_secs().ok())
+/// When the process started, as near as it noticed itself. The system tells it since the machine's own start, which is in a
+/// file that a sandbox hides.
+static START: LazyLock<SystemTime> = LazyLock::new(SystemTime::now);
+
+/// To be called as early as can be.
+pub(super) fn note_start() {
+    LazyLock::force(&START);
 }
 
 #[cfg(target_os = "linux")]
@@ -104,7 +106,7 @@ pub(super) const METRICS: &[Metric] = &[
         name: "process.start_time",
         unit: "s",
         description: "When the process started, in seconds since 1970.",
-        source: Measures(|s, observe| each(s, observe, |process| process.start_seconds)),
+        source: Measures(|s, observe| each(s, observe, |process| Some(process.start_seconds))),
     },
     Metric {
         name: "process.threads",

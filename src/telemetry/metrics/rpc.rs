@@ -38,7 +38,7 @@ const METHODS: &[&str] = &[
     "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// What all other paths are told as: they are the client's, and there is no end to them.
+/// What all other methods are told as, of gRPC and of HTTP: they are the client's, and there is no end to them.
 pub const OTHER: &str = "_OTHER";
 
 /// The names of gRPC's status codes, and whether one says that the server failed, not the caller. By their number.

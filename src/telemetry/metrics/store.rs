@@ -82,7 +82,8 @@ pub(super) const METRICS: &[Metric] = &[
         name: "tiny_cache.capacity.max_items",
         unit: "{entry}",
         description: "Limit on entries; 18446744073709551615 where there is none.",
-        source: Gauge(|s| s.store.limits.max_items.unwrap_or(u64::MAX)),
+        // No whole number, of which OTLP has only those below 2^63.
+        source: Measure(max_items),
     },
     Metric {
         name: "tiny_cache.capacity.max_memory",
@@ -161,6 +162,11 @@ pub(super) const METRICS: &[Metric] = &[
         }),
     },
 ];
+
+#[expect(clippy::cast_precision_loss, reason = "limits are far below 2^53, and none is 2^64")]
+fn max_items(snapshot: &Snapshot) -> f64 {
+    snapshot.store.limits.max_items.unwrap_or(u64::MAX) as f64
+}
 
 fn removals(snapshot: &Snapshot, observe: &mut Observe<'_, u64>) {
     let counters = &snapshot.store.counters;

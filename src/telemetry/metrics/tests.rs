@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use engine::{Counters, EvictionSample, Evictions, Gauge, Insight, Limits};
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics, ScopeMetrics};
+use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader};
 
 use super::*;
+use crate::config::Signal;
 
 const COUNTERS: [&str; 9] = [
     "tiny_cache_hits_total",
@@ -105,7 +108,7 @@ fn store() -> StoreStats {
 
 /// Tells always the same, but for the hits of the store, which are the number of times that it was asked.
 #[derive(Default)]
-struct Fixed {
+pub(crate) struct Fixed {
     asked: AtomicU64,
 }
 
@@ -128,7 +131,7 @@ impl Sources for Fixed {
         let http = TransportFigures { kind: "http", open: 2, sent_bytes: 3, ..TransportFigures::default() };
         let exports = ExportCounters::default();
         exports.exported(Signal::Traces, false);
-        exports.dropped(Signal::AccessLog, 12);
+        exports.lose_lines(12);
         Snapshot {
             store,
             insight: Insight {
@@ -333,13 +336,14 @@ fn overlapping_scrapes_each_show_their_own_snapshot_whole() {
 }
 
 #[test]
-fn a_reader_that_comes_by_itself_has_a_snapshot_taken() {
+fn another_reader_has_a_snapshot_taken() {
     let exporter = InMemoryMetricExporter::default();
     let reader = PeriodicReader::builder(exporter.clone()).build();
-    let metrics =
-        Metrics::with_readers(Arc::new(Fixed::default()), true, |builder| builder.with_reader(reader));
+    let metrics = Metrics::with_readers(Arc::new(Fixed::default()), true, |builder| {
+        builder.with_reader(reader.clone())
+    });
     let metrics = metrics.expect("builds");
-    metrics.provider().force_flush().expect("exports");
+    metrics.refreshed(|| reader.force_flush()).expect("the store answers").expect("exports");
     let resources = exporter.get_finished_metrics().expect("whole");
     let mut values = BTreeMap::new();
     for metric in resources.iter().flat_map(ResourceMetrics::scope_metrics).flat_map(ScopeMetrics::metrics) {
@@ -350,6 +354,41 @@ fn a_reader_that_comes_by_itself_has_a_snapshot_taken() {
     // Asked once, though many instruments read it.
     assert_eq!(values.get("tiny_cache.hits"), Some(&1));
     assert_eq!(values.get("tiny_cache.misses"), Some(&2));
+}
+
+/// A store that is asked, and does not answer until somebody gives it up.
+struct Hanging {
+    asked: mpsc::Sender<()>,
+    silence: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Sources for Hanging {
+    fn store(&self) -> Option<StoreStats> {
+        self.asked.send(()).expect("the test listens");
+        self.silence.lock().expect("asked by one at a time").recv().expect("the test gives up");
+        None
+    }
+
+    fn snapshot(&self, store: StoreStats) -> Snapshot {
+        Fixed::default().snapshot(store)
+    }
+}
+
+#[test]
+fn a_store_that_hangs_is_asked_once_and_holds_up_no_scrape() {
+    let (asked, is_asked) = mpsc::channel();
+    let (give_up, silence) = mpsc::channel();
+    let sources = Hanging { asked, silence: Mutex::new(silence) };
+    let metrics = Metrics::new(Arc::new(sources), true).expect("builds");
+    thread::scope(|scope| {
+        let other = scope.spawn(|| metrics.refreshed(|| unreachable!("there is nothing to read")));
+        is_asked.recv().expect("asked");
+        let families = render(&metrics, store());
+        assert!((families["tiny_cache_hits_total"].value() - 1.0).abs() < f64::EPSILON);
+        give_up.send(()).expect("waited for");
+        assert_eq!(other.join().expect("no panic"), None::<()>);
+    });
+    assert!(is_asked.try_recv().is_err(), "asked again");
 }
 
 #[test]

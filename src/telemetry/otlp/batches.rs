@@ -64,12 +64,14 @@ impl<T: Send> Batches<T> {
 
     /// Exports what is put in until it is told to stop, and then what is left.
     pub(super) async fn run(self: Arc<Self>, export: impl AsyncFn(Vec<T>) -> OTelSdkResult) {
-        while !self.stop.is_cancelled() {
-            tokio::select! {
-                () = tokio::time::sleep(self.config.delay) => {}
-                () = self.full.notified() => {}
-                () = self.stop.cancelled() => {}
-            }
+        loop {
+            // Asked before the work: who is told to stop during a round has one more to do.
+            let is_last = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => true,
+                () = tokio::time::sleep(self.config.delay) => false,
+                () = self.full.notified() => false,
+            };
             loop {
                 let batch = self.take();
                 let items = batch.len();
@@ -78,9 +80,12 @@ impl<T: Send> Batches<T> {
                 }
                 self.exports.watch(self.signal, self.config.export_timeout, items, export(batch)).await;
                 // A few that came meanwhile had better wait for others, but for the last time.
-                if items < self.config.max_batch && !self.stop.is_cancelled() {
+                if items < self.config.max_batch && !is_last {
                     break;
                 }
+            }
+            if is_last {
+                return;
             }
         }
     }
@@ -137,8 +142,6 @@ impl LogProcessor for Records {
 mod tests {
     use std::future::ready;
 
-    use crate::telemetry::metrics;
-
     use super::*;
 
     const CONFIG: BatchConfig = BatchConfig {
@@ -166,7 +169,7 @@ mod tests {
             stop.cancel();
         };
         tokio::join!(queue.run(export), told);
-        (exported.into_inner().expect("no panic"), exports.counters.figures().of(metrics::Signal::Traces)[2])
+        (exported.into_inner().expect("no panic"), exports.counters.figures().of(Signal::Traces)[2])
     }
 
     #[tokio::test(start_paused = true)]
@@ -189,5 +192,29 @@ mod tests {
     async fn what_is_left_is_exported_when_told_to_stop() {
         let second = Duration::from_secs(1);
         assert_eq!(batches(2, second).await, (vec![(second, vec![0, 1])], 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_during_the_export_that_was_told_to_stop_is_exported_too() {
+        let stop = CancellationToken::new();
+        let queue = Batches::new(Signal::Traces, CONFIG, Exports::default(), stop.clone());
+        queue.put(1);
+        let exported = Mutex::new(Vec::new());
+        let export = async |batch: Vec<u64>| {
+            if batch == [1] {
+                stop.cancel();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            exported.lock().expect("no panic").push(batch);
+            Ok(())
+        };
+        let late = async {
+            stop.cancelled().await;
+            queue.put(2);
+            // The exporter is still busy with the first.
+            assert_eq!(queue.waiting.lock().expect("no panic").len(), 1);
+        };
+        tokio::join!(Arc::clone(&queue).run(export), late);
+        assert_eq!(exported.into_inner().expect("no panic"), [[1], [2]]);
     }
 }

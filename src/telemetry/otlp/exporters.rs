@@ -66,7 +66,7 @@ macro_rules! exporter {
                     .with_endpoint(&target.endpoint)
                     .with_timeout(target.timeout)
                     .with_metadata(MetadataMap::from_headers(headers(target)));
-                if target.endpoint.starts_with("https:") {
+                if is_secure(target) {
                     builder = builder.with_tls_config(grpc_tls(target)?);
                 }
                 if target.gzip {
@@ -102,6 +102,10 @@ pub(super) fn spans(target: &OtlpTarget) -> Result<SpanExporter, OtlpError> {
 
 pub(super) fn logs(target: &OtlpTarget) -> Result<LogExporter, OtlpError> {
     exporter!(LogExporter, target)
+}
+
+fn is_secure(target: &OtlpTarget) -> bool {
+    target.endpoint.starts_with("https:")
 }
 
 fn headers(target: &OtlpTarget) -> HeaderMap {
@@ -143,24 +147,26 @@ fn http_tls(target: &OtlpTarget) -> Result<ClientConfig, OtlpError> {
         let pem = read(path)?;
         CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|error| unusable(&error))
     };
+    let is_secure = is_secure(target);
     let mut roots = RootCertStore::empty();
     match &target.ca {
+        // Nothing is read that nobody needs.
+        _ if !is_secure => {}
         Some(ca) => {
             for certificate in certificates(ca)? {
                 roots.add(certificate).map_err(|error| unusable(&error))?;
             }
         }
-        None if target.endpoint.starts_with("https:") => {
+        None => {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
-        None => {}
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(&error))?
         .with_root_certificates(roots);
-    match &target.identity {
+    match target.identity.as_ref().filter(|_| is_secure) {
         None => Ok(builder.with_no_client_auth()),
         Some((certificate, key)) => {
             let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| unusable(&error))?;

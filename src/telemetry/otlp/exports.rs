@@ -7,7 +7,7 @@ use std::time::Duration;
 use opentelemetry_sdk::error::OTelSdkResult;
 
 use crate::config::Signal;
-use crate::telemetry::metrics::{self, ExportCounters};
+use crate::telemetry::metrics::ExportCounters;
 
 /// The exports of all signals.
 #[derive(Clone, Debug, Default)]
@@ -17,17 +17,9 @@ pub(super) struct Exports {
     failing: Arc<[AtomicU64; Signal::ALL.len()]>,
 }
 
-const fn counted(signal: Signal) -> metrics::Signal {
-    match signal {
-        Signal::Metrics => metrics::Signal::Metrics,
-        Signal::Traces => metrics::Signal::Traces,
-        Signal::Logs => metrics::Signal::Logs,
-    }
-}
-
 impl Exports {
     pub(super) fn drop_items(&self, signal: Signal, items: usize) {
-        self.counters.dropped(counted(signal), items as u64);
+        self.counters.dropped(signal, items as u64);
     }
 
     /// Runs an export of `items` that can be lost, for at most `limit`, and takes note of how it ends.
@@ -45,7 +37,7 @@ impl Exports {
         };
         let name = signal.name();
         let failing = &self.failing[signal as usize];
-        self.counters.exported(counted(signal), error.is_none());
+        self.counters.exported(signal, error.is_none());
         if let Some(error) = error {
             self.drop_items(signal, items);
             if failing.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -88,8 +80,8 @@ mod tests {
         .with_subscriber(log.subscriber(LogLevel::Info, LogFormat::Json).0)
         .await;
         let figures = exports.counters.figures();
-        assert_eq!(figures.of(metrics::Signal::Traces), [1, 4, 5 + 6 + 7 + 9]);
-        assert_eq!(figures.of(metrics::Signal::Logs), [0; 3]);
+        assert_eq!(figures.of(Signal::Traces), [1, 4, 5 + 6 + 7 + 9]);
+        assert_eq!(figures.of(Signal::Logs), [0; 3]);
         let told: Vec<_> =
             log.json_lines().iter().map(|line| (line["level"].clone(), line["failed"].clone())).collect();
         let null = serde_json::Value::Null;

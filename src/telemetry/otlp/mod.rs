@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_appender_tracing::layer::{OpenTelemetryTracingBridge, TracingSpanAttributes};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter as _, SdkLogger, SdkLoggerProvider};
 use opentelemetry_sdk::metrics::MeterProviderBuilder;
@@ -32,7 +32,7 @@ use exports::Exports;
 use push::Push;
 use push::PushReader;
 
-use super::metrics::ExportCounters;
+use super::metrics::{ExportCounters, Metrics};
 use super::traces::Tracing;
 use crate::config::{LogExport, MetricExport, OtlpConfig, Signal, TraceExport};
 
@@ -89,14 +89,15 @@ impl Otlp {
             .enable_all()
             .build()
             .map_err(OtlpError::Thread)?;
-        {
-            // Connections belong to the runtime that is entered when an exporter is made.
-            let _entered = runtime.enter();
-            metrics.as_ref().map(|config| otlp.start_metrics(config)).transpose()?;
-            traces.as_ref().map(|config| otlp.start_traces(config, runtime.handle())).transpose()?;
-            logs.as_ref().map(|config| otlp.start_logs(config, runtime.handle())).transpose()?;
-        }
+        let handle = runtime.handle().clone();
+        // Before anything fails: it ends the runtime in the background, as the caller's own must not be held up.
         otlp.runtime = Some(runtime);
+        // Connections belong to the runtime that is entered when an exporter is made.
+        let entered = handle.enter();
+        metrics.as_ref().map(|config| otlp.start_metrics(config)).transpose()?;
+        traces.as_ref().map(|config| otlp.start_traces(config, &handle)).transpose()?;
+        logs.as_ref().map(|config| otlp.start_logs(config, &handle)).transpose()?;
+        drop(entered);
         Ok(otlp)
     }
 
@@ -176,18 +177,23 @@ impl Otlp {
     /// Where log lines go besides standard error, where they are exported.
     #[must_use]
     pub fn log_bridge(&self) -> Option<LogBridge> {
-        self.logs.as_ref().map(OpenTelemetryTracingBridge::new)
+        let bridge = |logs| {
+            // Above all the request's id, which a line of HTTP has from the span around it.
+            let builder = OpenTelemetryTracingBridge::builder(logs);
+            builder.with_tracing_span_attributes(TracingSpanAttributes::all()).build()
+        };
+        self.logs.as_ref().map(bridge)
     }
 
-    /// Begins to push metrics, where they are exported, now that there are instruments to read; `refresh` is called
-    /// before that. Tells what of the environment was passed over, now that there is a log.
-    pub fn run(&self, refresh: impl Fn() + Send + 'static) {
+    /// Begins to push metrics, where they are exported, now that there are instruments to read. Tells what of the
+    /// environment was passed over, now that there is a log.
+    pub fn run(&self, metrics: Arc<Metrics>) {
         for variable in &self.ignored {
             tracing::warn!(variable, "a variable cannot be used and is passed over");
         }
         let push = self.push.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let (Some(push), Some(runtime)) = (push, &self.runtime) {
-            self.tasks().spawn_on(push.run(refresh), runtime.handle());
+            self.tasks().spawn_on(push.run(metrics), runtime.handle());
         }
     }
 
@@ -217,4 +223,40 @@ fn resource() -> Resource {
         .with_detectors(&detectors)
         .with_attributes(name.map(|name| KeyValue::new(SERVICE_NAME, name)))
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{BatchConfig, OtlpProtocol, OtlpTarget};
+
+    use super::*;
+
+    /// Whether logs can be exported to this endpoint with certificates that are not there.
+    fn started(protocol: OtlpProtocol, endpoint: &str) -> Result<(), String> {
+        let second = Duration::from_secs(1);
+        let directory = tempfile::tempdir().expect("a directory");
+        let missing = |name: &str| directory.path().join(name);
+        let target = OtlpTarget {
+            protocol,
+            endpoint: endpoint.to_owned(),
+            headers: Vec::new(),
+            timeout: second,
+            gzip: false,
+            ca: Some(missing("none.pem")),
+            identity: Some((missing("client.pem"), missing("client.key"))),
+        };
+        let batches = BatchConfig { max_queue: 1, max_batch: 1, delay: second, export_timeout: second };
+        let logs = Some(LogExport { target, batches });
+        let otlp = Otlp::start(&OtlpConfig { logs, ..OtlpConfig::default() });
+        otlp.map(drop).map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn missing_certificates_are_an_error_where_they_are_needed_within_a_runtime_too() {
+        for protocol in [OtlpProtocol::Grpc, OtlpProtocol::Http] {
+            let error = started(protocol, "https://127.0.0.1:1").expect_err("no such file");
+            assert!(error.contains("none.pem"), "{protocol:?}: {error}");
+            assert_eq!(started(protocol, "http://127.0.0.1:1"), Ok(()), "{protocol:?}");
+        }
+    }
 }

@@ -27,8 +27,8 @@ pub(super) struct CacheRpc {
 }
 
 /// What can be called.
-#[derive(Clone, Copy)]
-enum Method {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Method {
     Get,
     MultiGet,
     Set,
@@ -42,7 +42,12 @@ enum Method {
 
 impl Method {
     fn of_path(path: &str) -> Option<Self> {
-        Some(match path.strip_prefix('/')?.strip_prefix(CacheRpc::NAME)?.strip_prefix('/')? {
+        Self::of_name(path.strip_prefix('/')?)
+    }
+
+    /// By its full name, such as `cache.CacheService/Get`.
+    pub(super) fn of_name(name: &str) -> Option<Self> {
+        Some(match name.strip_prefix(CacheRpc::NAME)?.strip_prefix('/')? {
             "Get" => Self::Get,
             "MultiGet" => Self::MultiGet,
             "Set" => Self::Set,
@@ -54,6 +59,11 @@ impl Method {
             "Stats" => Self::Stats,
             _ => return None,
         })
+    }
+
+    /// Whether it stores values.
+    pub(super) const fn is_write(self) -> bool {
+        matches!(self, Self::Set | Self::SetIfAbsent | Self::CompareAndSet | Self::MultiSet)
     }
 }
 
@@ -231,5 +241,37 @@ impl<'a> Call<'a> {
     async fn stats(&self, (): ()) -> Result<Reply, Status> {
         let stats = self.service.stats().await.map_err(|error| self.status(error))?;
         Reply::message(&cache_stats(&stats))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+    use crate::telemetry::metrics::RpcMethod;
+
+    #[test]
+    fn every_call_of_the_api_is_answered_as_what_it_is_and_told_by_its_name() {
+        let descriptors = FileDescriptorSet::decode(proto::DESCRIPTOR_SET).expect("it is one");
+        let services =
+            descriptors.file.iter().flat_map(|file| file.service.iter().map(move |it| (file.package(), it)));
+        let (mut calls, mut writes) = (0, Vec::new());
+        for (package, service) in services {
+            for call in &service.method {
+                let name = format!("{package}.{}/{}", service.name(), call.name());
+                let path = format!("/{name}");
+                let method = Method::of_path(&path).unwrap_or_else(|| panic!("{path} is not answered"));
+                assert_eq!(format!("{method:?}"), call.name());
+                assert_eq!(RpcMethod::of_path(&path).name(), name, "{path} is told by its name");
+                calls += 1;
+                if Method::of_name(&name).is_some_and(Method::is_write) {
+                    writes.push(call.name());
+                }
+            }
+        }
+        assert_eq!(calls, 9);
+        assert_eq!(writes, ["Set", "SetIfAbsent", "CompareAndSet", "MultiSet"]);
     }
 }

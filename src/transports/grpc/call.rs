@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::cache::Method;
 use super::span::{self, CallSpan};
 use super::streamed::Streamed;
 use super::view::MALFORMED;
@@ -45,8 +46,6 @@ pub(super) type Handler = Pin<Box<dyn Future<Output = Result<Response<Body>, Inf
 pub(super) struct Call {
     handler: Handler,
     id: RequestId,
-    /// Whether a message that is too large was a write refused.
-    is_write: bool,
     timeout: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
     span: Option<CallSpan>,
@@ -67,12 +66,11 @@ impl Call {
         let shared = ActiveRequest::begin(Arc::clone(shared));
         let id = RequestId(request_id(request.headers()));
         let timeout = timeout(request.headers());
-        let is_write = request.uri().path().contains("Set");
         let method = RpcMethod::of_path(request.uri().path());
         let span = shared.tracing.as_ref().and_then(|tracing| span::begin(tracing, method, &request));
         tracing::debug!(request_id = %id, method = request.uri().path(), "gRPC request");
         let handler = handle(request, &id);
-        Self { handler, id, is_write, timeout, timer: None, span, shared, method, began }
+        Self { handler, id, timeout, timer: None, span, shared, method, began }
     }
 
     fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<Response<Body>> {
@@ -105,17 +103,24 @@ impl Call {
         Status::deadline_exceeded("deadline exceeded").into_http()
     }
 
-    /// Records the call, or leaves it to the end of its stream where the answer is one.
+    /// Records the call and ends its span, or leaves both to the end of its stream where the answer is one.
     fn record(&mut self, mut response: Response<Body>) -> Response<Body> {
-        let Some(began) = self.began.take() else { return response };
+        let (began, span) = (self.began.take(), self.span.take());
+        if began.is_none() && span.is_none() {
+            return response;
+        }
+        if let Some(span) = &span {
+            span.tell(&mut response);
+        }
+        // A success says so in its trailers, which are not made yet.
         let code = response.headers().get(Status::GRPC_STATUS);
         let code = code.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
         if code == Code::Ok && self.method.is_streaming() {
             let shared = Arc::clone(&self.shared);
             let (method, body) = (self.method, std::mem::take(response.body_mut()));
-            *response.body_mut() = Body::new(Streamed::new(body, shared, method, began));
+            *response.body_mut() = Body::new(Streamed::new(body, shared, method, began, span));
         } else {
-            self.shared.record(self.method, code, began);
+            self.shared.record(self.method, code, began, span);
         }
         response
     }
@@ -133,7 +138,7 @@ impl Call {
             // A message over the size limit: `RESOURCE_EXHAUSTED` everywhere but in tonic.
             Code::OutOfRange => {
                 self.shared.refused.count(RequestRefusal::MessageTooLarge);
-                if self.is_write {
+                if Method::of_name(self.method.name()).is_some_and(Method::is_write) {
                     self.shared.service.count_refused_message();
                 }
                 let limit = self.shared.service.limits().max_value_bytes;
@@ -162,9 +167,7 @@ impl Call {
 /// A client that goes away before there is an answer ends the call.
 impl Drop for Call {
     fn drop(&mut self) {
-        if let Some(began) = self.began {
-            self.shared.record(self.method, Code::Cancelled, began);
-        }
+        self.shared.record(self.method, Code::Cancelled, self.began.take(), self.span.take());
     }
 }
 
@@ -172,12 +175,9 @@ impl Future for Call {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Poll::Ready(mut response) = self.poll_handler(cx) else {
+        let Poll::Ready(response) = self.poll_handler(cx) else {
             return Poll::Pending;
         };
-        if let Some(span) = self.span.take() {
-            span.end(&mut response);
-        }
         let mut response = self.record(response);
         if failure::is_trailers_only(&response) {
             response = failure::with_initial_metadata(response, &self.id.0);

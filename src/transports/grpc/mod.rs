@@ -35,6 +35,7 @@ use crate::transports::refused::RefusedRequests;
 use cache::CacheRpc;
 use call::Call;
 use health::HealthRpc;
+use span::CallSpan;
 
 /// The largest message that a gRPC frame's 32-bit length can express.
 pub const MAX_MESSAGE_BYTES: usize = u32::MAX as usize;
@@ -61,9 +62,13 @@ struct Shared {
 }
 
 impl Shared {
-    fn record(&self, method: RpcMethod, code: Code, began: Instant) {
-        if let Some(rpc) = &self.rpc {
+    /// A call has ended: it is recorded where it is timed, and so is its span where it has one.
+    fn record(&self, method: RpcMethod, code: Code, began: Option<Instant>, span: Option<CallSpan>) {
+        if let (Some(rpc), Some(began)) = (&self.rpc, began) {
             rpc.record(method, code.into(), began.elapsed());
+        }
+        if let Some(span) = span {
+            span.end(code);
         }
     }
 }

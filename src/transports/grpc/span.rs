@@ -2,19 +2,19 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderValue, Request, Response};
+use http::{Request, Response};
 use opentelemetry::{ContextGuard, KeyValue};
 use opentelemetry_semantic_conventions::attribute::{
     ERROR_TYPE, RPC_METHOD, RPC_METHOD_ORIGINAL, RPC_RESPONSE_STATUS_CODE, RPC_SYSTEM_NAME,
 };
-use tonic::{Code, Status};
+use tonic::Code;
 
 use crate::telemetry::metrics::{OTHER, RpcMethod, rpc_status};
 use crate::telemetry::traces::{ServerSpan, TRACERESPONSE, Tracing};
 use crate::transports::peer::peer_attributes;
 
 /// The span of a call in flight.
-pub(super) struct CallSpan(Option<ServerSpan>);
+pub(super) struct CallSpan(ServerSpan);
 
 /// Begins the span of a call, if it is to have one.
 pub(super) fn begin<B>(tracing: &Tracing, method: RpcMethod, request: &Request<B>) -> Option<CallSpan> {
@@ -28,40 +28,27 @@ pub(super) fn begin<B>(tracing: &Tracing, method: RpcMethod, request: &Request<B
         attributes.extend(peer_attributes(request.extensions()));
         (Cow::Borrowed(method), attributes)
     });
-    span.map(|span| CallSpan(Some(span)))
+    span.map(CallSpan)
 }
 
 impl CallSpan {
     /// Makes it the current one of this thread.
-    pub(super) fn enter(&self) -> Option<ContextGuard> {
-        self.0.as_ref().map(ServerSpan::enter)
+    pub(super) fn enter(&self) -> ContextGuard {
+        self.0.enter()
     }
 
-    /// Ends it with what the call was answered, and tells the caller of it.
-    pub(super) fn end(mut self, response: &mut Response<tonic::body::Body>) {
-        let Some(span) = self.0.take() else { return };
-        // A success says so in its trailers, which are not made yet.
-        let code = response.headers().get(Status::GRPC_STATUS).map(HeaderValue::as_bytes);
-        let code = code.map_or(Code::Ok, Code::from_bytes);
-        response.headers_mut().insert(TRACERESPONSE, span.response_header());
-        end(span, code);
+    /// Tells the caller of it.
+    pub(super) fn tell<B>(&self, response: &mut Response<B>) {
+        response.headers_mut().insert(TRACERESPONSE, self.0.response_header());
     }
-}
 
-impl Drop for CallSpan {
-    /// The caller gave up.
-    fn drop(&mut self) {
-        if let Some(span) = self.0.take() {
-            end(span, Code::Cancelled);
+    /// Ends it with what the call came to.
+    pub(super) fn end(self, code: Code) {
+        let (name, is_failure) = rpc_status(code.into());
+        let mut attributes = vec![KeyValue::new(RPC_RESPONSE_STATUS_CODE, name)];
+        if is_failure {
+            attributes.push(KeyValue::new(ERROR_TYPE, name));
         }
+        self.0.end(attributes, is_failure.then_some(Cow::Borrowed("")));
     }
-}
-
-fn end(span: ServerSpan, code: Code) {
-    let (name, is_failure) = rpc_status(code.into());
-    let mut attributes = vec![KeyValue::new(RPC_RESPONSE_STATUS_CODE, name)];
-    if is_failure {
-        attributes.push(KeyValue::new(ERROR_TYPE, name));
-    }
-    span.end(attributes, is_failure.then_some(Cow::Borrowed("")));
 }

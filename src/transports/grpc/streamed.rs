@@ -12,21 +12,29 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::Shared;
+use super::span::CallSpan;
 use crate::telemetry::metrics::RpcMethod;
 
-/// Passes a body through, and records the call once the body has ended, or nobody wants the rest of it.
+/// Passes a body through, and records the call and ends its span once the body has ended, or nobody wants the rest of it.
 pub(super) struct Streamed {
     body: Body,
     /// As told by the trailers; until they come, what it means if they never do.
     code: Code,
     shared: Arc<Shared>,
     method: RpcMethod,
-    began: Instant,
+    began: Option<Instant>,
+    span: Option<CallSpan>,
 }
 
 impl Streamed {
-    pub(super) fn new(body: Body, shared: Arc<Shared>, method: RpcMethod, began: Instant) -> Self {
-        Self { body, code: Code::Cancelled, shared, method, began }
+    pub(super) fn new(
+        body: Body,
+        shared: Arc<Shared>,
+        method: RpcMethod,
+        began: Option<Instant>,
+        span: Option<CallSpan>,
+    ) -> Self {
+        Self { body, code: Code::Cancelled, shared, method, began, span }
     }
 }
 
@@ -66,6 +74,6 @@ fn status_of(trailers: &HeaderMap) -> Option<Code> {
 
 impl Drop for Streamed {
     fn drop(&mut self) {
-        self.shared.record(self.method, self.code, self.began);
+        self.shared.record(self.method, self.code, self.began.take(), self.span.take());
     }
 }

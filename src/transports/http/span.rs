@@ -12,22 +12,20 @@ use opentelemetry_semantic_conventions::attribute::{
     USER_AGENT_ORIGINAL,
 };
 
+use crate::telemetry::metrics::{OTHER, known_http_method};
 use crate::telemetry::traces::{ServerSpan, TRACERESPONSE, Tracing};
 use crate::transports::peer::peer_attributes;
 
 /// The span of a request in flight.
 pub(super) struct RequestSpan(ServerSpan);
 
-/// Methods that are told by name; the others are the client's, and there is no end to them.
-const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"];
-
 /// Begins the span of a request, if it is to have one.
 pub(super) fn begin(tracing: &Tracing, scheme: &'static str, request: &Request) -> Option<RequestSpan> {
     let span = tracing.begin(request.headers(), || {
-        let known = METHODS.iter().copied().find(|method| *method == request.method().as_str());
+        let known = known_http_method(request.method().as_str());
         let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
         let mut attributes = vec![
-            KeyValue::new(HTTP_REQUEST_METHOD, known.unwrap_or("_OTHER")),
+            KeyValue::new(HTTP_REQUEST_METHOD, known.unwrap_or(OTHER)),
             KeyValue::new(URL_PATH, request.uri().path().to_owned()),
             KeyValue::new(URL_SCHEME, scheme),
         ];

@@ -104,13 +104,13 @@ async function load(step) {
 
 let timer;
 let asking = false;
-/** Asks now, and again a second later, for as long as somebody looks. */
+/** Asks now, and again a second later, for as long as somebody looks. While paused, only for a step of which nothing is known yet. */
 async function poll() {
   clearTimeout(timer);
-  if (asking || document.hidden || state.paused) return;
+  if (asking || document.hidden || (state.paused && kept[state.step].next > 0)) return;
   asking = true;
   try {
-    await load(1);
+    if (!state.paused || state.step === 1) await load(1);
     if (state.step !== 1 && performance.now() >= kept[state.step].due) await load(state.step);
     state.lost = null;
   } catch (error) {
