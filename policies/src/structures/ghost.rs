@@ -130,7 +130,9 @@ impl<T: Copy> GhostQueue<T> {
         let nodes = self.queue.iter_from_back(&self.links);
         let ghosts: Vec<(Item, T)> = nodes.map(|node| (self.item(node), self.values[node.index()])).collect();
         *self = Self::new(self.capacity);
-        ghosts.into_iter().for_each(|(item, value)| self.push_with(item, value));
+        for (item, value) in ghosts {
+            self.push_with(item, value);
+        }
     }
 
     /// The sum of the ghosts' weights.
