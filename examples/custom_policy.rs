@@ -37,6 +37,14 @@ impl Policy for Mru {
 }
 
 impl EvictionPolicy for Mru {
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        self.list.relocate(&mut self.links, from, to);
+    }
+
+    fn trim(&mut self, slots: usize) {
+        self.links.trim(slots);
+    }
+
     fn insert(&mut self, slot: Slot, _item: &Item) {
         self.list.push_front(&mut self.links, slot);
     }

@@ -128,6 +128,10 @@ pub struct Directory<P> {
     unused_slot_bytes: u32,
     items: u64,
     bytes: u64,
+    /// What is charged for the index's empty buckets; kept, since it changes more rarely than it is asked for.
+    excess_bytes: u64,
+    /// What is charged for those and for unused slots.
+    unused_bytes: u64,
     budget: Budget,
     weigh_by: WeighBy,
     sheds_on_hit: bool,
@@ -147,6 +151,8 @@ impl<P: EvictionPolicy> Directory<P> {
             unused_slot_bytes: 0,
             items: 0,
             bytes: 0,
+            excess_bytes: 0,
+            unused_bytes: 0,
             budget,
             weigh_by,
             sheds_on_hit: policy.sheds_on_hit(),
@@ -188,7 +194,8 @@ impl<P: EvictionPolicy> Directory<P> {
     }
 
     /// Makes room for a newcomer and lets it in. The key must not be resident. `entries` is asked
-    /// about the newcomer's slot only after this has returned.
+    /// about the newcomer's slot only after this has returned. Nobody is evicted for what is charged for unused slots:
+    /// [`Self::relocate_last`] while [`Self::is_over_budget`].
     pub fn insert(&mut self, newcomer: Newcomer, entries: &mut impl Entries) -> Insertion {
         let item = self.item(newcomer.fingerprint, newcomer.charge);
         let charge = u64::from(newcomer.charge);
@@ -198,22 +205,45 @@ impl<P: EvictionPolicy> Directory<P> {
         if !self.policy.admit(&item) {
             return Insertion::Rejected;
         }
+        // Mostly the newcomer gets its victim's slot, which then never was an unused one.
+        let mut vacated = None;
         while !self.fits(1, charge) && self.items > 0 {
             match self.policy.evict(&item) {
-                Verdict::Evict(victim) => self.evicted(victim, entries),
-                Verdict::Reject => return Insertion::Rejected,
+                Verdict::Evict(victim) => {
+                    let leaver = entries.evicted(victim);
+                    self.unlink(victim, leaver, entries);
+                    if let Some(another) = vacated.replace(victim) {
+                        self.vacate(another);
+                    }
+                }
+                Verdict::Reject => {
+                    if let Some(slot) = vacated {
+                        self.vacate(slot);
+                    }
+                    return Insertion::Rejected;
+                }
             }
         }
-        let slot = self.slots.take();
-        self.index.insert(newcomer.hash, slot, |other| entries.hash(other));
+        let slot = match vacated {
+            Some(slot) if self.slots.unused() == 0 => slot,
+            Some(slot) => {
+                self.vacate(slot);
+                self.slots.take()
+            }
+            None => self.slots.take(),
+        };
+        let has_grown = self.index.insert(newcomer.hash, slot, |other| entries.hash(other));
         self.items += 1;
         self.bytes += charge;
+        if has_grown || self.unused_bytes > 0 {
+            self.count_unused();
+        }
         self.policy.insert(slot, &item);
         Insertion::Inserted(slot)
     }
 
     /// Gives a resident entry a new charge, as its value is replaced. Other entries are evicted only
-    /// where bytes are missing: an update never takes an item's place. `entries` still answers with
+    /// where bytes are missing, and not for unused slots, as upon [`Self::insert`]: an update never takes an item's place. `entries` still answers with
     /// the old charge while this runs, and with the new one once it has returned [`Update::Kept`].
     pub fn update(
         &mut self,
@@ -270,16 +300,27 @@ impl<P: EvictionPolicy> Directory<P> {
         Some(victim)
     }
 
+    /// Gives the entry with the last slot the lowest unused one: from which to which, unless no slot is unused. Its owner
+    /// moves what it keeps for it.
+    pub fn relocate_last(&mut self, entries: &impl Entries) -> Option<(Slot, Slot)> {
+        let (from, to) = self.slots.exchange_last()?;
+        self.index.replace(entries.hash(from), from, to);
+        self.policy.relocate(from, to);
+        self.count_unused();
+        Some((from, to))
+    }
+
     /// Changes the limits. Nothing is evicted: call [`Self::evict_one`] while [`Self::is_over_budget`].
-    pub fn set_budget(&mut self, budget: Budget) {
+    #[inline]
+    pub const fn set_budget(&mut self, budget: Budget) {
         self.budget = budget;
     }
 
     /// Charges this much for a slot that holds nothing and lies below one that does: where fewer entries are resident
-    /// than once were, what is kept for the others; and charges the index's empty buckets. An entry that fills the budget on
-    /// its own is let in all the same.
+    /// than once were, what is kept for the others; and charges the index's empty buckets.
     pub fn set_unused_slot_bytes(&mut self, bytes: u32) {
         self.unused_slot_bytes = bytes;
+        self.count_unused();
     }
 
     /// Tells the policy to give back what it keeps for slots from [`Self::slots`] on.
@@ -292,10 +333,10 @@ impl<P: EvictionPolicy> Directory<P> {
         self.policy.resize(capacity);
     }
 
-    /// Whether more is resident than the budget allows, which only a shrunk budget can cause.
+    /// Whether there is more than the budget allows, which a shrunk budget and unused slots can cause.
     #[must_use]
-    pub fn is_over_budget(&self) -> bool {
-        !self.fits(0, 0)
+    pub const fn is_over_budget(&self) -> bool {
+        self.items > self.budget.items || self.bytes() > self.budget.bytes
     }
 
     /// Number of resident entries.
@@ -307,14 +348,35 @@ impl<P: EvictionPolicy> Directory<P> {
     /// Sum of the resident entries' charges in bytes, and of what is charged for [unused slots](Self::set_unused_slot_bytes).
     #[must_use]
     pub const fn bytes(&self) -> u64 {
-        self.bytes + self.unused_bytes()
+        self.bytes + self.unused_bytes
     }
 
-    const fn unused_bytes(&self) -> u64 {
-        if self.unused_slot_bytes == 0 {
-            return 0;
+    /// What [`bytes`](Self::bytes) will be once no slot is unused.
+    #[must_use]
+    pub const fn dense_bytes(&self) -> u64 {
+        self.bytes + self.excess_bytes
+    }
+
+    /// Whether anything is charged beside the entries themselves.
+    #[inline]
+    #[must_use]
+    pub const fn has_unused(&self) -> bool {
+        self.unused_bytes > 0
+    }
+
+    /// Slots that hold nothing and lie below one that does.
+    #[must_use]
+    pub const fn unused_slots(&self) -> usize {
+        self.slots.unused() as usize
+    }
+
+    #[inline(never)]
+    fn count_unused(&mut self) {
+        if self.unused_slot_bytes > 0 {
+            self.excess_bytes = self.index.excess_bytes(self.items);
+            let unused_slots = u64::from(self.slots.unused()) * u64::from(self.unused_slot_bytes);
+            self.unused_bytes = unused_slots + self.excess_bytes;
         }
-        self.slots.unused() as u64 * self.unused_slot_bytes as u64 + self.index.excess_bytes(self.items)
     }
 
     /// The limits in force.
@@ -371,9 +433,10 @@ impl<P: EvictionPolicy> Directory<P> {
         Item { hash: fingerprint, weight: self.weigh_by.weight(charge) }
     }
 
+    /// Whether there is room, but for unused slots: evicting would leave more of them.
     const fn fits(&self, more_items: u64, more_bytes: u64) -> bool {
         self.items.saturating_add(more_items) <= self.budget.items
-            && self.bytes().saturating_add(more_bytes) <= self.budget.bytes
+            && self.dense_bytes().saturating_add(more_bytes) <= self.budget.bytes
     }
 
     fn evicted(&mut self, victim: Slot, entries: &mut impl Entries) {
@@ -382,10 +445,19 @@ impl<P: EvictionPolicy> Directory<P> {
     }
 
     /// Takes an entry that the policy has forgotten out of the index and frees its slot.
-    fn forget(&mut self, slot: Slot, Leaver { hash, charge }: Leaver, entries: &impl Entries) {
+    fn forget(&mut self, slot: Slot, leaver: Leaver, entries: &impl Entries) {
+        self.unlink(slot, leaver, entries);
+        self.vacate(slot);
+    }
+
+    fn unlink(&mut self, slot: Slot, Leaver { hash, charge }: Leaver, entries: &impl Entries) {
         self.index.remove(hash, slot, |other| entries.hash(other));
-        self.slots.give_back(slot);
         self.items -= 1;
         self.bytes -= u64::from(charge);
+    }
+
+    fn vacate(&mut self, slot: Slot) {
+        self.slots.give_back(slot);
+        self.count_unused();
     }
 }

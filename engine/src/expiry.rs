@@ -125,6 +125,19 @@ impl ExpiryWheel {
         self.unlink(slot.get());
     }
 
+    /// Puts another slot, which is not on the wheel and smaller, in the place of one that is.
+    pub fn relocate(&mut self, from: Slot, to: Slot) {
+        let node = self.nodes[from.index()];
+        self.nodes[to.index()] = node;
+        if node.older != NONE {
+            self.nodes[node.older as usize].newer = to.get();
+        }
+        match node.newer.checked_sub(HEAD) {
+            Some(bucket) => self.heads[bucket as usize] = to.get(),
+            None => self.nodes[node.newer as usize].older = to.get(),
+        }
+    }
+
     /// The next slot whose deadline is not after `now_nanos`. Takes each step from `steps`.
     pub fn pop_expired(
         &mut self,
@@ -305,6 +318,7 @@ mod tests {
     enum Step {
         Insert { slot: u32, in_nanos: u64 },
         Remove { slot: u32 },
+        Relocate { slot: u32 },
         Advance { nanos: u64, stop_after: usize },
     }
 
@@ -317,6 +331,7 @@ mod tests {
         prop_oneof![
             4 => (0_u32..24, nanos()).prop_map(|(slot, in_nanos)| Step::Insert { slot, in_nanos }),
             1 => (0_u32..24).prop_map(|slot| Step::Remove { slot }),
+            2 => (0_u32..24).prop_map(|slot| Step::Relocate { slot }),
             3 => (0_u64..1 << 58, 0_u32..58, 0_usize..40)
                 .prop_map(|(nanos, shift, stop_after)| Step::Advance { nanos: nanos >> shift, stop_after }),
         ]
@@ -343,6 +358,15 @@ mod tests {
                     Step::Remove { slot } => {
                         if model.remove(&slot).is_some() {
                             wheel.remove(Slot::new(slot));
+                        }
+                    }
+                    Step::Relocate { slot } => {
+                        let gap = (0..slot).find(|gap| !model.contains_key(gap));
+                        if let (Some(gap), Some(deadline)) = (gap, model.get(&slot).copied()) {
+                            model.remove(&slot);
+                            model.insert(gap, deadline);
+                            deadlines[gap as usize] = deadline;
+                            wheel.relocate(Slot::new(slot), Slot::new(gap));
                         }
                     }
                     Step::Advance { nanos, stop_after } => {

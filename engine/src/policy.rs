@@ -5,7 +5,8 @@
 //! server, or bare in the simulator. Because the directory drives it in both places, the code
 //! that is simulated is the code that is shipped.
 
-/// Dense index of a resident entry within one directory. Recycled once the entry is gone.
+/// Dense index of a resident entry within one directory. Recycled once the entry is gone; an entry may be given a
+/// smaller one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(u32);
 
@@ -101,7 +102,9 @@ impl Gauge {
 /// - `evict` is called only while at least one entry is resident.
 /// - [`hit`](Self::hit), [`update`](Self::update) and [`remove`](Self::remove) name a slot that is
 ///   resident, that is: inserted, and neither removed nor evicted since.
-/// - Slots are dense: a slot is smaller than the largest number of entries ever resident at once.
+/// - Slots are dense: a slot is smaller than the largest number of entries ever resident at once. Where far fewer are
+///   left, they are given smaller slots, one after the other, by [`relocate`](Self::relocate), and
+///   [`trim`](Self::trim) says from where on slots are nobody's. Either may come at any time but within an insertion.
 /// - [`update`](Self::update) may raise the resident weight above the capacity; `evict` calls with
 ///   the updated item follow until it fits. The updated entry itself may be the victim; it is then
 ///   inserted again as a newcomer would be, without an `admit`.
@@ -128,11 +131,14 @@ pub trait EvictionPolicy: Send {
         true
     }
 
-    /// No slot from this one on is in use: what is kept for those can be given back. Comes where far fewer entries
-    /// are resident than once were. Changes no decision.
-    fn trim(&mut self, slots: usize) {
-        let _ = slots;
-    }
+    /// The resident entry of slot `from` has slot `to` from now on. That is smaller, was nobody's, and is within what is
+    /// kept for slots. Nothing else has happened: no decision may depend on it. Comes where far fewer entries are
+    /// resident than once were, so that those that stay lie side by side.
+    fn relocate(&mut self, from: Slot, to: Slot);
+
+    /// No slot from this one on is in use: what is kept for those can be given back. Comes after
+    /// [`relocate`](Self::relocate), and changes no decision either.
+    fn trim(&mut self, slots: usize);
 
     /// The newcomer is resident from now on. There is already room for it.
     fn insert(&mut self, slot: Slot, item: &Item);
@@ -209,6 +215,9 @@ pub trait EvictionPolicy: Send {
 impl<P: EvictionPolicy + ?Sized> EvictionPolicy for Box<P> {
     fn admit(&mut self, incoming: &Item) -> bool {
         (**self).admit(incoming)
+    }
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        (**self).relocate(from, to);
     }
     fn trim(&mut self, slots: usize) {
         (**self).trim(slots);

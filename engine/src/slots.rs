@@ -2,7 +2,8 @@
 //!
 //! The lowest unused slot is given out first. So where fewer entries are resident than once were,
 //! those that come in settle below and the bound above which nothing is in use comes down behind
-//! them: what is kept for each slot can shrink with it.
+//! them: what is kept for each slot can shrink with it. Who has one of the last can be given one of the
+//! lowest, so that it comes down without newcomers as well.
 
 use crate::policy::Slot;
 
@@ -75,6 +76,16 @@ impl Slots {
         }
     }
 
+    /// Gives the last slot in use, for the lowest unused one: which two, unless there is no unused one.
+    pub(crate) fn exchange_last(&mut self) -> Option<(Slot, Slot)> {
+        if self.count == 0 {
+            return None;
+        }
+        let (from, to) = (Slot::new(self.bound - 1), self.take());
+        self.give_back(from);
+        Some((from, to))
+    }
+
     fn is_unused(&self, slot: u32) -> bool {
         let (word, mask) = place(slot);
         self.unused.get(word).is_some_and(|bits| bits & mask != 0)
@@ -111,13 +122,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_lowest_unused_slot_comes_first(steps in prop::collection::vec(0..12_000_u32, 1..40)) {
+        fn the_lowest_unused_slot_comes_first_and_the_last_goes(
+            steps in prop::collection::vec(0..12_000_u32, 1..40),
+        ) {
             let mut slots = Slots::default();
             let mut used = BTreeSet::new();
             for step in steps {
                 // Enough to fill several words of either kind, or any of those in use.
                 for number in 0..step {
-                    if step % 3 == 0 {
+                    if step % 7 == 6 {
+                        let last = used.last().copied();
+                        let lowest = (0..slots.bound()).find(|slot| !used.contains(slot));
+                        let expected = last.zip(lowest).map(|(last, lowest)| (Slot::new(last), Slot::new(lowest)));
+                        prop_assert_eq!(slots.exchange_last(), expected);
+                        let Some((from, to)) = expected else { break };
+                        used.remove(&from.get());
+                        used.insert(to.get());
+                        if number > 300 {
+                            break;
+                        }
+                    } else if step % 3 == 0 {
                         let lowest = (0..=slots.bound()).find(|slot| !used.contains(slot)).expect("the bound is free");
                         prop_assert_eq!(slots.take().get(), lowest);
                         used.insert(lowest);

@@ -87,6 +87,14 @@ impl EvictionPolicy for Timed {
     fn admit(&mut self, incoming: &Item) -> bool {
         self.policy.admit(incoming)
     }
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        let began = Instant::now();
+        self.policy.relocate(from, to);
+        self.working += began.elapsed();
+    }
+    fn trim(&mut self, slots: usize) {
+        self.policy.trim(slots);
+    }
     fn insert(&mut self, slot: Slot, item: &Item) {
         self.working = Duration::ZERO;
         self.policy.insert(slot, item);

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::options::{VARIANT, Variant};
 use crate::policy::{OptionDoc, Policy};
-use crate::structures::{GhostQueue, Segments, as_float, trim_slots};
+use crate::structures::{GhostQueue, Segments, as_float, relocate_slot, trim_slots};
 
 /// `T1` of the paper, and index of its ghosts, `B1`.
 const ONCE: usize = 0;
@@ -116,9 +116,15 @@ impl EvictionPolicy for Arc {
         true
     }
 
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        self.segments.relocate(from, to);
+        relocate_slot(&mut self.hashes, from, to);
+    }
+
     fn trim(&mut self, slots: usize) {
         self.segments.trim(slots);
         trim_slots(&mut self.hashes, slots);
+        self.ghosts.iter_mut().for_each(GhostQueue::trim);
     }
 
     fn insert(&mut self, slot: Slot, item: &Item) {

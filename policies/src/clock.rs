@@ -10,7 +10,7 @@ use engine::{EvictionPolicy, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{OptionDoc, OptionError, Policy};
-use crate::structures::{SlotLinks, SlotList, trim_slots};
+use crate::structures::{SlotLinks, SlotList, relocate_slot, trim_slots};
 
 /// Evicts the oldest entry that was not hit since the hand last passed it.
 pub struct Clock {
@@ -62,6 +62,11 @@ impl Policy for Clock {
 }
 
 impl EvictionPolicy for Clock {
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        self.queue.relocate(&mut self.links, from, to);
+        relocate_slot(&mut self.hits, from, to);
+    }
+
     fn trim(&mut self, slots: usize) {
         self.links.trim(slots);
         trim_slots(&mut self.hits, slots);

@@ -28,6 +28,10 @@ impl Policy for Fifo {
 }
 
 impl EvictionPolicy for Fifo {
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        self.queue.relocate(&mut self.links, from, to);
+    }
+
     fn trim(&mut self, slots: usize) {
         self.links.trim(slots);
     }

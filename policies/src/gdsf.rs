@@ -18,7 +18,7 @@ use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{OptionDoc, Policy};
-use crate::structures::{SlotHeap, Weights};
+use crate::structures::{SlotHeap, Weights, relocate_slot, trim_slots};
 
 /// What one use of an entry of weight 1 is worth. Leaves 26 bits for uses before worth saturates,
 /// and 36 bits for the weight before a single use is worth nothing.
@@ -122,6 +122,18 @@ impl EvictionPolicy for Gdsf {
         let competes = self.variant == Variant::Libcachesim;
         self.newcomer = competes.then(|| self.inflation.above(1, incoming.weight));
         true
+    }
+
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        self.heap.relocate(from, to);
+        relocate_slot(&mut self.uses, from, to);
+        self.weights.relocate(from, to);
+    }
+
+    fn trim(&mut self, slots: usize) {
+        self.heap.trim(slots);
+        trim_slots(&mut self.uses, slots);
+        self.weights.trim(slots);
     }
 
     fn insert(&mut self, slot: Slot, item: &Item) {

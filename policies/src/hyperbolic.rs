@@ -116,6 +116,14 @@ impl EvictionPolicy for Hyperbolic {
         true
     }
 
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        self.residents.relocate(from, to);
+    }
+
+    fn trim(&mut self, slots: usize) {
+        self.residents.trim(slots);
+    }
+
     fn insert(&mut self, slot: Slot, item: &Item) {
         let inserted = Turn::new(self.turn);
         self.residents.insert(slot, Record { inserted, uses: 1, weight: item.weight });

@@ -17,7 +17,9 @@ use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{OptionDoc, OptionError, Policy};
-use crate::structures::{FrequencyLists, GhostQueue, Random, SlotLinks, SlotList, Turn, Weights};
+use crate::structures::{
+    FrequencyLists, GhostQueue, Random, SlotLinks, SlotList, Turn, Weights, relocate_slot, trim_slots,
+};
 
 /// The options of [`Lecar`].
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
@@ -145,6 +147,22 @@ impl EvictionPolicy for Lecar {
         // Made to add up to 1 every time, so nothing can drift.
         self.trust_in_lru = (lru / (lru + lfu)).clamp(LEAST_WEIGHT, 1.0 - LEAST_WEIGHT);
         true
+    }
+
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        self.recency.relocate(&mut self.links, from, to);
+        self.frequency.relocate(from, to);
+        relocate_slot(&mut self.hashes, from, to);
+        self.weights.relocate(from, to);
+    }
+
+    fn trim(&mut self, slots: usize) {
+        self.links.trim(slots);
+        self.frequency.trim(slots);
+        trim_slots(&mut self.hashes, slots);
+        self.weights.trim(slots);
+        self.lru_history.trim();
+        self.lfu_history.trim();
     }
 
     fn insert(&mut self, slot: Slot, item: &Item) {

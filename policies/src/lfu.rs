@@ -32,6 +32,14 @@ impl Policy for Lfu {
 }
 
 impl EvictionPolicy for Lfu {
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        self.lists.relocate(from, to);
+    }
+
+    fn trim(&mut self, slots: usize) {
+        self.lists.trim(slots);
+    }
+
     fn insert(&mut self, slot: Slot, _item: &Item) {
         self.lists.insert(slot);
     }

@@ -30,6 +30,10 @@ impl Policy for Lru {
 }
 
 impl EvictionPolicy for Lru {
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        self.list.relocate(&mut self.links, from, to);
+    }
+
     fn trim(&mut self, slots: usize) {
         self.links.trim(slots);
     }

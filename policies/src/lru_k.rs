@@ -16,7 +16,7 @@ use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{OptionDoc, OptionError, Policy};
-use crate::structures::{GhostQueue, SlotHeap, Weights, share};
+use crate::structures::{GhostQueue, SlotHeap, Weights, relocate_slot, share, trim_slots};
 
 /// Evicts the entry whose last but one use is longest ago.
 pub struct LruK {
@@ -139,6 +139,21 @@ impl EvictionPolicy for LruK {
         self.returns = self.history.take(incoming.hash);
         self.history_hits += u64::from(self.returns.is_some());
         true
+    }
+
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        self.heap.relocate(from, to);
+        relocate_slot(&mut self.uses, from, to);
+        relocate_slot(&mut self.hashes, from, to);
+        self.weights.relocate(from, to);
+    }
+
+    fn trim(&mut self, slots: usize) {
+        self.heap.trim(slots);
+        trim_slots(&mut self.uses, slots);
+        trim_slots(&mut self.hashes, slots);
+        self.weights.trim(slots);
+        self.history.trim();
     }
 
     fn insert(&mut self, slot: Slot, item: &Item) {

@@ -28,6 +28,14 @@ impl Policy for RandomReplacement {
 }
 
 impl EvictionPolicy for RandomReplacement {
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        self.residents.relocate(from, to);
+    }
+
+    fn trim(&mut self, slots: usize) {
+        self.residents.trim(slots);
+    }
+
     fn insert(&mut self, slot: Slot, _item: &Item) {
         self.residents.insert(slot, ());
     }

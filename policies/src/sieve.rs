@@ -7,7 +7,7 @@
 use engine::{EvictionPolicy, Item, Slot, Verdict};
 
 use crate::policy::{NoOptions, OptionDoc, Policy};
-use crate::structures::{SlotLinks, SlotList, trim_slots};
+use crate::structures::{SlotLinks, SlotList, relocate_slot, trim_slots};
 
 /// Evicts the first unvisited entry that a hand sweeping from old to new comes across.
 #[derive(Default)]
@@ -43,6 +43,14 @@ impl Policy for Sieve {
 }
 
 impl EvictionPolicy for Sieve {
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        self.queue.relocate(&mut self.links, from, to);
+        relocate_slot(&mut self.visited, from, to);
+        if self.hand == Some(from) {
+            self.hand = Some(to);
+        }
+    }
+
     fn trim(&mut self, slots: usize) {
         self.links.trim(slots);
         trim_slots(&mut self.visited, slots);

@@ -143,6 +143,10 @@ impl EvictionPolicy for Slru {
         !self.libcachesim || u64::from(incoming.weight) <= self.limit_of(self.capacity)
     }
 
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        self.segments.relocate(from, to);
+    }
+
     fn trim(&mut self, slots: usize) {
         self.segments.trim(slots);
     }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::options::{VARIANT, Variant};
 use crate::policy::{OptionDoc, OptionError, Policy};
-use crate::structures::{GhostQueue, Segments, share, trim_slots};
+use crate::structures::{GhostQueue, Segments, relocate_slot, share, trim_slots};
 
 /// `A1in` of the paper.
 const QUEUE: usize = 0;
@@ -115,9 +115,15 @@ impl EvictionPolicy for TwoQ {
             || u64::from(incoming.weight) <= share(self.capacity, self.options.kin)
     }
 
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        self.segments.relocate(from, to);
+        relocate_slot(&mut self.hashes, from, to);
+    }
+
     fn trim(&mut self, slots: usize) {
         self.segments.trim(slots);
         trim_slots(&mut self.hashes, slots);
+        self.ghosts.trim();
     }
 
     fn insert(&mut self, slot: Slot, item: &Item) {

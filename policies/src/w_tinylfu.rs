@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::options::require;
 use crate::policy::{OptionDoc, OptionError, Policy};
-use crate::structures::{Sketch, SlotLinks, SlotList, Weights, trim_slots};
+use crate::structures::{Sketch, SlotLinks, SlotList, Weights, relocate_slot, trim_slots};
 
 /// The main part's share that is protected.
 const PROTECTED_RATIO: f64 = 0.8;
@@ -237,6 +237,14 @@ impl EvictionPolicy for WTinyLfu {
         true
     }
 
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        let place = usize::from(self.places[from.index()]);
+        self.lists[place].relocate(&mut self.links, from, to);
+        relocate_slot(&mut self.places, from, to);
+        relocate_slot(&mut self.tags, from, to);
+        self.weights.relocate(from, to);
+    }
+
     fn trim(&mut self, slots: usize) {
         self.links.trim(slots);
         trim_slots(&mut self.places, slots);
@@ -320,6 +328,7 @@ impl EvictionPolicy for WTinyLfu {
     fn resize(&mut self, capacity: u64) {
         self.capacity = capacity;
         self.bound = capacity;
+        self.sketch.trim(self.len());
         self.spill_window();
         self.demote_protected();
     }

@@ -5,9 +5,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::thread;
+use std::time::Duration;
 
 use engine::{Entry, Key, Limits, MemoryStore, MemoryStoreOptions, Store, StoreError, StoreFuture, WeighBy};
 use policies::{PolicyEntry, REGISTRY};
+
+const HOUR: Duration = Duration::from_secs(3_600);
 
 fn now<T>(future: StoreFuture<'_, T>) -> Result<T, StoreError> {
     match future {
@@ -27,6 +30,8 @@ fn store(entry: &PolicyEntry, limits: Limits, weigh_by: WeighBy, shards: usize) 
     MemoryStore::new(MemoryStoreOptions {
         weigh_by,
         shards: Some(shards),
+        // So that a few thousand entries are enough to have some of them moved.
+        spare_slots: 64,
         ..MemoryStoreOptions::new(limits, entry.name, bytes_per_entry, build)
     })
 }
@@ -131,6 +136,63 @@ fn limits_change_under_load_with_every_policy() {
             let counters = now(store.stats()).expect("stats succeed").counters;
             assert!(counters.entries > 4_900, "{told}: {counters:?}");
             store.check_invariants();
+        }
+    }
+}
+
+#[test]
+fn a_tenth_of_the_memory_keeps_a_tenth_of_the_entries_with_every_policy() {
+    const FULL: u64 = 10_000;
+    let mut wrong = Vec::new();
+    for entry in REGISTRY {
+        for (shards, ttl) in [(1, None), (4, None), (1, Some(HOUR)), (4, Some(HOUR))] {
+            let told = format!("{} in {shards} shards, ttl {ttl:?}", entry.name);
+            let write = |store: &MemoryStore, number: u64| {
+                let (name, value) = (number.to_be_bytes(), [7; 100]);
+                let entry = Entry { key: Key::shared(&name).expect("short"), value: &value, ttl };
+                now(store.set(entry)).expect("stored or turned away");
+            };
+            let counters = |store: &MemoryStore| now(store.stats()).expect("stats succeed").counters;
+            let roomy = store(entry, limits(None, 1 << 20), WeighBy::Bytes, 1);
+            write(&roomy, 0);
+            let charge = counters(&roomy).memory_bytes;
+            let store = store(entry, limits(None, FULL * charge), WeighBy::Bytes, shards);
+            (0..FULL + FULL / 4).for_each(|number| write(&store, number));
+            assert!(counters(&store).entries > FULL * 9 / 10, "{told}: {:?}", counters(&store));
+
+            let tenth = limits(None, FULL * charge / 10);
+            now(store.set_limits(tenth)).expect("limits can be changed");
+            assert_within(&store, &tenth, &told);
+            let stayed = counters(&store).entries;
+            if stayed * charge < tenth.max_memory_bytes * 8 / 10 {
+                wrong.push(format!("{told}: {stayed} entries of {charge} bytes stayed"));
+            }
+            // Whoever comes next takes the place of one, and not of many.
+            (2 * FULL..2 * FULL + 100).for_each(|number| write(&store, number));
+            assert_within(&store, &tenth, &told);
+            let left = counters(&store).entries;
+            if left + 10 < stayed {
+                wrong.push(format!("{told}: {left} of {stayed} entries are left"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_large_value_takes_its_room_from_small_ones_and_not_more() {
+    const SMALL: u64 = 5_000;
+    for entry in REGISTRY {
+        for shards in [1, 4] {
+            let told = format!("{} in {shards} shards", entry.name);
+            let store = store(entry, limits(None, 1 << 20), WeighBy::Bytes, shards);
+            (0..2 * SMALL).for_each(|number| set(&store, number, b"value").expect("stored or turned away"));
+            let before = now(store.stats()).expect("stats succeed").counters;
+            let large = vec![1; 200_000];
+            set(&store, 2 * SMALL, &large).expect("stored or turned away");
+            assert_within(&store, &limits(None, 1 << 20), &told);
+            let after = now(store.stats()).expect("stats succeed").counters;
+            assert!(after.entries * 100 >= before.entries * 70, "{told}: of {before:?} stayed {after:?}");
         }
     }
 }

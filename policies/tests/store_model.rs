@@ -32,6 +32,8 @@ fn store(entry: &PolicyEntry, limits: Limits, shards: usize, clock: &Arc<ManualC
     let clock: Arc<dyn Clock> = Arc::clone(clock) as Arc<dyn Clock>;
     MemoryStore::new(MemoryStoreOptions {
         shards: Some(shards),
+        // Entries are given other slots from the first on that leaves.
+        spare_slots: 0,
         hash_seed: HashSeed::fixed(7),
         clock,
         ..MemoryStoreOptions::new(limits, entry.name, bytes, build)

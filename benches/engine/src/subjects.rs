@@ -28,6 +28,7 @@ pub const OURS: &str = "tiny-cache ";
 pub fn build(name: &str, capacity: usize) -> Option<Box<dyn Subject>> {
     Some(match name {
         "quick_cache" => Box::new(QuickCache(quick_cache::sync::Cache::new(capacity))),
+        "quick_cache of Bytes" => Box::new(QuickCacheOfBytes(quick_cache::sync::Cache::new(capacity))),
         "moka" => Box::new(Moka(moka::sync::Cache::new(capacity as u64))),
         "lru in a mutex" => Box::new(Lru(Mutex::new(lru::LruCache::new(NonZeroUsize::new(capacity)?)))),
         "foyer" => Box::new(Foyer(foyer_memory::CacheBuilder::new(capacity).build())),
@@ -78,6 +79,19 @@ impl Subject for QuickCache {
 
     fn insert(&self, key: &KeyBytes) {
         self.0.insert(*key, Bytes::copy_from_slice(&VALUE));
+    }
+}
+
+/// With keys of any length, as this repository's store has them.
+struct QuickCacheOfBytes(quick_cache::sync::Cache<Bytes, Bytes>);
+
+impl Subject for QuickCacheOfBytes {
+    fn get(&self, key: &KeyBytes) -> bool {
+        black_box(self.0.get(&key[..])).is_some()
+    }
+
+    fn insert(&self, key: &KeyBytes) {
+        self.0.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(&VALUE));
     }
 }
 

@@ -104,6 +104,13 @@ impl Ages {
         self.dated.remove(&slot.get());
     }
 
+    /// An entry, of the sample or not, has another slot from now on.
+    pub(super) fn relocate(&mut self, from: Slot, to: Slot) {
+        if let Some(dates) = self.dated.remove(&from.get()) {
+            self.dated.insert(to.get(), dates);
+        }
+    }
+
     /// An entry of the sample was evicted.
     #[cold]
     pub(super) fn evicted(&mut self, slot: Slot, now_nanos: u64) {

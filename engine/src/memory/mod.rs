@@ -68,6 +68,9 @@ pub struct MemoryStoreOptions {
     pub policy_bytes_per_entry: usize,
     /// Makes each shard's policy.
     pub build_policy: Arc<BuildPolicy>,
+    /// Slots of a shard that memory is kept for though nobody has them, beside a quarter of those in use: where there are
+    /// more, entries are given other slots, and memory is given back.
+    pub spare_slots: usize,
     /// Where the policies' randomness starts.
     pub seed: u64,
     /// The index's secret.
@@ -92,6 +95,7 @@ impl MemoryStoreOptions {
             policy_name,
             policy_bytes_per_entry,
             build_policy,
+            spare_slots: SPARE_SLOTS,
             seed: 0,
             hash_seed: HashSeed::random(),
             clock: Arc::new(SystemClock::default()),
@@ -112,6 +116,8 @@ const SHARDS_PER_PROCESSOR: u64 = 4;
 const SHARDS_PER_PROCESSOR_BY_MEMORY: u64 = 2;
 /// Mean bytes of an entry, assumed where only memory is limited.
 const ASSUMED_ENTRY_BYTES: u64 = 512;
+/// See [`MemoryStoreOptions::spare_slots`].
+const SPARE_SLOTS: usize = 4096;
 /// Steps of a sweep under one hold of a shard's lock: tens of microseconds.
 const SWEEP_STEPS: usize = 256;
 /// Expired entries that are counted at most under one hold of a shard's lock: as long as the above.
@@ -165,6 +171,7 @@ impl MemoryStore {
                     options.weigh_by,
                     options.hash_seed.clone(),
                     bytes_per_entry,
+                    options.spare_slots,
                 )))
             })
             .collect();
@@ -336,11 +343,23 @@ impl MemoryStore {
     }
 
     /// Gives back what a shard has been lent far beyond its use.
+    #[inline]
     fn settle(&self, shard: &mut Shard) {
-        if self.shards.len() == 1 {
-            return;
+        // A single shard keeps everything.
+        if self.shards.len() > 1 {
+            let (directory, slack) = (shard.directory(), self.pool.slack());
+            let budget = directory.budget();
+            if budget.items.saturating_sub(directory.items()) > slack.items
+                || budget.bytes.saturating_sub(directory.bytes()) > slack.bytes
+            {
+                self.give_back_spare(shard, slack);
+            }
         }
-        let (budget, slack) = (shard.directory().budget(), self.pool.slack());
+    }
+
+    #[cold]
+    fn give_back_spare(&self, shard: &mut Shard, slack: Budget) {
+        let budget = shard.directory().budget();
         let spare = |budget: u64, used: u64, slack: u64| {
             let unused = budget.saturating_sub(used);
             if unused > slack { unused - slack / 2 } else { 0 }
@@ -349,10 +368,8 @@ impl MemoryStore {
             items: spare(budget.items, shard.directory().items(), slack.items),
             bytes: spare(budget.bytes, shard.directory().bytes(), slack.bytes),
         };
-        if back.items > 0 || back.bytes > 0 {
-            shard.set_budget(Budget { items: budget.items - back.items, bytes: budget.bytes - back.bytes });
-            self.pool.give_back(back);
-        }
+        shard.set_budget(Budget { items: budget.items - back.items, bytes: budget.bytes - back.bytes });
+        self.pool.give_back(back);
     }
 
     /// Takes room from the other shards, evicting as it must, until the shortage is made up or

@@ -5,6 +5,10 @@
 //! Then one shard after the other evicts its part, a few entries under each hold of its lock and with a pause in
 //! between, as a mutex goes to whoever comes first and that would always be the thread that has just let go of it.
 //!
+//! Those that stay have slots all over the range, and what is kept for the others is charged, so evicting alone would
+//! leave hardly anybody. Once the entries themselves fit, they are given the unused slots, in such steps too, until
+//! all fits.
+//!
 //! A policy's capacity follows what is resident. If it were lowered at once, a policy that moves entries between
 //! segments or forgets ghosts would do so for all of them in one call, under the lock.
 
@@ -17,12 +21,12 @@ use crate::sync::sleep;
 
 use super::MemoryStore;
 use super::limits::{self, policy_capacity};
-use super::shard::{Removed, Shard};
+use super::shard::{Removed, Shard, Shrink};
 
-/// Entries that are evicted under one hold of a shard's lock: well below a millisecond with most policies. With a million
-/// entries in a shard, `clock` and `sieve` have needed 1 to 2 ms where all were read, `arc` and `lru-k` some tens once,
-/// where their table of ghosts doubled.
-const EVICTIONS_PER_HOLD: u64 = 256;
+/// Entries that are evicted or given other slots under one hold of a shard's lock: well below a millisecond with most
+/// policies. With a million entries in a shard, `clock` and `sieve` have needed 1 to 2 ms where all were read, `arc` and
+/// `lru-k` some tens once, where their table of ghosts doubled.
+const STEPS_PER_HOLD: u64 = 256;
 /// Long enough for whoever waits for the lock to wake up and take it.
 const PAUSE: Duration = Duration::from_micros(100);
 
@@ -50,13 +54,9 @@ const fn is_nothing(budget: Budget) -> bool {
     budget.items == 0 && budget.bytes == 0
 }
 
+/// What a shard uses of its budget.
 const fn used(shard: &Shard) -> Budget {
     Budget { items: shard.directory().items(), bytes: shard.directory().bytes() }
-}
-
-const fn is_over(shard: &Shard, budget: Budget) -> bool {
-    let used = used(shard);
-    used.items > budget.items || used.bytes > budget.bytes
 }
 
 impl MemoryStore {
@@ -114,17 +114,18 @@ impl MemoryStore {
 
     /// Pays the debt with what a shard holds and does not use.
     fn take_unused(&self, index: usize) {
-        self.pay(&mut self.lock(index), Budget { items: 0, bytes: 0 });
+        let mut shard = self.lock(index);
+        let used = used(&shard);
+        self.pay(&mut shard, used);
     }
 
-    /// Pays the debt with what a shard's budget has beyond this and does not use.
-    fn pay(&self, shard: &mut Shard, goal: Budget) {
-        let (budget, used, debt) = (shard.directory().budget(), used(shard), self.pool.debt());
-        let back =
-            |budget: u64, used: u64, goal: u64, debt: u64| (budget - used.max(goal).min(budget)).min(debt);
+    /// Pays the debt with what a shard's budget has beyond this.
+    fn pay(&self, shard: &mut Shard, stays: Budget) {
+        let (budget, debt) = (shard.directory().budget(), self.pool.debt());
+        let back = |budget: u64, stays: u64, debt: u64| budget.saturating_sub(stays).min(debt);
         let back = Budget {
-            items: back(budget.items, used.items, goal.items, debt.items),
-            bytes: back(budget.bytes, used.bytes, goal.bytes, debt.bytes),
+            items: back(budget.items, stays.items, debt.items),
+            bytes: back(budget.bytes, stays.bytes, debt.bytes),
         };
         shard.set_budget(Budget { items: budget.items - back.items, bytes: budget.bytes - back.bytes });
         self.pool.give_back(back);
@@ -151,21 +152,30 @@ impl MemoryStore {
                 items: goal.items.max(budget.items.saturating_sub(debt.items)),
                 bytes: goal.bytes.max(budget.bytes.saturating_sub(debt.bytes)),
             };
-            let mut steps = 0;
-            while steps < EVICTIONS_PER_HOLD && is_over(&shard, enough) {
-                if !shard.evict_one(|| self.now_nanos(), &mut removed) {
-                    return Err(StoreError::Failed("the eviction policy gives no entry up".into()));
+            let mut is_done = false;
+            for _ in 0..STEPS_PER_HOLD {
+                match shard.shrink(enough, || self.now_nanos(), &mut removed) {
+                    Shrink::Evicted => evicted += 1,
+                    Shrink::Moved => {}
+                    Shrink::Fits => {
+                        is_done = true;
+                        break;
+                    }
+                    Shrink::Stuck => {
+                        return Err(StoreError::Failed("the eviction policy gives no entry up".into()));
+                    }
                 }
-                steps += 1;
             }
-            evicted += steps;
-            self.pay(&mut shard, goal);
-            let reached = (*capacity).min(self.options.weigh_by.capacity(&used(&shard))).max(least);
+            let used = used(&shard);
+            self.pay(
+                &mut shard,
+                Budget { items: used.items.max(goal.items), bytes: used.bytes.max(goal.bytes) },
+            );
+            let reached = (*capacity).min(self.options.weigh_by.capacity(&used)).max(least);
             if reached < *capacity {
                 *capacity = reached;
                 shard.set_policy_capacity(reached);
             }
-            let is_done = !is_over(&shard, enough);
             drop(shard);
             drop(removed);
             // Also after the last of a shard: a round that finds nothing to take waits for who holds it.

@@ -27,23 +27,15 @@ pub(super) struct Write<'a> {
 }
 
 /// Values that were removed under the lock, to be freed after it is released: only large ones have
-/// anything to free. The first costs no allocation, and most operations remove one at the most.
+/// anything to free.
 #[derive(Default)]
-pub(super) struct Removed {
-    first: Option<Bytes>,
-    more: Vec<Bytes>,
-}
+pub(super) struct Removed(Vec<Bytes>);
 
 impl Removed {
     #[inline]
     pub(super) fn push(&mut self, value: Option<Bytes>) {
-        if value.is_none() {
-            return;
-        }
-        if self.first.is_none() {
-            self.first = value;
-        } else {
-            self.more.extend(value);
+        if let Some(value) = value {
+            self.0.push(value);
         }
     }
 }
@@ -55,10 +47,23 @@ pub(super) struct Shortage {
     pub(super) bytes: u64,
 }
 
+/// What a step of [`Shard::shrink`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shrink {
+    Evicted,
+    /// An entry has another slot.
+    Moved,
+    Fits,
+    /// The policy gives no entry up.
+    Stuck,
+}
+
 pub(super) struct Shard {
     directory: Directory<Box<dyn EvictionPolicy>>,
     entries: Residents,
     hits: Hits,
+    /// Slots that may be unused, beside a quarter of those in use.
+    spare_slots: usize,
     /// Who would probably be evicted next. Where its record lies has been asked for; the record has not, since that
     /// would wait for the answer: it is when the shard is used the next time.
     next_victim: Option<Slot>,
@@ -68,8 +73,10 @@ pub(super) struct Shard {
 /// Bytes that a resident entry costs in a shard beside its record and the policy's metadata.
 pub(super) const SHARD_BYTES_PER_ENTRY: usize = Directory::<Box<dyn EvictionPolicy>>::BYTES_PER_ENTRY;
 
-/// Slots that memory may be kept for beyond a quarter more than are in use.
-const SPARE_SLOTS: usize = 4096;
+/// Entries that are given other slots at the most for each that leaves, where too many slots are unused.
+const MOVES_PER_REMOVAL: u64 = 2;
+/// And so many more at the most for a write that there would be no room for with slots unused.
+const MOVES_PER_WRITE: u64 = 1024;
 
 /// Hits that the policy has not been told yet. Telling it writes to several places in memory that are rarely in a
 /// near cache, and releasing a lock waits for every write. So hits are told together and in their order, before
@@ -81,6 +88,24 @@ struct Hits {
 
 impl Hits {
     const MOST: usize = 32;
+}
+
+impl Hits {
+    #[inline]
+    fn push(&mut self, slot: Slot, directory: &mut Directory<Box<dyn EvictionPolicy>>) {
+        if self.len == Self::MOST {
+            self.tell(directory);
+        }
+        self.slots[self.len] = slot;
+        self.len += 1;
+    }
+
+    fn tell(&mut self, directory: &mut Directory<Box<dyn EvictionPolicy>>) {
+        let len = std::mem::take(&mut self.len);
+        if len > 0 {
+            directory.hit_all(&self.slots[..len]);
+        }
+    }
 }
 
 impl Default for Hits {
@@ -141,6 +166,14 @@ impl Residents {
         self.let_go(slot, taken, removed)
     }
 
+    /// Moves what is kept for an entry to another slot.
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        if self.records.relocate(from, to) {
+            self.expiry.relocate(from, to);
+        }
+        self.ages.relocate(from, to);
+    }
+
     /// What is left to do for an entry whose record and age have been seen to.
     fn let_go(&mut self, slot: Slot, taken: Taken, removed: &mut Removed) -> Leaver {
         if taken.has_deadline {
@@ -191,8 +224,9 @@ impl Shard {
         weigh_by: WeighBy,
         hash_seed: HashSeed,
         bytes_per_entry: usize,
+        spare_slots: usize,
     ) -> Self {
-        Self {
+        let mut shard = Self {
             directory: Directory::new(policy, budget, weigh_by),
             entries: Residents {
                 records: Records::new(hash_seed),
@@ -202,9 +236,12 @@ impl Shard {
                 bytes_per_slot: bytes_per_entry - SHARD_BYTES_PER_ENTRY + records::BYTES_PER_ENTRY,
             },
             hits: Hits::default(),
+            spare_slots,
             next_victim: None,
             counters: Counters::default(),
-        }
+        };
+        shard.charge_unused();
+        shard
     }
 
     pub(super) const fn directory(&self) -> &Directory<Box<dyn EvictionPolicy>> {
@@ -242,13 +279,20 @@ impl Shard {
             self.counters.misses += 1;
             return None;
         }
-        let value = records.value(&live);
         self.counters.hits += 1;
         if self.entries.ages.samples(key.hash) {
             self.entries.ages.used(slot, now());
         }
-        self.hit(slot, now, removed);
-        Some(value)
+        if self.directory.sheds_on_hit() {
+            let value = records.value(&live);
+            let (directory, mut entries) = self.evicting(now, removed);
+            directory.hit(slot, &mut entries);
+            self.condense(1);
+            return Some(value);
+        }
+        self.hits.push(slot, &mut self.directory);
+        // Last, so that it is copied to where the caller wants it.
+        Some(records.value(&live))
     }
 
     /// Stores the record whatever is there. What a shortage leaves undone has changed nothing.
@@ -320,20 +364,37 @@ impl Shard {
                     removed.push(self.entries.records.remove(slot).outside);
                     self.counters.expired += 1;
                     self.counters.swept += 1;
+                    self.condense(1);
                 }
                 Expired::OutOfSteps => return true,
-                Expired::Nothing => {
-                    self.trim();
-                    return false;
-                }
+                Expired::Nothing => return false,
             }
         }
     }
 
     /// Evicts one entry, though none is coming in. Whether there was one.
     pub(super) fn evict_one(&mut self, now: impl Fn() -> u64, removed: &mut Removed) -> bool {
+        let was_one = self.evict_anyone(now, removed);
+        self.condense(1);
+        was_one
+    }
+
+    fn evict_anyone(&mut self, now: impl Fn() -> u64, removed: &mut Removed) -> bool {
         let (directory, mut entries) = self.evicting(now, removed);
         directory.evict_one(&mut entries).is_some()
+    }
+
+    /// A step towards a smaller budget: first entries leave, then those that stay are given the slots that are unused.
+    pub(super) fn shrink(&mut self, to: Budget, now: impl Fn() -> u64, removed: &mut Removed) -> Shrink {
+        let directory = &self.directory;
+        if directory.items() > to.items || directory.dense_bytes() > to.bytes {
+            if self.evict_anyone(now, removed) { Shrink::Evicted } else { Shrink::Stuck }
+        } else if (directory.bytes() > to.bytes || self.is_sparse()) && self.relocate_last() {
+            Shrink::Moved
+        } else {
+            self.trim();
+            Shrink::Fits
+        }
     }
 
     /// An empty shard in place of this one, with the same budget and counters. The old one is the caller's to free.
@@ -343,8 +404,8 @@ impl Shard {
         weigh_by: WeighBy,
         hash_seed: HashSeed,
     ) -> Self {
-        let fresh =
-            Self::new(policy, self.directory.budget(), weigh_by, hash_seed, self.entries.bytes_per_entry);
+        let (budget, bytes_per_entry) = (self.directory.budget(), self.entries.bytes_per_entry);
+        let fresh = Self::new(policy, budget, weigh_by, hash_seed, bytes_per_entry, self.spare_slots);
         let mut old = std::mem::replace(self, fresh);
         self.counters = old.counters;
         self.counters.cleared += old.directory.items();
@@ -421,18 +482,23 @@ impl Shard {
     ) -> Result<(), Shortage> {
         let newcomer =
             Newcomer { hash: write.key.hash, fingerprint: write.key.key.fingerprint(), charge: write.charge };
+        let evicted_before = self.counters.evictions;
         let (directory, mut entries) = self.evicting(now, removed);
         match directory.insert(newcomer, &mut entries) {
             Insertion::Inserted(slot) => {
-                self.entries.insert(slot, write.key, &mut write.record, now);
+                self.store(slot, write, now);
+                let evicted = self.counters.evictions - evicted_before;
+                if evicted > 1 || self.directory.has_unused() {
+                    self.fit(evicted, now, removed);
+                }
                 self.next_victim = self.directory.next_victim();
                 if let Some(next) = self.next_victim {
                     self.entries.records.prefetch_location(next);
                 }
-                self.trim();
             }
             Insertion::Rejected => {
                 self.counters.rejected_admission += 1;
+                self.condense(self.counters.evictions - evicted_before);
             }
             Insertion::TooLarge => return Err(self.shortage(1, write.charge)),
         }
@@ -446,21 +512,35 @@ impl Shard {
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Result<(), Shortage> {
+        let evicted_before = self.counters.evictions;
         let (directory, mut entries) = self.evicting(now, removed);
         match directory.update(slot, write.key.key.fingerprint(), write.charge, &mut entries) {
             Update::Kept => {
                 self.counters.replaced += 1;
                 self.entries.remove(slot, removed);
-                self.entries.insert(slot, write.key, &mut write.record, now);
+                self.store(slot, write, now);
+                let evicted = self.counters.evictions - evicted_before;
+                if evicted > 0 || self.directory.has_unused() {
+                    self.fit(evicted, now, removed);
+                }
             }
             Update::Rejected => {
                 self.counters.replaced += 1;
                 self.counters.rejected_admission += 1;
                 self.entries.remove(slot, removed);
+                self.condense(1 + self.counters.evictions - evicted_before);
             }
             Update::TooLarge => return Err(self.shortage(0, write.charge)),
         }
         Ok(())
+    }
+
+    fn store(&mut self, slot: Slot, write: &mut Write<'_>, now: impl Fn() -> u64) {
+        let is_first_deadline = write.record.deadline_nanos().is_some() && self.entries.expiry.slots() == 0;
+        self.entries.insert(slot, write.key, &mut write.record, now);
+        if is_first_deadline {
+            self.charge_unused();
+        }
     }
 
     /// What the budget lacks for an entry of this charge even if everything else goes.
@@ -477,37 +557,90 @@ impl Shard {
         self.tell_hits();
         self.directory.remove(slot, &&self.entries);
         self.entries.remove(slot, removed);
+        self.condense(1);
+    }
+
+    /// Whether so many slots are unused that those who have the last ones are to have others.
+    fn is_sparse(&self) -> bool {
+        let unused = self.directory.unused_slots();
+        unused > self.spare_slots + (self.directory.slots() - unused) / 4
+    }
+
+    /// After entries have left: where far fewer are left than there were, makes the slots that are in use lie side by
+    /// side, a few for each that has left, and gives back what is kept for those behind them.
+    #[inline]
+    fn condense(&mut self, removals: u64) {
+        if self.is_sparse() {
+            self.relocate(MOVES_PER_REMOVAL * removals);
+        }
         self.trim();
     }
 
-    /// Gives back what is kept for slots, where far fewer are in use than once were, and charges what is kept for those
-    /// that hold nothing.
-    fn trim(&mut self) {
-        let Residents { records, expiry, bytes_per_slot, .. } = &mut self.entries;
-        let slots = self.directory.slots();
-        if slots + slots / 4 + SPARE_SLOTS < records.slots() {
-            self.next_victim = None;
-            records.trim(slots);
-            self.directory.trim();
-            if expiry.slots() > slots {
-                expiry.trim(slots);
+    #[cold]
+    fn relocate(&mut self, most: u64) {
+        for _ in 0..most {
+            if !self.is_sparse() || !self.relocate_last() {
+                return;
             }
         }
-        let wheel = if expiry.slots() > 0 { ExpiryWheel::bytes_per_deadline() } else { 0 };
-        self.directory.set_unused_slot_bytes(u32::try_from(*bytes_per_slot + wheel).expect("some bytes"));
     }
 
-    fn hit(&mut self, slot: Slot, now: impl Fn() -> u64, removed: &mut Removed) {
-        if self.directory.sheds_on_hit() {
-            let (directory, mut entries) = self.evicting(now, removed);
-            directory.hit(slot, &mut entries);
-            return;
+    /// Gives the entry with the last slot the lowest unused one. Whether there was one.
+    fn relocate_last(&mut self) -> bool {
+        // Whoever is still to be told of is known by the old slot.
+        self.tell_hits();
+        self.next_victim = None;
+        let moved = self.directory.relocate_last(&&self.entries);
+        if let Some((from, to)) = moved {
+            self.entries.relocate(from, to);
         }
-        if self.hits.len == Hits::MOST {
-            self.tell_hits();
+        moved.is_some()
+    }
+
+    /// After a write that has evicted so many, or has found slots unused: these give way to what was written. Each has
+    /// been left by somebody, so an entry is not moved more often than entries have left; but they may have left
+    /// before. So if it takes too long, others leave instead.
+    #[cold]
+    fn fit(&mut self, evicted: u64, now: impl Fn() -> u64 + Copy, removed: &mut Removed) {
+        self.condense(evicted);
+        let mut moves = MOVES_PER_WRITE + MOVES_PER_REMOVAL * evicted;
+        while self.directory.is_over_budget() {
+            if moves > 0 && self.relocate_last() {
+                moves -= 1;
+            } else if self.evict_anyone(now, removed) {
+                moves += MOVES_PER_REMOVAL;
+            } else {
+                break;
+            }
         }
-        self.hits.slots[self.hits.len] = slot;
-        self.hits.len += 1;
+        self.trim();
+    }
+
+    /// Gives back what is kept for slots, where far fewer are in use than once were.
+    #[inline]
+    fn trim(&mut self) {
+        let slots = self.directory.slots();
+        if slots + slots / 4 + self.spare_slots < self.entries.records.slots() {
+            self.trim_to(slots);
+        }
+    }
+
+    #[cold]
+    fn trim_to(&mut self, slots: usize) {
+        self.next_victim = None;
+        self.entries.records.trim(slots);
+        self.directory.trim();
+        if self.entries.expiry.slots() > slots {
+            self.entries.expiry.trim(slots);
+        }
+    }
+
+    /// Charges what is kept for slots that hold nothing: from the first deadline on, a place on the wheel as well.
+    #[cold]
+    fn charge_unused(&mut self) {
+        let wheel = if self.entries.expiry.slots() > 0 { ExpiryWheel::bytes_per_deadline() } else { 0 };
+        let bytes = self.entries.bytes_per_slot + wheel;
+        self.directory.set_unused_slot_bytes(u32::try_from(bytes).expect("some bytes"));
     }
 
     #[inline]
@@ -517,12 +650,8 @@ impl Shard {
         }
     }
 
-    /// Tells the policy what [`Hits`] holds.
     fn tell_hits(&mut self) {
-        let len = std::mem::take(&mut self.hits.len);
-        if len > 0 {
-            self.directory.hit_all(&self.hits.slots[..len]);
-        }
+        self.hits.tell(&mut self.directory);
     }
 
     /// The directory and the entries, for what may evict some.
@@ -559,6 +688,12 @@ mod tests {
     }
 
     impl EvictionPolicy for Recorder {
+        fn relocate(&mut self, from: Slot, to: Slot) {
+            self.note(">", to);
+            let queued = self.queue.iter_mut().find(|queued| **queued == from).expect("resident");
+            *queued = to;
+        }
+        fn trim(&mut self, _slots: usize) {}
         fn insert(&mut self, slot: Slot, _item: &Item) {
             self.note("+", slot);
             self.queue.push(slot);
@@ -594,7 +729,7 @@ mod tests {
         let told = Arc::new(Mutex::new(String::new()));
         let policy = Recorder { told: Arc::clone(&told), queue: Vec::new() };
         let seed = HashSeed::fixed(1);
-        let mut shard = Shard::new(Box::new(policy), Budget::of_items(2), WeighBy::Items, seed.clone(), 8);
+        let mut shard = Shard::new(Box::new(policy), Budget::of_items(2), WeighBy::Items, seed.clone(), 8, 0);
         let mut removed = Removed::default();
         for word in script.split(' ') {
             let key = Key::shared(word.trim_start_matches(['+', '-']).as_bytes()).expect("short");
@@ -619,7 +754,8 @@ mod tests {
         for (script, expected) in [
             ("+a +b b a b +c", "+0 +1 1 0 1 !0 +0"),
             ("+a +b b b +a", "+0 +1 1 1 =0"),
-            ("+a +b a -a b +c", "+0 +1 0 -0 1 +0"),
+            // Who stays gets the lowest slot, and is known by that one.
+            ("+a +b a -a b +c", "+0 +1 0 -0 >0 0 +1"),
             ("+a +b b !", "+0 +1 1 !0"),
             // Nobody asks, so nobody has to know.
             ("+a a a a", "+0"),

@@ -122,6 +122,14 @@ impl EvictionPolicy for Lhd {
         true
     }
 
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        self.residents.relocate(from, to);
+    }
+
+    fn trim(&mut self, slots: usize) {
+        self.residents.trim(slots);
+    }
+
     fn insert(&mut self, slot: Slot, item: &Item) {
         let accessed = Turn::new(self.turn);
         self.residents.insert(slot, Record { accessed, last_age: 0, weight: item.weight, class: NEVER_HIT });

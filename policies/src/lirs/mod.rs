@@ -255,6 +255,15 @@ impl EvictionPolicy for Lirs {
         !is_refused
     }
 
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        debug_assert!(self.newcomer.is_none(), "nobody is at the door, whose node might move");
+        self.stack.relocate(from, to);
+    }
+
+    fn trim(&mut self, slots: usize) {
+        self.stack.trim(slots);
+    }
+
     fn insert(&mut self, slot: Slot, item: &Item) {
         let newcomer = self.newcomer.take().unwrap_or_else(|| self.look_up(tag_of(item.hash)));
         self.place(slot, tag_of(item.hash), item.weight, newcomer);

@@ -6,12 +6,14 @@
 
 use engine::Slot;
 
-use crate::structures::{SlotLinks, SlotList, Weights};
+use crate::structures::{SlotLinks, SlotList, Weights, trim_slots};
 
 /// A node's number. It is a slot of this structure's lists, not of the policy.
 pub(super) type Node = Slot;
 
 const NONE: u32 = u32::MAX;
+/// There are at most twice as many nodes as entries, so nodes are together when slots are.
+const NODES_PER_RELOCATION: usize = 2;
 
 /// What an entry is at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +37,7 @@ pub(super) enum Status {
 struct Entry {
     /// The half of a fingerprint that non-residents are found by.
     tag: u32,
-    /// Of a resident its slot, of a non-resident the next one in its bucket, of a free node the next free one.
+    /// Of a resident its slot, of a non-resident the next one in its bucket.
     slot: u32,
     status: Status,
     in_stack: bool,
@@ -46,7 +48,6 @@ struct Entry {
 pub(super) struct Stack {
     entries: Vec<Entry>,
     weights: Weights,
-    first_free: Option<Node>,
     node_of: Vec<u32>,
     recency_links: SlotLinks,
     recency: SlotList,
@@ -57,6 +58,7 @@ pub(super) struct Stack {
     non_resident: SlotList,
     overlooked: SlotList,
     condemned: SlotList,
+    free: SlotList,
     /// Per bucket of tags, its first non-resident. A power of two.
     buckets: Vec<u32>,
     residents: usize,
@@ -150,37 +152,45 @@ impl Stack {
 
     fn index(&mut self, node: Node) {
         if self.non_resident.len() > self.buckets.len() {
-            self.buckets = vec![NONE; (2 * self.buckets.len()).max(4)];
-            for other in self.non_resident.iter_from_back(&self.queue_links).filter(|&other| other != node) {
-                let bucket = self.bucket(self.tag(other));
-                let first = std::mem::replace(&mut self.buckets[bucket], other.get());
-                self.entries[other.index()].slot = first;
-            }
+            self.rebuild_buckets((2 * self.buckets.len()).max(4), Some(node));
         }
         let bucket = self.bucket(self.tag(node));
         self.entries[node.index()].slot = std::mem::replace(&mut self.buckets[bucket], node.get());
     }
 
+    /// So many buckets, with all non-residents in them but this one.
+    fn rebuild_buckets(&mut self, buckets: usize, but: Option<Node>) {
+        self.buckets = vec![NONE; buckets];
+        for node in self.non_resident.iter_from_back(&self.queue_links).filter(|&node| Some(node) != but) {
+            let bucket = self.bucket(self.tag(node));
+            self.entries[node.index()].slot = std::mem::replace(&mut self.buckets[bucket], node.get());
+        }
+    }
+
     fn unindex(&mut self, node: Node) {
-        let bucket = self.bucket(self.tag(node));
         let behind = self.entries[node.index()].slot;
+        *self.link_to(node) = behind;
+    }
+
+    /// What leads to a non-resident: its bucket, or the one before it there.
+    fn link_to(&mut self, node: Node) -> &mut u32 {
+        let bucket = self.bucket(self.tag(node));
         if self.buckets[bucket] == node.get() {
-            self.buckets[bucket] = behind;
-            return;
+            return &mut self.buckets[bucket];
         }
         let mut before = self.buckets[bucket] as usize;
         while self.entries[before].slot != node.get() {
             before = self.entries[before].slot as usize;
         }
-        self.entries[before].slot = behind;
+        &mut self.entries[before].slot
     }
 
     /// A new node, in no list.
     pub(super) fn allocate(&mut self, tag: u32, weight: u32) -> Node {
         let entry = Entry { tag, slot: NONE, status: Status::Free, in_stack: false };
-        let node = if let Some(node) = self.first_free {
-            let next = std::mem::replace(&mut self.entries[node.index()], entry).slot;
-            self.first_free = (next != NONE).then(|| Slot::new(next));
+        let node = if let Some(node) = self.free.front() {
+            self.free.remove(&mut self.queue_links, node);
+            self.entries[node.index()] = entry;
             node
         } else {
             self.entries.push(entry);
@@ -250,8 +260,67 @@ impl Stack {
             self.leave_stack(node);
         }
         self.set_status(node, Status::Free);
-        self.entries[node.index()].slot = self.first_free.map_or(NONE, Slot::get);
-        self.first_free = Some(node);
+        self.free.push_front(&mut self.queue_links, node);
+    }
+
+    /// Another slot for a resident. The nodes move together as well.
+    pub(super) fn relocate(&mut self, from: Slot, to: Slot) {
+        self.assign(self.node_of(from), to);
+        for _ in 0..NODES_PER_RELOCATION {
+            self.drop_free_nodes();
+            let Some(gap) = self.free.back() else { return };
+            let last = Slot::new(u32::try_from(self.entries.len() - 1).expect("nodes are counted in u32"));
+            self.free.remove(&mut self.queue_links, gap);
+            self.move_node(last, gap);
+        }
+    }
+
+    /// Drops the last nodes that are free.
+    fn drop_free_nodes(&mut self) {
+        while self.entries.last().is_some_and(|entry| entry.status == Status::Free) {
+            let last = Slot::new(u32::try_from(self.entries.len() - 1).expect("nodes are counted in u32"));
+            self.free.remove(&mut self.queue_links, last);
+            self.entries.pop();
+        }
+    }
+
+    /// Moves the last node into a free one that is on no list.
+    fn move_node(&mut self, last: Node, gap: Node) {
+        let entry = self.entries[last.index()];
+        if entry.in_stack {
+            self.recency.relocate(&mut self.recency_links, last, gap);
+        }
+        let queue = match entry.status {
+            Status::Hir => Some(&mut self.hir),
+            Status::NonResident => Some(&mut self.non_resident),
+            Status::Overlooked => Some(&mut self.overlooked),
+            Status::Condemned => Some(&mut self.condemned),
+            Status::Lir | Status::Free => None,
+        };
+        if let Some(queue) = queue {
+            queue.relocate(&mut self.queue_links, last, gap);
+        }
+        self.weights.relocate(last, gap);
+        if entry.status == Status::NonResident {
+            *self.link_to(last) = gap.get();
+        } else {
+            self.node_of[entry.slot as usize] = gap.get();
+        }
+        self.entries[gap.index()] = entry;
+        self.entries.pop();
+    }
+
+    /// Gives back what is kept for slots from this one on, which are nobody's, and for nodes that are none.
+    pub(super) fn trim(&mut self, slots: usize) {
+        trim_slots(&mut self.node_of, slots);
+        self.drop_free_nodes();
+        self.entries.shrink_to_fit();
+        self.weights.trim(self.entries.len());
+        self.recency_links.trim(self.entries.len());
+        self.queue_links.trim(self.entries.len());
+        if self.buckets.len() > 4 * self.non_resident.len().next_power_of_two() {
+            self.rebuild_buckets(self.non_resident.len().next_power_of_two(), None);
+        }
     }
 
     /// Drops what is below the lowest hot entry, but for the top of the stack.
@@ -397,7 +466,16 @@ impl Stack {
         }
         assert_eq!(weight_of[1], self.weight_in_recency, "the weight of the stack");
         assert_eq!(weight_of[2], self.lir_weight, "the weight of the hot ones, which are all in the stack");
+        self.free.check_invariants(&self.queue_links);
         let in_use = self.entries.iter().filter(|entry| entry.status != Status::Free);
+        assert_eq!(in_use.clone().count() + self.free.len(), self.entries.len(), "other nodes are free");
+        let residents = (0..)
+            .map(Slot::new)
+            .zip(&self.entries)
+            .filter(|(_, entry)| !matches!(entry.status, Status::NonResident | Status::Free));
+        for (node, entry) in residents {
+            assert_eq!(self.node_of(Slot::new(entry.slot)), node, "a resident's slot leads to its node");
+        }
         let hot = in_use.clone().filter(|entry| entry.status == Status::Lir).count();
         assert_eq!(in_use.count(), hot + queued, "every node is hot or in a queue");
         assert_eq!(self.residents, hot + queued - self.non_resident.len(), "residents");

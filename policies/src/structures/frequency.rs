@@ -112,6 +112,19 @@ impl FrequencyLists {
         self.len -= 1;
     }
 
+    /// Puts another slot, which is not in the lists and smaller, in the place of one that is.
+    pub fn relocate(&mut self, from: Slot, to: Slot) {
+        let bucket = self.bucket_of[from.index()];
+        self.buckets[bucket as usize].slots.relocate(&mut self.links, from, to);
+        self.bucket_of[to.index()] = bucket;
+    }
+
+    /// Gives back what is kept for slots from this one on, which are not in the lists.
+    pub fn trim(&mut self, slots: usize) {
+        self.links.trim(slots);
+        super::trim_slots(&mut self.bucket_of, slots);
+    }
+
     /// Bytes of memory held.
     #[must_use]
     pub const fn footprint_bytes(&self) -> usize {

@@ -11,6 +11,8 @@ use engine::{Item, Slot};
 use super::{SlotLinks, SlotList, Weights};
 
 const NONE: u32 = u32::MAX;
+/// How often there may be room for the ghosts that there are, when some of it is given back.
+const MOST_ROOM: usize = 4;
 
 /// Ghosts in the order in which they were pushed, each with a value; each fingerprint is in it at most once.
 pub struct GhostQueue<T = ()> {
@@ -76,7 +78,7 @@ impl<T: Copy> GhostQueue<T> {
     }
 
     /// The number of a remembered fingerprint, for data that a policy keeps beside its ghosts. Numbers are
-    /// dense, stay as long as the ghost does, and are then given to others.
+    /// dense, stay as long as the ghost does and nothing is [trimmed](Self::trim), and are then given to others.
     #[must_use]
     pub fn number(&self, hash: u64) -> Option<usize> {
         self.bucket(hash).and_then(|bucket| self.find(bucket, hash)).map(Slot::index)
@@ -118,6 +120,19 @@ impl<T: Copy> GhostQueue<T> {
     pub fn set_capacity(&mut self, capacity: u64) {
         self.capacity = capacity;
         self.drop_down_to(capacity);
+    }
+
+    /// Gives memory back where there is room for many more ghosts than there are; which ones, and their order, stay.
+    pub fn trim(&mut self) {
+        if self.chain.len() <= MOST_ROOM * self.len() {
+            return;
+        }
+        let nodes = self.queue.iter_from_back(&self.links);
+        let ghosts: Vec<(Item, T)> = nodes.map(|node| (self.item(node), self.values[node.index()])).collect();
+        *self = Self::new(self.capacity);
+        for (item, value) in ghosts {
+            self.push_with(item, value);
+        }
     }
 
     /// The sum of the ghosts' weights.

@@ -71,6 +71,19 @@ impl<K: Ord + Copy> SlotHeap<K> {
         }
     }
 
+    /// Puts another slot, which is not in it and smaller, in the place of one of the heap.
+    pub fn relocate(&mut self, from: Slot, to: Slot) {
+        let place = self.place[from.index()];
+        self.nodes[place as usize].slot = to.get();
+        self.place[to.index()] = place;
+    }
+
+    /// Gives back what is kept for slots from this one on, which are not in it.
+    pub fn trim(&mut self, slots: usize) {
+        self.nodes.shrink_to_fit();
+        super::trim_slots(&mut self.place, slots);
+    }
+
     /// Bytes of memory held.
     #[must_use]
     pub const fn footprint_bytes(&self) -> usize {

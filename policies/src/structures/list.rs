@@ -121,6 +121,20 @@ impl SlotList {
         self.len -= 1;
     }
 
+    /// Puts another slot, which is on no list and has links, in the place of one of this list.
+    pub fn relocate(&mut self, links: &mut SlotLinks, from: Slot, to: Slot) {
+        let link = links.links[from.index()];
+        links.links[to.index()] = link;
+        match link.newer {
+            NONE => self.front = to.get(),
+            newer => links.links[newer as usize].older = to.get(),
+        }
+        match link.older {
+            NONE => self.back = to.get(),
+            older => links.links[older as usize].newer = to.get(),
+        }
+    }
+
     /// Takes the oldest slot off the list.
     pub fn pop_back(&mut self, links: &mut SlotLinks) -> Option<Slot> {
         let slot = self.back()?;

@@ -1,5 +1,7 @@
 //! Structures that policies share: compact, indexed by slot, linked by `u32`.
 
+use engine::Slot;
+
 mod dense_ghosts;
 mod frequency;
 mod ghost;
@@ -27,6 +29,11 @@ pub use sketch::Sketch;
 pub use small_main::{Rules, Shape, SmallMain};
 pub use turn::Turn;
 pub use weights::Weights;
+
+/// Keeps for one slot what was kept for another.
+pub fn relocate_slot<T: Copy>(kept: &mut [T], from: Slot, to: Slot) {
+    kept[to.index()] = kept[from.index()];
+}
 
 /// Gives back what is kept for slots from this one on.
 pub fn trim_slots<T>(kept: &mut Vec<T>, slots: usize) {

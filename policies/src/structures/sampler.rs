@@ -90,6 +90,19 @@ impl<T> Sampler<T> {
         self.dense.iter().map(|sample| (Slot::new(sample.slot), &sample.record))
     }
 
+    /// Puts another slot, which is not in it and smaller, in the place of one that is in it.
+    pub fn relocate(&mut self, from: Slot, to: Slot) {
+        let place = self.place[from.index()];
+        self.dense[place as usize].slot = to.get();
+        self.place[to.index()] = place;
+    }
+
+    /// Gives back what is kept for slots from this one on, which are not in it.
+    pub fn trim(&mut self, slots: usize) {
+        self.dense.shrink_to_fit();
+        super::trim_slots(&mut self.place, slots);
+    }
+
     /// Bytes of memory held.
     #[must_use]
     pub const fn footprint_bytes(&self) -> usize {

@@ -130,6 +130,13 @@ impl<const N: usize> Segments<N> {
         self.len == 0
     }
 
+    /// Puts another slot, which is in no segment and smaller, in the place of a resident one.
+    pub fn relocate(&mut self, from: Slot, to: Slot) {
+        self.lists[self.segment_of(from)].relocate(&mut self.links, from, to);
+        self.weights.relocate(from, to);
+        self.segment_of[to.index()] = self.segment_of[from.index()];
+    }
+
     /// Gives back what is kept for slots from this one on, which are in no segment.
     pub fn trim(&mut self, slots: usize) {
         self.links.trim(slots);

@@ -6,6 +6,8 @@
 //! lie within 64 bytes, so that counting costs one cache line.
 
 const WORDS_PER_BLOCK: usize = 8;
+/// How often there may be room for the entries that there are, when some of it is given back.
+const MOST_ROOM: usize = 4;
 /// A small cache turns down many more than it holds, and has to tell them apart.
 const FEWEST_ENTRIES: usize = 256;
 const LOW_BITS: u64 = 0x1111_1111_1111_1111;
@@ -36,6 +38,22 @@ impl Sketch {
             self.words.extend_from_within(..);
         }
         self.sample = 10 * entries.max(FEWEST_ENTRIES) as u64;
+    }
+
+    /// Gives memory back where there is room for many more than this number of entries. Fingerprints that were told apart
+    /// before are not any longer, and have the mean of what both were counted.
+    pub fn trim(&mut self, entries: usize) {
+        while self.words.len() > MOST_ROOM * entries.max(FEWEST_ENTRIES) {
+            let half = self.words.len() / 2;
+            let (lower, upper) = self.words.split_at_mut(half);
+            for (word, other) in lower.iter_mut().zip(upper) {
+                // A mean of each counter, which cannot carry over.
+                *word = (*word & *other) + ((*word ^ *other) >> 1 & WITHOUT_TOP_BITS);
+            }
+            self.words.truncate(half);
+            self.words.shrink_to_fit();
+            self.additions /= 2;
+        }
     }
 
     /// Counts a fingerprint.
@@ -144,6 +162,21 @@ mod tests {
         assert_eq!(sketch.estimate(7), 15);
         (0..5105).for_each(|tag| sketch.add(1000 + tag));
         assert!((7..=8).contains(&sketch.estimate(7)), "{}", sketch.estimate(7));
+    }
+
+    #[test]
+    fn a_trimmed_sketch_is_smaller_and_still_tells_what_was_frequent() {
+        let mut sketch = Sketch::default();
+        sketch.ensure_entries(1 << 14);
+        (0..1000).for_each(|tag| (0..tag % 2 * 12).for_each(|_| sketch.add(tag)));
+        sketch.trim(1000);
+        assert_eq!(sketch.footprint_bytes(), 8 * 2048);
+        let (rare, frequent): (Vec<u32>, Vec<u32>) = (0..1000).partition(|tag| tag % 2 == 0);
+        let sum = |tags: Vec<u32>| tags.into_iter().map(|tag| sketch.estimate(tag)).sum::<u32>();
+        let (rare, frequent) = (sum(rare), sum(frequent));
+        assert!(frequent > 4 * rare, "{frequent} and {rare}");
+        sketch.trim(1000);
+        assert_eq!(sketch.footprint_bytes(), 8 * 2048);
     }
 
     #[test]

@@ -263,10 +263,28 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
         weight < limit || weight == limit && self.returns
     }
 
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        let in_main = self.marks[from.index()].0 & IN_MAIN != 0;
+        let queue = if in_main { &mut self.main } else { &mut self.small };
+        queue.relocate(&mut self.links, from, to);
+        super::relocate_slot(&mut self.marks, from, to);
+        if R::WINDOWED {
+            super::relocate_slot(&mut self.inserted_at, from, to);
+        }
+        if let Ghosts::Exact { hashes, .. } = &mut self.ghosts {
+            super::relocate_slot(hashes, from, to);
+        }
+        self.weights.relocate(from, to);
+    }
+
     fn trim(&mut self, slots: usize) {
         self.links.trim(slots);
         super::trim_slots(&mut self.marks, slots);
         super::trim_slots(&mut self.inserted_at, slots);
+        if let Ghosts::Exact { queue, hashes } = &mut self.ghosts {
+            queue.trim();
+            super::trim_slots(hashes, slots);
+        }
         self.weights.trim(slots);
     }
 

@@ -26,6 +26,11 @@ impl Weights {
         }
     }
 
+    /// Gives one slot the weight of another.
+    pub fn relocate(&mut self, from: Slot, to: Slot) {
+        self.set(to, self.get(from));
+    }
+
     /// Gives back what is kept for slots from this one on.
     pub fn trim(&mut self, slots: usize) {
         super::trim_slots(&mut self.weights, slots);
