@@ -241,16 +241,19 @@ fn transport(
     grpc_port: Option<u16>,
 ) -> Box<dyn Transport> {
     let TransportContext { service, metrics, history, tracing, draining } = context.clone();
+    let connections = &config.connections;
     match &config.kind {
         TransportKind::Grpc(config) => {
-            let refused = Arc::clone(listener.counters().refused_requests());
+            let counters = Arc::clone(listener.counters());
+            let config = (connections, config);
             let service =
-                GrpcService::new(service, config, draining, metrics.rpc().cloned(), refused, tracing);
+                GrpcService::new(service, config, draining, metrics.rpc().cloned(), &counters, tracing);
             Box::new(Served::new("grpc", Protocol::Http2, listener, tls, service))
         }
         TransportKind::Http => {
             let scheme = if tls.is_some() { "https" } else { "http" };
             let router = http::router(service, metrics, history, grpc_port, scheme, tracing);
+            let router = http::limited(router, listener.counters(), connections.request_timeout);
             Box::new(Served::new("http", Protocol::Http1, listener, tls, router))
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod grpc;
 pub mod http;
+pub mod in_flight;
 pub mod listener;
 pub mod peer;
 pub mod refused;

@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use super::{Shared, failure};
 use crate::service::ActiveRequest;
 use crate::telemetry::metrics::RpcMethod;
 use crate::telemetry::request_scope::RequestScope;
+use crate::transports::listener::answer_lasts;
 use crate::transports::refused::RequestRefusal;
 use crate::transports::request_id::{REQUEST_ID, request_id};
 
@@ -48,6 +49,7 @@ pub(super) struct Call {
     /// Whether a message that is too large was a write refused.
     is_write: bool,
     timeout: Option<Duration>,
+    /// Runs as soon as the call has to wait.
     timer: Option<Pin<Box<Sleep>>>,
     span: Option<CallSpan>,
     shared: ActiveRequest<Arc<Shared>>,
@@ -71,7 +73,14 @@ impl Call {
         let method = RpcMethod::of_path(request.uri().path());
         let span = shared.tracing.as_ref().and_then(|tracing| span::begin(tracing, method, &request));
         tracing::debug!(request_id = %id, method = request.uri().path(), "gRPC request");
-        let handler = handle(request, &id);
+        let handler = if metadata_bytes(request.headers()) > shared.max_metadata_bytes {
+            shared.refused.count(RequestRefusal::HeadTooLarge);
+            let limit = shared.max_metadata_bytes;
+            let text = format!("metadata too large: at most {limit} bytes are allowed");
+            Box::pin(ready(Ok(Status::resource_exhausted(text).into_http())))
+        } else {
+            handle(request, &id)
+        };
         Self { handler, id, is_write, timeout, timer: None, span, shared, method, began }
     }
 
@@ -93,23 +102,41 @@ impl Call {
                 return Poll::Ready(Status::internal(text).into_http());
             }
         }
-        let Some(timeout) = self.timeout else {
-            return Poll::Pending;
-        };
+        self.poll_deadline(cx)
+    }
+
+    /// For a call that has to wait: whether it may, and no longer than its deadline or ours.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        let Shared { in_flight, request_timeout, .. } = &**self.shared;
+        if self.timer.is_none() && in_flight.is_full() {
+            in_flight.count_turned_away();
+            let limit = in_flight.max_requests();
+            let text = format!("too many requests in flight: at most {limit} may wait at a time");
+            return Poll::Ready(Status::unavailable(text).into_http());
+        }
+        let timeout = self.timeout.map_or(*request_timeout, |timeout| timeout.min(*request_timeout));
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         timer.as_mut().poll(cx).map(|()| self.too_late())
     }
 
     fn too_late(&self) -> Response<Body> {
-        self.shared.refused.count(RequestRefusal::DeadlineExceeded);
-        Status::deadline_exceeded("deadline exceeded").into_http()
+        let limit = self.shared.request_timeout;
+        if self.timeout.is_some_and(|timeout| timeout <= limit) {
+            self.shared.refused.count(RequestRefusal::DeadlineExceeded);
+            return Status::deadline_exceeded("deadline exceeded").into_http();
+        }
+        self.shared.refused.count(RequestRefusal::TimedOut);
+        Status::deadline_exceeded(format!("a request may take {limit:?}")).into_http()
     }
 
     /// Records the call, or leaves it to the end of its stream where the answer is one.
     fn record(&mut self, mut response: Response<Body>) -> Response<Body> {
-        let Some(began) = self.began.take() else { return response };
         let code = response.headers().get(Status::GRPC_STATUS);
         let code = code.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
+        if code == Code::Ok && self.method.is_streaming() {
+            answer_lasts();
+        }
+        let Some(began) = self.began.take() else { return response };
         if code == Code::Ok && self.method.is_streaming() {
             let shared = Arc::clone(&self.shared);
             let (method, body) = (self.method, std::mem::take(response.body_mut()));
@@ -185,6 +212,11 @@ impl Future for Call {
         response.headers_mut().insert(REQUEST_ID, self.id.0.clone());
         Poll::Ready(Ok(response))
     }
+}
+
+/// Size of a request's head as HTTP/2 counts it (RFC 9113, section 6.5.2), but for the four fields that every one has.
+fn metadata_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

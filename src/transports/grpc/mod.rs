@@ -13,7 +13,7 @@ mod view;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -25,11 +25,13 @@ use tonic_health::pb::health_server::HealthServer;
 use tower::Service;
 use tower::util::BoxCloneSyncService;
 
-use crate::config::GrpcConfig;
+use crate::config::{ConnectionConfig, GrpcConfig};
 use crate::proto;
 use crate::service::CacheService;
 use crate::telemetry::metrics::{RpcMethod, RpcMetrics};
 use crate::telemetry::traces::Tracing;
+use crate::transports::in_flight::InFlight;
+use crate::transports::listener::ConnectionCounters;
 use crate::transports::refused::RefusedRequests;
 
 use cache::CacheRpc;
@@ -56,6 +58,9 @@ struct Shared {
     /// `None`: calls are not timed.
     rpc: Option<Arc<RpcMetrics>>,
     refused: Arc<RefusedRequests>,
+    in_flight: Arc<InFlight>,
+    max_metadata_bytes: usize,
+    request_timeout: Duration,
     /// `None`: calls have no spans.
     tracing: Option<Arc<Tracing>>,
 }
@@ -76,7 +81,7 @@ impl AsRef<CacheService> for Shared {
 
 impl GrpcService {
     /// The services. `draining` turns true when a shutdown begins; `rpc` is where calls are recorded, if anywhere;
-    /// `refused` is where is counted what came to nothing; `tracing` makes spans, if anything does.
+    /// `counters` are those of the listener in front; `tracing` makes spans, if anything does.
     ///
     /// # Panics
     ///
@@ -84,13 +89,14 @@ impl GrpcService {
     #[must_use]
     pub fn new(
         service: Arc<CacheService>,
-        config: &GrpcConfig,
+        (connections, config): (&ConnectionConfig, &GrpcConfig),
         draining: watch::Receiver<bool>,
         rpc: Option<Arc<RpcMetrics>>,
-        refused: Arc<RefusedRequests>,
+        counters: &ConnectionCounters,
         tracing: Option<Arc<Tracing>>,
     ) -> Self {
-        let cache = CacheRpc::new(Arc::clone(&service), config.max_message_bytes);
+        let in_flight = Arc::clone(counters.in_flight());
+        let cache = CacheRpc::new(Arc::clone(&service), config, Arc::clone(&in_flight));
         let mut others = vec![side(HealthServer::new(HealthRpc::new(draining)))];
         if config.reflection {
             let descriptors = || {
@@ -106,7 +112,16 @@ impl GrpcService {
             others.push(side(descriptors().build_v1().expect(valid)));
             others.push(side(descriptors().build_v1alpha().expect(valid)));
         }
-        Self { shared: Arc::new(Shared { service, rpc, refused, tracing }), cache, others: others.into() }
+        let shared = Shared {
+            service,
+            rpc,
+            refused: Arc::clone(counters.refused_requests()),
+            in_flight,
+            max_metadata_bytes: connections.max_metadata_bytes as usize,
+            request_timeout: connections.request_timeout,
+            tracing,
+        };
+        Self { shared: Arc::new(shared), cache, others: others.into() }
     }
 }
 

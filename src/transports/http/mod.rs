@@ -7,6 +7,7 @@
 mod answers;
 mod endpoints;
 mod envelope;
+mod limits;
 mod span;
 mod status;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use crate::telemetry::history::History;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Tracing;
 
+pub use self::limits::limited;
 use endpoints::Endpoints;
 use envelope::Recorder;
 

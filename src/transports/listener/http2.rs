@@ -12,15 +12,20 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
 use hyper::server::conn::http2::{Builder, Connection};
 use hyper_util::rt::TokioIo;
+use tokio::time::Sleep;
 
 use super::connection::Io;
 use super::corked::Corked;
-use super::service::{ForConnection, HttpService};
+use super::counters::ConnectionCounters;
+use super::service::{ForConnection, HttpService, noting_that_it_lasts};
+use crate::transports::in_flight::Place;
+use crate::transports::refused::RequestRefusal;
 
 type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -71,13 +76,18 @@ pub(super) struct Http2<S: HttpService> {
     requests: Vec<Request>,
     alarm: Arc<Alarm>,
     waker: Waker,
+    counters: Arc<ConnectionCounters>,
+    /// How long a request may wait, its client's taking of the answer included.
+    patience: Duration,
 }
 
 impl<S: HttpService> Http2<S> {
-    /// Serves `io`, configured by `configure`.
+    /// Serves `io`, configured by `configure`. A request and its answer may wait for `patience` together.
     pub(super) fn new(
         io: Io,
         service: ForConnection<S>,
+        counters: &Arc<ConnectionCounters>,
+        patience: Duration,
         configure: impl FnOnce(&mut Builder<Inbox>),
     ) -> Self {
         let inbox = Inbox::default();
@@ -92,6 +102,8 @@ impl<S: HttpService> Http2<S> {
             requests: Vec::new(),
             waker: Waker::from(Arc::clone(&alarm)),
             alarm,
+            counters: Arc::clone(counters),
+            patience,
         }
     }
 
@@ -108,20 +120,63 @@ impl<S: HttpService> Http2<S> {
         }
         self.alarm.answering.store(true, Ordering::SeqCst);
         for request in self.requests.drain(..) {
-            answer_or_spawn(request);
+            answer_or_spawn(request, &self.counters, self.patience);
         }
         self.alarm.answering.store(false, Ordering::SeqCst);
         true
     }
 }
 
-/// Polls a request once, and leaves it to the scheduler where it has to wait.
-fn answer_or_spawn(mut request: Request) {
+/// Polls a request once, and leaves it to the scheduler where it has to wait and there is a place for it.
+fn answer_or_spawn(mut request: Request, counters: &Arc<ConnectionCounters>, patience: Duration) {
+    let in_flight = counters.in_flight();
+    let is_full = in_flight.is_full();
     // As in a task: a panic ends this one request, whose stream is reset, and is told by the panic hook.
-    let polled =
-        catch_unwind(AssertUnwindSafe(|| request.as_mut().poll(&mut Context::from_waker(Waker::noop()))));
-    if matches!(polled, Ok(Poll::Pending)) {
-        tokio::spawn(request);
+    let (polled, lasts) = noting_that_it_lasts(|| {
+        catch_unwind(AssertUnwindSafe(|| request.as_mut().poll(&mut Context::from_waker(Waker::noop()))))
+    });
+    if !matches!(polled, Ok(Poll::Pending)) {
+        return;
+    }
+    // A service that has to wait has seen for itself that there is no place, and said so. What waits nevertheless is an
+    // answer that its client does not take.
+    if is_full {
+        return in_flight.count_turned_away();
+    }
+    tokio::spawn(Waiting {
+        request,
+        deadline: (!lasts).then(|| Box::pin(tokio::time::sleep(patience))),
+        counters: Arc::clone(counters),
+        _place: in_flight.enter(),
+    });
+}
+
+/// A request that could not be answered at once. Its stream is reset where that takes too long.
+struct Waiting {
+    request: Request,
+    /// `None`: the answer may last.
+    deadline: Option<Pin<Box<Sleep>>>,
+    counters: Arc<ConnectionCounters>,
+    _place: Place,
+}
+
+impl Future for Waiting {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let (polled, lasts) = noting_that_it_lasts(|| self.request.as_mut().poll(cx));
+        if polled.is_ready() {
+            return polled;
+        }
+        if lasts {
+            self.deadline = None;
+        }
+        let Some(deadline) = &mut self.deadline else { return Poll::Pending };
+        if deadline.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.counters.refused_requests().count(RequestRefusal::NotTaken);
+        Poll::Ready(())
     }
 }
 
