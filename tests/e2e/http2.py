@@ -4,6 +4,7 @@ import collections
 import contextlib
 import socket
 import struct
+import urllib.parse
 
 import h2.config
 import h2.connection
@@ -37,7 +38,7 @@ class Stream:
 
     @property
     def message(self):
-        return {**(self.headers or {}), **(self.trailers or {})}.get("grpc-message", "")
+        return urllib.parse.unquote({**(self.headers or {}), **(self.trailers or {})}.get("grpc-message", ""))
 
     @property
     def done(self):

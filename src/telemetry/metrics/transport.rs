@@ -96,7 +96,7 @@ pub(super) const METRICS: &[Metric] = &[
         source: Gauges(|s, observe| each(s, observe, |transport| Some(transport.in_flight))),
     },
     Metric {
-        name: "tiny_cache.requests.in_flight_bytes",
+        name: "tiny_cache.requests.held",
         unit: "By",
         description: "Bytes of requests being gathered and of answers that have not left.",
         source: Gauges(|s, observe| each(s, observe, |transport| Some(transport.in_flight_bytes))),

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -78,6 +79,11 @@ impl Call {
             let limit = shared.max_metadata_bytes;
             let text = format!("metadata too large: at most {limit} bytes are allowed");
             Box::pin(ready(Ok(Status::resource_exhausted(text).into_http())))
+        } else if !is_grpc(request.headers()) {
+            let text = format!("{MALFORMED}: the content type has to be application/grpc");
+            let mut response = Status::invalid_argument(text).into_http();
+            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            Box::pin(ready(Ok(response)))
         } else {
             handle(request, &id)
         };
@@ -214,6 +220,15 @@ impl Future for Call {
     }
 }
 
+/// Whether a request says that it is gRPC. A page in somebody's browser can send a text or a form to any server, but not
+/// this.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let rest = content_type.and_then(|content_type| content_type.strip_prefix(GRPC));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
 /// Size of a request's head as HTTP/2 counts it (RFC 9113, section 6.5.2), but for the four fields that every one has.
 fn metadata_bytes(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
@@ -247,6 +262,23 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_calls_itself_grpc_is() {
+        for (content_type, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+            ("text/plain", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+            assert_eq!(is_grpc(&headers), expected, "{content_type}");
+        }
+        assert!(!is_grpc(&HeaderMap::new()));
+    }
 
     #[test]
     fn timeouts_are_read_as_the_protocol_says() {
