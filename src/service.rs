@@ -275,16 +275,30 @@ impl CacheService {
         keys: &[Key<'_>],
         max_bytes: u64,
     ) -> Result<engine::Batch<Option<Value>>, ServiceError> {
-        let mut answers = Vec::with_capacity(keys.len());
+        let mut answers: engine::Batch<Option<Value>> = Vec::with_capacity(keys.len());
         let mut bytes = 0;
-        while let Some(slice) = next_slice(keys, &mut answers).await {
-            let more = self.store.get_many(slice).await?;
+        // Since others had their turn.
+        let (mut slice_keys, mut slice_bytes) = (0, 0);
+        while answers.len() < keys.len() {
+            if slice_keys >= SLICE_KEYS || slice_bytes >= SLICE_BYTES {
+                tokio::task::yield_now().await;
+                (slice_keys, slice_bytes) = (0, 0);
+            }
+            let rest = &keys[answers.len()..];
+            // How large values are shows only when they are there.
+            let mean = bytes / (answers.len().max(1) as u64);
+            let count = if answers.is_empty() { FIRST_KEYS } else { (SLICE_BYTES / mean.max(1)).max(1) };
+            let count =
+                usize::try_from(count).map_or(SLICE_KEYS, |count| count.min(SLICE_KEYS)).min(rest.len());
+            let more = self.store.get_many(&rest[..count]).await?;
             let values = more.iter().filter_map(|answer| answer.as_ref().ok()?.as_ref());
-            bytes += values.map(|value| value.len() as u64).sum::<u64>();
+            let more_bytes: u64 = values.map(|value| value.len() as u64).sum();
+            answers.extend(more);
+            (slice_keys, slice_bytes) = (slice_keys + count, slice_bytes + more_bytes);
+            bytes += more_bytes;
             if bytes > max_bytes {
                 return Err(ServiceError::AnswerTooLarge);
             }
-            answers.extend(more);
         }
         Ok(answers)
     }
@@ -439,8 +453,12 @@ fn split<T>(items: impl Iterator<Item = Result<T, ServiceError>>) -> (Vec<T>, Ve
     (valid, refused)
 }
 
-/// How many keys of a batch the store is asked about at a time.
+/// How much of a batch is done before others have their turn: so many keys, or so many bytes read.
 const SLICE_KEYS: usize = 256;
+const SLICE_BYTES: u64 = 1 << 20;
+
+/// How many keys of a batch are read before it is known how large their values may be.
+const FIRST_KEYS: u64 = 64;
 
 /// The part of a batch that comes after those which have been answered. Between parts others have their turn.
 async fn next_slice<'a, K, T>(keys: &'a [K], answers: &mut Vec<T>) -> Option<&'a [K]> {

@@ -4,7 +4,11 @@
 //! its message, for the store, for a client that does not take its answer) has a place among those in flight, and
 //! messages that are gathered and answers of some size are charged by their bytes until they have left. What there is no
 //! room for is refused at once: nothing here queues.
+//!
+//! No connection may hold more than is left for all others: alone it gets half, with one like it a third each, and so on.
+//! So there is always some room for whoever comes with little, however much others ask for.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -49,8 +53,8 @@ impl InFlight {
         self.max_bytes
     }
 
-    /// Whether there is no place for one more request that waits. Threads that ask at the same time may each hear of
-    /// the same place.
+    /// Whether there is no place for one more request that waits, whoever asks. Threads that ask at the same time may
+    /// each hear of the same place.
     pub fn is_full(&self) -> bool {
         self.requests() >= self.max_requests
     }
@@ -69,31 +73,95 @@ impl InFlight {
     #[must_use]
     pub fn enter(self: &Arc<Self>) -> Place {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        Place(Arc::clone(self))
+        Place { in_flight: Arc::clone(self), share: None }
     }
 
     /// Room for this many bytes, if there is: where not, that is counted.
     #[must_use]
     pub fn charge(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
-        let charge = Charge { in_flight: Arc::clone(self), bytes: AtomicU64::new(0) };
+        let charge =
+            Charge { in_flight: Arc::clone(self), bytes: AtomicU64::new(0), share: Share::current() };
         charge.grow(bytes).then_some(charge)
     }
 
     /// Room for bytes of which it is too late to refuse any.
     #[must_use]
     pub fn charge_anyway(self: &Arc<Self>, bytes: usize) -> Charge {
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        Charge { in_flight: Arc::clone(self), bytes: AtomicU64::new(bytes as u64) }
+        let bytes = bytes as u64;
+        let share = Share::current();
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(share) = &share {
+            share.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        Charge { in_flight: Arc::clone(self), bytes: AtomicU64::new(bytes), share }
     }
+}
+
+/// What the requests of one connection hold.
+#[derive(Debug, Default)]
+pub struct Share {
+    requests: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// Whose request is being polled on this thread, and whether it may wait.
+struct Current {
+    share: Option<Arc<Share>>,
+    may_wait: bool,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Current> = const { RefCell::new(Current { share: None, may_wait: true }) };
+}
+
+impl Share {
+    /// Whether the connection may have one more request that waits.
+    pub fn has_place(&self, of: &InFlight) -> bool {
+        self.requests.load(Ordering::Relaxed) < of.max_requests.saturating_sub(of.requests())
+    }
+
+    /// Takes a place, whether or not there is one.
+    #[must_use]
+    pub fn enter(self: &Arc<Self>, of: &Arc<InFlight>) -> Place {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let mut place = of.enter();
+        place.share = Some(Arc::clone(self));
+        place
+    }
+
+    /// Runs `poll` on a request of this connection: what it is charged meanwhile is the connection's.
+    pub fn during<T>(self: &Arc<Self>, may_wait: bool, poll: impl FnOnce() -> T) -> T {
+        CURRENT.set(Current { share: Some(Arc::clone(self)), may_wait });
+        let polled = poll();
+        CURRENT.set(Current { share: None, may_wait: true });
+        polled
+    }
+
+    fn current() -> Option<Arc<Self>> {
+        CURRENT.with_borrow(|current| current.share.clone())
+    }
+}
+
+/// Whether the request that is being polled on this thread has a place to wait, or may have one. One that has none is to
+/// be answered at once.
+#[must_use]
+pub fn may_wait() -> bool {
+    CURRENT.with_borrow(|current| current.may_wait)
 }
 
 /// A request's place among those that wait, given back when dropped.
 #[derive(Debug)]
-pub struct Place(Arc<InFlight>);
+pub struct Place {
+    in_flight: Arc<InFlight>,
+    share: Option<Arc<Share>>,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.requests.fetch_sub(1, Ordering::Relaxed);
+        if let Some(share) = &self.share {
+            share.requests.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -102,6 +170,7 @@ impl Drop for Place {
 pub struct Charge {
     in_flight: Arc<InFlight>,
     bytes: AtomicU64,
+    share: Option<Arc<Share>>,
 }
 
 impl Charge {
@@ -110,14 +179,18 @@ impl Charge {
     pub fn grow(&self, bytes: usize) -> bool {
         let InFlight { bytes: all, max_bytes, refused, .. } = &*self.in_flight;
         let more = bytes as u64;
+        let mine = self.share.as_ref().map_or(0, |share| share.bytes.load(Ordering::Relaxed));
         let grown = all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |all| {
-            all.checked_add(more).filter(|all| all <= max_bytes)
+            all.checked_add(more).filter(|all| mine.checked_add(*all).is_some_and(|both| both <= *max_bytes))
         });
         if grown.is_err() {
             refused.count(RequestRefusal::TooManyBytes);
             return false;
         }
         self.bytes.fetch_add(more, Ordering::Relaxed);
+        if let Some(share) = &self.share {
+            share.bytes.fetch_add(more, Ordering::Relaxed);
+        }
         true
     }
 
@@ -129,7 +202,11 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.in_flight.bytes.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+        let bytes = *self.bytes.get_mut();
+        self.in_flight.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(share) = &self.share {
+            share.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 }
 
@@ -172,6 +249,33 @@ mod tests {
             }
         });
         assert_eq!(room.bytes(), 0);
+    }
+
+    #[test]
+    fn a_connection_leaves_as_much_as_it_holds() {
+        let (room, _) = room(100, 100);
+        let (one, other) = (Arc::<Share>::default(), Arc::<Share>::default());
+        let mut places = Vec::new();
+        while one.has_place(&room) {
+            places.push(one.enter(&room));
+        }
+        assert_eq!(places.len(), 50);
+        while other.has_place(&room) {
+            places.push(other.enter(&room));
+        }
+        assert_eq!(places.len(), 75);
+        let charge = |share: &Arc<Share>| {
+            let charge = share.during(true, || room.charge_anyway(0));
+            while charge.grow(1) {}
+            charge
+        };
+        let first = charge(&one);
+        assert_eq!(room.bytes(), 50);
+        let _second = charge(&other);
+        assert_eq!(room.bytes(), 75);
+        drop((first, places));
+        assert!(one.has_place(&room) && other.has_place(&room));
+        assert_eq!((room.bytes(), room.requests()), (25, 0));
     }
 
     #[test]

@@ -253,6 +253,7 @@ def slow_readers(window, connections, streams, size):
             if not left[0]:
                 return
             left[0] -= 1
+            time.sleep(0.04)
             client = attacker.raw(PREFACE + settings + wide, receive_buffer=4096)
             body = frame(pb.CacheKey(key=f"large-{left[0] % 8}").SerializeToString())
             for stream in range(1, 2 * streams, 2):
@@ -284,6 +285,7 @@ def multi_get_of_one_key(attacker):
     request = frame(pb.MultiCacheKeyRequest(keys=["large-0"] * 50_000).SerializeToString())
 
     def step():
+        time.sleep(0.05)
         answer = client.call("MultiGet", request)
         assert answer.status == 8 and "in flight" in answer.message, (answer.status, answer.message)
 
@@ -373,7 +375,8 @@ def vanishing(attacker):
 def scrapes_nobody_reads(attacker):
     def step():
         if attacker.connections < 200:
-            attacker.raw(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 20, port=attacker.http, receive_buffer=4096)
+            time.sleep(0.01)
+            attacker.raw(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 3, port=attacker.http, receive_buffer=4096)
 
     return step
 
@@ -432,10 +435,10 @@ ATTACKS = {
     "window of single bytes": odd_windows,
     "window updates": again_and_again(http2_frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1)) * 500),
     "window beyond its limit": again_and_again(http2_frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 2**31 - 1)) * 2),
-    "unread large values": slow_readers(2**31 - 1, connections=40, streams=100, size=MIB),
-    "unread middling values": slow_readers(2**31 - 1, connections=40, streams=400, size=12 * KIB),
-    "untaken values": slow_readers(0, connections=40, streams=400, size=12 * KIB),
-    "values through a window of one byte": slow_readers(1, connections=40, streams=400, size=12 * KIB),
+    "unread large values": slow_readers(2**31 - 1, connections=20, streams=50, size=MIB),
+    "unread middling values": slow_readers(2**31 - 1, connections=20, streams=100, size=12 * KIB),
+    "untaken values": slow_readers(0, connections=20, streams=100, size=12 * KIB),
+    "values through a window of one byte": slow_readers(1, connections=20, streams=100, size=12 * KIB),
     "old versions of a value": old_versions,
     "one key many times": multi_get_of_one_key,
     "too many items": many_items,

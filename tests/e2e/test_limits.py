@@ -61,17 +61,18 @@ def put(server, key, value):
 
 
 def test_one_request_more_than_may_wait_is_refused_at_once(limited):
-    with limited("max_in_flight = 5") as server, Http2(server.grpc) as client, Http2(server.grpc) as other:
+    with limited("max_in_flight = 10") as server, Http2(server.grpc) as client, Http2(server.grpc) as other:
         held = [client.open() for _ in range(5)]
         wait_until(lambda: waiting(server) == 5, "five wait")
-        turned_away = other.answer(other.open())
-        assert (turned_away.status, "at most 5" in turned_away.message) == (UNAVAILABLE, True)
+        turned_away = client.answer(client.open())
+        assert (turned_away.status, "at most 10" in turned_away.message) == (UNAVAILABLE, True)
         # What need not wait does not notice.
         assert other.call("Get", GET).status == OK
         assert refused(server, "too_many_in_flight") == 1
         client.send(held[0], GET)
         assert client.answer(held[0]).status == OK
         wait_until(lambda: waiting(server) == 4, "a place is free")
+        # A connection gets as much as it leaves to others, who find a place.
         stream = other.open()
         wait_until(lambda: waiting(server) == 5, "it is taken")
         other.send(stream, GET)
@@ -82,10 +83,10 @@ def test_one_request_more_than_may_wait_is_refused_at_once(limited):
 def test_bytes_of_unfinished_requests_have_a_limit(limited):
     with limited('max_in_flight_bytes = "1MiB"') as server, contextlib.ExitStack() as stack:
         put(server, "k", b"v")
-        half = frame(pb.CacheItem(key="big", value=bytes(2 * MIB)).SerializeToString())[: 600 * KIB]
+        half = frame(pb.CacheItem(key="big", value=bytes(2 * MIB)).SerializeToString())[: 400 * KIB]
         first, second = (stack.enter_context(Http2(server.grpc)) for _ in range(2))
         first.send(first.open("Set"), half, end=False)
-        wait_until(lambda: charged(server) >= 500 * KIB, "the first is charged")
+        wait_until(lambda: charged(server) >= 380 * KIB, "the first is charged")
         stream = second.open("Set")
         with contextlib.suppress(Exception):
             second.send(stream, half, end=False)
@@ -107,10 +108,9 @@ def test_bytes_of_answers_that_nobody_takes_have_a_limit(limited, window):
             lazy.flush()
             for _ in range(5):
                 lazy.send(lazy.open(), GET)
-            # Three fit, and those are given up on in time.
-            wait_until(lambda: refused(server, "too_many_bytes") == 2, "two are refused")
-            answer = eager.call("Get", GET)
-            assert (answer.status, "in flight" in answer.message) == (RESOURCE_EXHAUSTED, True)
+            # Two fit, and those are given up on in time. Who holds nothing gets what is left.
+            wait_until(lambda: refused(server, "too_many_bytes") == 3, "three are refused")
+            assert eager.call("Get", GET).status == OK
             wait_until(lambda: charged(server) <= MIB / 2, "the client is not waited for")
             assert refused(server, "not_taken") >= 1
             assert eager.call("Get", GET).status == OK

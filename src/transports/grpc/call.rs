@@ -26,6 +26,7 @@ use super::{Shared, failure};
 use crate::service::ActiveRequest;
 use crate::telemetry::metrics::RpcMethod;
 use crate::telemetry::request_scope::RequestScope;
+use crate::transports::in_flight::may_wait;
 use crate::transports::listener::answer_lasts;
 use crate::transports::refused::RequestRefusal;
 use crate::transports::request_id::{REQUEST_ID, request_id};
@@ -114,7 +115,7 @@ impl Call {
     /// For a call that has to wait: whether it may, and no longer than its deadline or ours.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         let Shared { in_flight, request_timeout, .. } = &**self.shared;
-        if self.timer.is_none() && in_flight.is_full() {
+        if !may_wait() {
             in_flight.count_turned_away();
             let limit = in_flight.max_requests();
             let text = format!("too many requests in flight: at most {limit} may wait at a time");

@@ -24,7 +24,7 @@ use super::connection::Io;
 use super::corked::Corked;
 use super::counters::ConnectionCounters;
 use super::service::{ForConnection, HttpService, noting_that_it_lasts};
-use crate::transports::in_flight::Place;
+use crate::transports::in_flight::{Place, Share};
 use crate::transports::refused::RequestRefusal;
 
 type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -77,6 +77,7 @@ pub(super) struct Http2<S: HttpService> {
     alarm: Arc<Alarm>,
     waker: Waker,
     counters: Arc<ConnectionCounters>,
+    share: Arc<Share>,
     /// How long a request may wait, its client's taking of the answer included.
     patience: Duration,
 }
@@ -103,6 +104,7 @@ impl<S: HttpService> Http2<S> {
             waker: Waker::from(Arc::clone(&alarm)),
             alarm,
             counters: Arc::clone(counters),
+            share: Arc::default(),
             patience,
         }
     }
@@ -120,7 +122,7 @@ impl<S: HttpService> Http2<S> {
         }
         self.alarm.answering.store(true, Ordering::SeqCst);
         for request in self.requests.drain(..) {
-            answer_or_spawn(request, &self.counters, self.patience);
+            answer_or_spawn(request, &self.counters, &self.share, self.patience);
         }
         self.alarm.answering.store(false, Ordering::SeqCst);
         true
@@ -128,26 +130,33 @@ impl<S: HttpService> Http2<S> {
 }
 
 /// Polls a request once, and leaves it to the scheduler where it has to wait and there is a place for it.
-fn answer_or_spawn(mut request: Request, counters: &Arc<ConnectionCounters>, patience: Duration) {
+fn answer_or_spawn(
+    mut request: Request,
+    counters: &Arc<ConnectionCounters>,
+    share: &Arc<Share>,
+    patience: Duration,
+) {
     let in_flight = counters.in_flight();
-    let is_full = in_flight.is_full();
+    let has_place = share.has_place(in_flight);
     // As in a task: a panic ends this one request, whose stream is reset, and is told by the panic hook.
     let (polled, lasts) = noting_that_it_lasts(|| {
-        catch_unwind(AssertUnwindSafe(|| request.as_mut().poll(&mut Context::from_waker(Waker::noop()))))
+        let mut poll = || request.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        share.during(has_place, || catch_unwind(AssertUnwindSafe(&mut poll)))
     });
     if !matches!(polled, Ok(Poll::Pending)) {
         return;
     }
     // A service that has to wait has seen for itself that there is no place, and said so. What waits nevertheless is an
     // answer that its client does not take.
-    if is_full {
+    if !has_place {
         return in_flight.count_turned_away();
     }
     tokio::spawn(Waiting {
         request,
         deadline: (!lasts).then(|| Box::pin(tokio::time::sleep(patience))),
         counters: Arc::clone(counters),
-        _place: in_flight.enter(),
+        _place: share.enter(in_flight),
+        share: Arc::clone(share),
     });
 }
 
@@ -157,6 +166,7 @@ struct Waiting {
     /// `None`: the answer may last.
     deadline: Option<Pin<Box<Sleep>>>,
     counters: Arc<ConnectionCounters>,
+    share: Arc<Share>,
     _place: Place,
 }
 
@@ -164,7 +174,10 @@ impl Future for Waiting {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let (polled, lasts) = noting_that_it_lasts(|| self.request.as_mut().poll(cx));
+        let (polled, lasts) = noting_that_it_lasts(|| {
+            let Self { request, share, .. } = &mut *self;
+            share.during(true, || request.as_mut().poll(cx))
+        });
         if polled.is_ready() {
             return polled;
         }
