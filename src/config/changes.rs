@@ -96,6 +96,7 @@ mod tests {
                     "restart transport.keepalive_timeout: \"20s\" -> \"20s\", \"20s\", default",
                     "restart transport.kind: \"grpc\" -> \"grpc\", \"grpc\", file:4",
                     "restart transport.listen: \"127.0.0.1:50051\" -> \"127.0.0.1:50051\", \"127.0.0.1:1\", file:5",
+                    "restart transport.request_timeout: \"30s\" -> \"30s\", \"30s\", default",
                 ],
             ),
             (
