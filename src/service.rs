@@ -232,7 +232,7 @@ impl CacheService {
         let (valid, refused) = split(items.clone().map(|item| entry(namespace, &item)));
         let mut answers = Vec::with_capacity(valid.len());
         let results = loop {
-            let Some(slice) = next_slice(&valid, &mut answers).await else {
+            let Some(slice) = next_slice(&valid, &answers).await else {
                 break Ok(merge(refused, answers));
             };
             match self.store.set_many(slice).await {
@@ -257,7 +257,7 @@ impl CacheService {
         let (valid, refused) = split(keys.iter().map(|key| namespace.key(key)));
         let mut answers = Vec::with_capacity(valid.len());
         let results = loop {
-            let Some(slice) = next_slice(&valid, &mut answers).await else {
+            let Some(slice) = next_slice(&valid, &answers).await else {
                 break Ok(merge(refused, answers));
             };
             match self.store.delete_many(slice).await {
@@ -461,7 +461,7 @@ const SLICE_BYTES: u64 = 1 << 20;
 const FIRST_KEYS: u64 = 64;
 
 /// The part of a batch that comes after those which have been answered. Between parts others have their turn.
-async fn next_slice<'a, K, T>(keys: &'a [K], answers: &mut Vec<T>) -> Option<&'a [K]> {
+async fn next_slice<'a, K, T>(keys: &'a [K], answers: &[T]) -> Option<&'a [K]> {
     let rest = &keys[answers.len()..];
     if rest.is_empty() {
         return None;

@@ -6,7 +6,8 @@
 //! room for is refused at once: nothing here queues.
 //!
 //! No connection may hold more than is left for all others: alone it gets half, with one like it a third each, and so on.
-//! So there is always some room for whoever comes with little, however much others ask for.
+//! Those that come one after another leave less and less, so each has one place of its own besides: a client that does one
+//! thing at a time always finds room, however much others ask for.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -115,9 +116,10 @@ thread_local! {
 }
 
 impl Share {
-    /// Whether the connection may have one more request that waits.
+    /// Whether the connection may have one more request that waits. It always may have one.
     pub fn has_place(&self, of: &InFlight) -> bool {
-        self.requests.load(Ordering::Relaxed) < of.max_requests.saturating_sub(of.requests())
+        let mine = self.requests.load(Ordering::Relaxed);
+        mine == 0 || mine < of.max_requests.saturating_sub(of.requests())
     }
 
     /// Takes a place, whether or not there is one.
@@ -273,6 +275,10 @@ mod tests {
         assert_eq!(room.bytes(), 50);
         let _second = charge(&other);
         assert_eq!(room.bytes(), 75);
+        while room.requests() < 100 {
+            places.push(room.enter());
+        }
+        assert!(Share::default().has_place(&room) && !one.has_place(&room), "each has one place of its own");
         drop((first, places));
         assert!(one.has_place(&room) && other.has_place(&room));
         assert_eq!((room.bytes(), room.requests()), (25, 0));

@@ -24,7 +24,7 @@ def main(address):
             began = time.monotonic()
             answer = client.call("Get", GET)
             calls.append((began, time.monotonic() - began))
-            assert answer.status == 0 and answer.data.endswith(b"safe"), (answer.headers, answer.data)
+            assert answer.status == 0 and answer.data.endswith(b"safe"), (answer.headers, answer.trailers, answer.data)
     json.dump(calls, sys.stdout)
 
 

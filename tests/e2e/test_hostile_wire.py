@@ -39,7 +39,7 @@ SECONDS = 1.0
 # What the machine's noise may add to the 99th percentile of a second.
 NOISE_SECONDS = 0.03
 
-LIMITS = {"max_memory": 32 * MIB, "max_in_flight_bytes": 32 * MIB, "max_in_flight": 1000, "max_message": 3 * MIB}
+LIMITS = {"max_memory": 16 * MIB, "max_in_flight_bytes": 8 * MIB, "max_in_flight": 500, "max_message": 3 * MIB}
 CONFIG = f"""
 [store]
 max_items = "unlimited"
@@ -325,14 +325,20 @@ def slow_writers(attacker):
 
 def unfinished_bodies(attacker):
     """Many large messages, each of which lacks its last byte."""
-    large = frame(length=2 * MIB) + bytes(256 * KIB)
+    begun = http2_frame(SETTINGS, 1, 0)
+    for stream in (1, 3, 5, 7):
+        begun += http2_frame(HEADERS, END_HEADERS, stream, HEAD) + http2_frame(DATA, 0, stream, frame(length=2 * MIB))
+        begun += http2_frame(DATA, 0, stream, bytes(16 * KIB)) * 60
 
     def step():
-        if attacker.connections < 30:
-            client = attacker.http2()
-            with contextlib.suppress(OSError, h2.exceptions.ProtocolError):
-                for _ in range(16):
-                    client.send(client.open("Set"), large, end=False)
+        if attacker.connections < 40:
+            client = attacker.raw()
+            client.settimeout(2)
+            # The windows are wide once they are known.
+            client.recv(4096)
+            with contextlib.suppress(OSError):
+                client.sendall(begun)
+            time.sleep(0.02)
 
     return step
 
@@ -438,8 +444,8 @@ ATTACKS = {
     "window updates": again_and_again(http2_frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1)) * 500),
     "window beyond its limit": again_and_again(http2_frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 2**31 - 1)) * 2),
     "unread large values": slow_readers(2**31 - 1, connections=20, streams=50, size=MIB),
-    "unread middling values": slow_readers(2**31 - 1, connections=20, streams=100, size=12 * KIB),
-    "untaken values": slow_readers(0, connections=20, streams=100, size=12 * KIB),
+    "unread middling values": slow_readers(2**31 - 1, connections=20, streams=300, size=12 * KIB),
+    "untaken values": slow_readers(0, connections=20, streams=300, size=12 * KIB),
     "values through a window of one byte": slow_readers(1, connections=20, streams=100, size=12 * KIB),
     "old versions of a value": old_versions,
     "one key many times": multi_get_of_one_key,
