@@ -34,8 +34,8 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
 END_STREAM, END_HEADERS = 1, 4
 
-# Of each phase.
-SECONDS = 1.0
+# Of an attack, and half of it of the quiet before.
+SECONDS = 0.8
 # What the machine's noise may add to the 99th percentile of a second.
 NOISE_SECONDS = 0.03
 
@@ -520,7 +520,7 @@ def attacked_and_quiet(server, tls, name):
     """Plays an attack; the bystander's 99th percentile, under attack and before. All else must hold each time."""
     with contextlib.ExitStack() as attacks:
         with bystander(server.grpc) as calls:
-            time.sleep(SECONDS)
+            time.sleep(SECONDS / 2)
             begin = time.monotonic()
             pathlib.Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")
             attacker = Attacker(server, tls, attacks)
