@@ -273,16 +273,19 @@ fn transport(
     let refused = Arc::clone(listener.counters().refused_requests());
     let access = Access::new(&config.serve, tokens.clone(), refused);
     let only_probes = config.serves_only_probes();
+    let connections = &config.connections;
     match &config.kind {
         TransportKind::Grpc(config) => {
-            let service =
-                GrpcService::new(service, config, draining, metrics.rpc().cloned(), access, tracing);
+            let counters = Arc::clone(listener.counters());
+            let (config, rpc) = ((connections, config), metrics.rpc().cloned());
+            let service = GrpcService::new(service, config, draining, rpc, &counters, access, tracing);
             let served = Served::new("grpc", Protocol::Http2, listener, tls, service);
             Box::new(served.restricted(tokens, only_probes))
         }
         TransportKind::Http => {
             let scheme = if tls.is_some() { "https" } else { "http" };
             let router = http::router(service, metrics, history, grpc_port, scheme, tracing, &access);
+            let router = http::limited(router, listener.counters(), connections.request_timeout);
             let served = Served::new("http", Protocol::Http1, listener, tls, router);
             Box::new(served.restricted(tokens, only_probes))
         }

@@ -29,6 +29,9 @@ pub enum ServiceError {
     /// The caller's mistake; the text says which.
     #[error("{0}")]
     InvalidArgument(String),
+    /// The values asked for are more than there is room for.
+    #[error("the answer is too large")]
+    AnswerTooLarge,
     /// What the store says.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -203,15 +206,17 @@ impl CacheService {
         result
     }
 
-    /// The live values of many keys, one result per key in order; a bad key fails alone.
+    /// The live values of many keys, one result per key in order; a bad key fails alone. All of it fails where the values
+    /// are more than `max_bytes`, which is noticed before they are all there.
     pub async fn get_many(
         &self,
         namespace: Namespace<'_>,
         keys: &[&str],
+        max_bytes: u64,
     ) -> Result<Vec<ItemResult<Option<Value>>>, ServiceError> {
         let began = self.operations.begin();
         let (valid, refused) = split(keys.iter().map(|key| namespace.key(key)));
-        let results = merge(refused, self.store.get_many(&valid).await);
+        let results = self.get_valid(&valid, max_bytes).await.map(|answers| merge(refused, answers));
         let told = told_many(OperationKind::Get, namespace, keys, &results);
         self.operations.tell_batch(began, OperationKind::Get, namespace.0, told);
         results
@@ -225,7 +230,16 @@ impl CacheService {
     ) -> Result<Vec<ItemResult<()>>, ServiceError> {
         let began = self.operations.begin();
         let (valid, refused) = split(items.clone().map(|item| entry(namespace, &item)));
-        let results = merge(refused, self.store.set_many(&valid).await);
+        let mut answers = Vec::with_capacity(valid.len());
+        let results = loop {
+            let Some(slice) = next_slice(&valid, &answers).await else {
+                break Ok(merge(refused, answers));
+            };
+            match self.store.set_many(slice).await {
+                Ok(more) => answers.extend(more),
+                Err(error) => break Err(error.into()),
+            }
+        };
         let told = items
             .enumerate()
             .map(|(place, item)| told_write(OperationKind::Set, namespace, item, result_at(&results, place)));
@@ -241,10 +255,52 @@ impl CacheService {
     ) -> Result<Vec<ItemResult<bool>>, ServiceError> {
         let began = self.operations.begin();
         let (valid, refused) = split(keys.iter().map(|key| namespace.key(key)));
-        let results = merge(refused, self.store.delete_many(&valid).await);
+        let mut answers = Vec::with_capacity(valid.len());
+        let results = loop {
+            let Some(slice) = next_slice(&valid, &answers).await else {
+                break Ok(merge(refused, answers));
+            };
+            match self.store.delete_many(slice).await {
+                Ok(more) => answers.extend(more),
+                Err(error) => break Err(error.into()),
+            }
+        };
         let told = told_many(OperationKind::Delete, namespace, keys, &results);
         self.operations.tell_batch(began, OperationKind::Delete, namespace.0, told);
         results
+    }
+
+    async fn get_valid(
+        &self,
+        keys: &[Key<'_>],
+        max_bytes: u64,
+    ) -> Result<engine::Batch<Option<Value>>, ServiceError> {
+        let mut answers: engine::Batch<Option<Value>> = Vec::with_capacity(keys.len());
+        let mut bytes = 0;
+        // Since others had their turn.
+        let (mut slice_keys, mut slice_bytes) = (0, 0);
+        while answers.len() < keys.len() {
+            if slice_keys >= SLICE_KEYS || slice_bytes >= SLICE_BYTES {
+                tokio::task::yield_now().await;
+                (slice_keys, slice_bytes) = (0, 0);
+            }
+            let rest = &keys[answers.len()..];
+            // How large values are shows only when they are there.
+            let mean = bytes / (answers.len().max(1) as u64);
+            let count = if answers.is_empty() { FIRST_KEYS } else { (SLICE_BYTES / mean.max(1)).max(1) };
+            let count =
+                usize::try_from(count).map_or(SLICE_KEYS, |count| count.min(SLICE_KEYS)).min(rest.len());
+            let more = self.store.get_many(&rest[..count]).await?;
+            let values = more.iter().filter_map(|answer| answer.as_ref().ok()?.as_ref());
+            let more_bytes: u64 = values.map(|value| value.len() as u64).sum();
+            answers.extend(more);
+            (slice_keys, slice_bytes) = (slice_keys + count, slice_bytes + more_bytes);
+            bytes += more_bytes;
+            if bytes > max_bytes {
+                return Err(ServiceError::AnswerTooLarge);
+            }
+        }
+        Ok(answers)
     }
 
     /// What became of operations so far.
@@ -401,14 +457,30 @@ fn split<T>(items: impl Iterator<Item = Result<T, ServiceError>>) -> (Vec<T>, Ve
     (valid, refused)
 }
 
+/// How much of a batch is done before others have their turn: so many keys, or so many bytes read.
+const SLICE_KEYS: usize = 256;
+const SLICE_BYTES: u64 = 1 << 20;
+
+/// How many keys of a batch are read before it is known how large their values may be.
+const FIRST_KEYS: u64 = 64;
+
+/// The part of a batch that comes after those which have been answered. Between parts others have their turn.
+async fn next_slice<'a, K, T>(keys: &'a [K], answers: &[T]) -> Option<&'a [K]> {
+    let rest = &keys[answers.len()..];
+    if rest.is_empty() {
+        return None;
+    }
+    if !answers.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    Some(&rest[..rest.len().min(SLICE_KEYS)])
+}
+
 /// Puts the refusals between the store's answers, back into the order of the request.
-fn merge<T>(
-    refused: Vec<(usize, ServiceError)>,
-    answers: Result<engine::Batch<T>, StoreError>,
-) -> Result<Vec<ItemResult<T>>, ServiceError> {
-    let mut answers = answers?.into_iter().map(|answer| answer.map_err(ServiceError::Store));
+fn merge<T>(refused: Vec<(usize, ServiceError)>, answers: engine::Batch<T>) -> Vec<ItemResult<T>> {
+    let mut answers = answers.into_iter().map(|answer| answer.map_err(ServiceError::Store));
     if refused.is_empty() {
-        return Ok(answers.collect());
+        return answers.collect();
     }
     let mut results = Vec::with_capacity(answers.len() + refused.len());
     for (place, error) in refused {
@@ -416,7 +488,7 @@ fn merge<T>(
         results.push(Err(error));
     }
     results.extend(answers);
-    Ok(results)
+    results
 }
 
 #[cfg(test)]
@@ -431,8 +503,7 @@ mod tests {
                 None => Err(ServiceError::InvalidArgument("x".to_owned())),
             };
             let (valid, refused) = split(places.chars().map(item));
-            let merged = merge(refused, Ok(valid.into_iter().map(Ok).collect()));
-            let texts = merged.expect("the store answered").into_iter();
+            let texts = merge(refused, valid.into_iter().map(Ok).collect()).into_iter();
             let texts = texts.map(|result| result.map_or_else(|error| error.to_string(), |n| n.to_string()));
             assert_eq!(texts.collect::<String>(), places);
         }

@@ -139,7 +139,8 @@ impl Loader<'_> {
         let store = self.store(file.remove("store"), layers, report);
         let limited = store.max_items.is_some();
         let eviction = eviction::read(file.remove("eviction"), layers, self.policies, limited, report);
-        let transports = transport::read(file.remove("transport"), layers, store.max_value_bytes, report);
+        let store_limits = (store.max_memory_bytes, store.max_value_bytes);
+        let transports = transport::read(file.remove("transport"), layers, store_limits, report);
         let telemetry = telemetry(file.remove("telemetry"), layers, report);
         let server = server(file.remove("server"), report);
         for (key, setting) in &file {

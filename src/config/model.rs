@@ -128,6 +128,15 @@ pub struct ConnectionConfig {
     pub keepalive_timeout: Duration,
     /// `handshake_timeout`: for TLS and the first bytes of a request. Default 10 s.
     pub handshake_timeout: Duration,
+    /// `request_timeout`: from a request's head to its answer, and as long again for the client to take it. Default 30 s.
+    pub request_timeout: Duration,
+    /// `max_in_flight`: requests that wait at a time, over all connections. Default 16384, for HTTP 64.
+    pub max_in_flight: u64,
+    /// `max_in_flight_bytes`, gRPC only: bytes of messages being gathered and of answers being sent, over all
+    /// connections. Default ("auto"): half of `max_memory` or twice `max_message`, whichever is more, and 256 MiB at least.
+    pub max_in_flight_bytes: u64,
+    /// `max_metadata`: bytes of a request's head. Default 16 KiB, for HTTP 64 KiB.
+    pub max_metadata_bytes: u32,
 }
 
 /// `[transport.tls]`
@@ -151,6 +160,8 @@ pub struct GrpcConfig {
     /// `max_message`: bytes of one request message. Default ("auto"): twice `max_value` (a
     /// CompareAndSet carries two values) plus 1 MiB, at most 4 GiB - 1.
     pub max_message_bytes: usize,
+    /// `max_batch`: items of one call. Default 100000.
+    pub max_batch: usize,
     /// `reflection`: whether tools may ask what there is. Default true.
     pub reflection: bool,
 }

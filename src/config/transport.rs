@@ -15,6 +15,7 @@ use super::section::{Chosen, Report, Section};
 use super::size::Size;
 
 const MIB: u64 = 1 << 20;
+const METADATA: Size = Size { min: 8 << 10, max: 16 << 20 };
 const MESSAGE: Size = Size { min: 1024, max: u32::MAX as u64 };
 const KIND: Choice<Kind> = Choice(&[("grpc", Kind::Grpc), ("http", Kind::Http)]);
 
@@ -63,7 +64,7 @@ type Listener = (Chosen<(String, ListenAddress)>, Origin);
 pub(super) fn read(
     file: Option<Setting>,
     layers: &mut Layers,
-    max_value_bytes: u64,
+    (max_memory_bytes, max_value_bytes): (u64, u64),
     report: &mut Report,
 ) -> Vec<TransportConfig> {
     let mut pending = tables(file, report);
@@ -88,8 +89,13 @@ pub(super) fn read(
             .and_then(|(_, endpoint)| endpoint.take())
             .unwrap_or_default();
         let tls = if transport.is(Kind::Grpc) { tls.take() } else { None };
-        let (config, listener) =
-            read_one(transport, endpoint, tls.unwrap_or_default(), max_value_bytes, report);
+        let (config, listener) = read_one(
+            transport,
+            endpoint,
+            tls.unwrap_or_default(),
+            (max_memory_bytes, max_value_bytes),
+            report,
+        );
         check_duplicate(&listener, &listeners, report);
         listeners.push(listener);
         transports.push(config);
@@ -129,7 +135,7 @@ fn read_one(
     transport: Pending,
     endpoint: Endpoint,
     variables: Tls,
-    max_value_bytes: u64,
+    store_limits: (u64, u64),
     report: &mut Report,
 ) -> (TransportConfig, Listener) {
     let Pending { mut table, place, implied } = transport;
@@ -161,9 +167,9 @@ fn read_one(
     };
     let all_parts = parts.all();
     let serve = section.take("serve", &OrWord("all", parts), None).value.unwrap_or(all_parts);
-    let connections = connections(&mut section);
+    let mut connections = connections(&mut section, kind);
     let config = match kind {
-        Kind::Grpc => TransportKind::Grpc(grpc(&mut section, max_value_bytes)),
+        Kind::Grpc => TransportKind::Grpc(grpc(&mut section, store_limits, &mut connections)),
         Kind::Http => TransportKind::Http,
     };
     let tls_table = section.take_table("tls");
@@ -184,9 +190,13 @@ fn default_listen(kind: Kind) -> (String, ListenAddress) {
     (text.to_owned(), ListenAddress::Tcp(vec![address]))
 }
 
-fn connections(section: &mut Section<'_>) -> ConnectionConfig {
+fn connections(section: &mut Section<'_>, kind: Kind) -> ConnectionConfig {
     let seconds = Duration::from_secs;
     let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    let (max_in_flight, max_metadata) = match kind {
+        Kind::Grpc => (16 << 10, 16 << 10),
+        Kind::Http => (64, 64 << 10),
+    };
     ConnectionConfig {
         max_connections: count(section.take("max_connections", &Count::at_least(1), 10_000).value),
         max_connection_age: section
@@ -203,14 +213,32 @@ fn connections(section: &mut Section<'_>) -> ConnectionConfig {
             .value,
         keepalive_timeout: section.take("keepalive_timeout", &Span::MILLISECOND, seconds(20)).value,
         handshake_timeout: section.take("handshake_timeout", &Span::MILLISECOND, seconds(10)).value,
+        request_timeout: section.take("request_timeout", &Span::MILLISECOND, seconds(30)).value,
+        max_in_flight_bytes: u64::MAX,
+        max_in_flight: section.take("max_in_flight", &Count::at_least(1), max_in_flight).value,
+        max_metadata_bytes: section
+            .take("max_metadata", &METADATA, max_metadata)
+            .value
+            .try_into()
+            .expect("the format's limit fits"),
     }
 }
 
-fn grpc(section: &mut Section<'_>, max_value_bytes: u64) -> GrpcConfig {
+fn grpc(
+    section: &mut Section<'_>,
+    (max_memory_bytes, max_value_bytes): (u64, u64),
+    connections: &mut ConnectionConfig,
+) -> GrpcConfig {
     let automatic = max_value_bytes.saturating_mul(2).saturating_add(MIB).min(MESSAGE.max);
     let max_message = section.take("max_message", &OrWord("auto", MESSAGE), None).value.unwrap_or(automatic);
+    // Half of what entries may take, as the rule of thumb for the process has it, and room for large messages.
+    let automatic = (max_memory_bytes / 2).max(max_message.saturating_mul(2)).max(256 * MIB);
+    let max_in_flight_bytes = section.take("max_in_flight_bytes", &OrWord("auto", Size::at_least(MIB)), None);
+    connections.max_in_flight_bytes = max_in_flight_bytes.value.unwrap_or(automatic);
     GrpcConfig {
         max_message_bytes: usize::try_from(max_message).unwrap_or(usize::MAX),
+        max_batch: usize::try_from(section.take("max_batch", &Count::at_least(1), 100_000).value)
+            .unwrap_or(usize::MAX),
         reflection: section.take("reflection", &Switch, true).value,
     }
 }

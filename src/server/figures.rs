@@ -121,6 +121,8 @@ fn add(watched: &Watched, figures: &mut TransportFigures) {
         let refused = connections.refused_requests().total(reason);
         *figures.requests_refused.entry(reason.name()).or_default() += refused;
     }
+    figures.in_flight += connections.in_flight().requests();
+    figures.in_flight_bytes += connections.in_flight().bytes();
     let expiry = watched.tls.as_ref().and_then(|tls| tls.expiry());
     figures.certificate_expiry = figures.certificate_expiry.into_iter().chain(expiry).min();
 }

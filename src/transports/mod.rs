@@ -3,6 +3,7 @@
 pub mod access;
 pub mod grpc;
 pub mod http;
+pub mod in_flight;
 pub mod listener;
 pub mod peer;
 pub mod refused;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub enum RequestRefusal {
     /// It did not begin, or its head did not end, within `handshake_timeout`.
     TooSlow,
-    /// Its head is larger than is allowed. Over HTTP/2 nobody hears of that but the client.
+    /// Its head is larger than `max_metadata`.
     HeadTooLarge,
     /// It is not of the protocol, or its message cannot be read.
     Malformed,
@@ -21,11 +21,23 @@ pub enum RequestRefusal {
     NoToken,
     /// Its bearer token is not known.
     WrongToken,
+    /// It was not there, or not answered, within `request_timeout`.
+    TimedOut,
+    /// Its answer was not taken for as long again.
+    NotTaken,
+    /// It would have had to wait, and `max_in_flight` requests do.
+    TooManyInFlight,
+    /// Its message, or its answer, is more than is left of `max_in_flight_bytes`.
+    TooManyBytes,
+    /// It has more items than `max_batch`.
+    BatchTooLarge,
+    /// Its connection did what nobody does but to keep a server busy, and was closed for it.
+    Flood,
 }
 
 impl RequestRefusal {
     /// Every reason there is.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 14] = [
         Self::TooSlow,
         Self::HeadTooLarge,
         Self::Malformed,
@@ -34,6 +46,12 @@ impl RequestRefusal {
         Self::DeadlineExceeded,
         Self::NoToken,
         Self::WrongToken,
+        Self::TimedOut,
+        Self::NotTaken,
+        Self::TooManyInFlight,
+        Self::TooManyBytes,
+        Self::BatchTooLarge,
+        Self::Flood,
     ];
 
     /// As metrics have it.
@@ -48,6 +66,12 @@ impl RequestRefusal {
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::NoToken => "no_token",
             Self::WrongToken => "wrong_token",
+            Self::TimedOut => "timed_out",
+            Self::NotTaken => "not_taken",
+            Self::TooManyInFlight => "too_many_in_flight",
+            Self::TooManyBytes => "too_many_bytes",
+            Self::BatchTooLarge => "batch_too_large",
+            Self::Flood => "flood",
         }
     }
 }

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import socket
 import struct
+import urllib.parse
 
 import h2.config
 import h2.connection
@@ -37,7 +38,7 @@ class Stream:
 
     @property
     def message(self):
-        return {**(self.headers or {}), **(self.trailers or {})}.get("grpc-message", "")
+        return urllib.parse.unquote({**(self.headers or {}), **(self.trailers or {})}.get("grpc-message", ""))
 
     @property
     def done(self):
@@ -58,7 +59,10 @@ class Http2:
     """A connection."""
 
     def __init__(self, address, timeout=10, wrap=lambda socket: socket):
-        self.socket = wrap(socket.create_connection(address_of(address), timeout))
+        plain = socket.create_connection(address_of(address), timeout)
+        # A head and its message are two writes, and the second one is not to wait until the first is acknowledged.
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = wrap(plain)
         self.h2 = Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         self.h2.initiate_connection()
         self.streams = collections.defaultdict(Stream)

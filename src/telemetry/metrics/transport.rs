@@ -38,6 +38,10 @@ pub struct TransportFigures {
     pub received_bytes: u64,
     /// Bytes written to clients, as they were on the wire.
     pub sent_bytes: u64,
+    /// Requests that wait.
+    pub in_flight: u64,
+    /// Bytes of messages and answers that are charged.
+    pub in_flight_bytes: u64,
     /// Requests that were refused before they came to anything, by reason.
     pub requests_refused: BTreeMap<&'static str, u64>,
 }
@@ -84,6 +88,18 @@ pub(super) const METRICS: &[Metric] = &[
         unit: "By",
         description: "Bytes read from and written to clients, as they were on the wire.",
         source: Counters(io),
+    },
+    Metric {
+        name: "tiny_cache.requests.in_flight",
+        unit: "{request}",
+        description: "Requests that could not be answered at once.",
+        source: Gauges(|s, observe| each(s, observe, |transport| Some(transport.in_flight))),
+    },
+    Metric {
+        name: "tiny_cache.requests.held",
+        unit: "By",
+        description: "Bytes of requests being gathered and of answers that have not left.",
+        source: Gauges(|s, observe| each(s, observe, |transport| Some(transport.in_flight_bytes))),
     },
     Metric {
         name: "tiny_cache.requests_refused",

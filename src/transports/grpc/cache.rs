@@ -12,8 +12,11 @@ use super::call::{Handler, RequestId};
 use super::message;
 use super::reply::{Batch, ItemOutcome, Reply};
 use super::view::{self, View};
+use crate::config::GrpcConfig;
 use crate::proto::{self, CacheStatus, ConditionalCacheResponse, ConditionalCacheStatus as Conditional};
 use crate::service::{CacheService, Item, ItemResult, Namespace, ServiceError, ttl_from_seconds};
+use crate::transports::in_flight::InFlight;
+use crate::transports::refused::RequestRefusal;
 use crate::transports::stats::cache_stats;
 
 /// The metadata key of the caller's namespace.
@@ -24,6 +27,8 @@ const NAMESPACE: &str = "x-cache-namespace";
 pub(super) struct CacheRpc {
     service: Arc<CacheService>,
     max_message_bytes: usize,
+    max_batch: usize,
+    in_flight: Arc<InFlight>,
 }
 
 /// What can be called.
@@ -65,14 +70,23 @@ impl Method {
     pub(super) const fn is_write(self) -> bool {
         matches!(self, Self::Set | Self::SetIfAbsent | Self::CompareAndSet | Self::MultiSet)
     }
+
+    const fn is_batch(self) -> bool {
+        matches!(self, Self::MultiGet | Self::MultiSet | Self::MultiDelete)
+    }
 }
 
 impl CacheRpc {
     /// The service's name in paths.
     pub(super) const NAME: &str = "cache.CacheService";
 
-    pub(super) const fn new(service: Arc<CacheService>, max_message_bytes: usize) -> Self {
-        Self { service, max_message_bytes }
+    pub(super) const fn new(
+        service: Arc<CacheService>,
+        config: &GrpcConfig,
+        in_flight: Arc<InFlight>,
+    ) -> Self {
+        let GrpcConfig { max_message_bytes, max_batch, .. } = *config;
+        Self { service, max_message_bytes, max_batch, in_flight }
     }
 
     /// Answers a call.
@@ -80,8 +94,21 @@ impl CacheRpc {
         let (rpc, id) = (self.clone(), id.clone());
         Box::pin(async move {
             let answer = rpc.answer(request, &id).await;
-            Ok(answer.map_or_else(Status::into_http::<Body>, Reply::into_response))
+            let response = answer.and_then(|reply| reply.into_response(&rpc.in_flight));
+            Ok(response.unwrap_or_else(Status::into_http::<Body>))
         })
+    }
+
+    /// Looks at how many items there are before any of them is looked at.
+    fn check_batch(&self, message: &[u8]) -> Result<(), Status> {
+        let limit = self.max_batch;
+        if view::has_more_items(message, limit) {
+            self.in_flight.count_refused(RequestRefusal::BatchTooLarge);
+            return Err(Status::resource_exhausted(format!(
+                "batch too large: at most {limit} items are allowed"
+            )));
+        }
+        Ok(())
     }
 
     async fn answer(&self, request: Request<Incoming>, id: &RequestId) -> Result<Reply, Status> {
@@ -89,18 +116,22 @@ impl CacheRpc {
         let Some(method) = Method::of_path(head.uri.path()) else {
             return Err(Status::unimplemented("unknown method"));
         };
-        let message = message::read(&head.headers, body, self.max_message_bytes).await?;
+        let message = message::read(&head.headers, body, self.max_message_bytes, &self.in_flight).await?;
+        let message = &message.bytes[..];
         let call = Call { service: &self.service, headers: &head.headers, id };
+        if method.is_batch() {
+            self.check_batch(message)?;
+        }
         match method {
-            Method::Get => call.get(View::read(&message)?).await,
-            Method::MultiGet => call.multi_get(View::read(&message)?).await,
-            Method::Set => call.set(View::read(&message)?).await,
-            Method::SetIfAbsent => call.set_if_absent(View::read(&message)?).await,
-            Method::CompareAndSet => call.compare_and_set(View::read(&message)?).await,
-            Method::MultiSet => call.multi_set(View::read(&message)?).await,
-            Method::Delete => call.delete(View::read(&message)?).await,
-            Method::MultiDelete => call.multi_delete(View::read(&message)?).await,
-            Method::Stats => call.stats(View::read(&message)?).await,
+            Method::Get => call.get(View::read(message)?).await,
+            Method::MultiGet => call.multi_get(View::read(message)?, &self.in_flight).await,
+            Method::Set => call.set(View::read(message)?).await,
+            Method::SetIfAbsent => call.set_if_absent(View::read(message)?).await,
+            Method::CompareAndSet => call.compare_and_set(View::read(message)?).await,
+            Method::MultiSet => call.multi_set(View::read(message)?).await,
+            Method::Delete => call.delete(View::read(message)?).await,
+            Method::MultiDelete => call.multi_delete(View::read(message)?).await,
+            Method::Stats => call.stats(View::read(message)?).await,
         }
     }
 }
@@ -138,6 +169,7 @@ impl<'a> Call<'a> {
     fn status(&self, error: ServiceError) -> Status {
         match error {
             ServiceError::InvalidArgument(text) => Status::invalid_argument(text),
+            ServiceError::AnswerTooLarge => message::no_room(),
             ServiceError::Store(
                 error @ (StoreError::ValueTooLarge { .. } | StoreError::CapacityExhausted { .. }),
             ) => Status::resource_exhausted(error.to_string()),
@@ -180,9 +212,16 @@ impl<'a> Call<'a> {
         Reply::value(value.map_err(|error| self.status(error))?)
     }
 
-    async fn multi_get(&self, request: view::Keys<'_>) -> Result<Reply, Status> {
-        let results = self.service.get_many(self.namespace()?, &request.keys).await;
-        let results = results.map_err(|error| self.status(error))?;
+    async fn multi_get(&self, request: view::Keys<'_>, in_flight: &InFlight) -> Result<Reply, Status> {
+        let room = in_flight.max_bytes().saturating_sub(in_flight.bytes());
+        let results = self.service.get_many(self.namespace()?, &request.keys, room).await;
+        let results = results.map_err(|error| {
+            if matches!(error, ServiceError::AnswerTooLarge) {
+                in_flight.count_refused(RequestRefusal::TooManyBytes);
+                return message::no_room();
+            }
+            self.status(error)
+        })?;
         let outcomes = request.keys.into_iter().zip(results).map(|(key, result)| {
             let (value, error) = match result {
                 Ok(value) => (value, String::new()),

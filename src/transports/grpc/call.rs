@@ -6,14 +6,15 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -26,6 +27,8 @@ use super::{Shared, failure};
 use crate::service::ActiveRequest;
 use crate::telemetry::metrics::RpcMethod;
 use crate::telemetry::request_scope::RequestScope;
+use crate::transports::in_flight::may_wait;
+use crate::transports::listener::answer_lasts;
 use crate::transports::refused::RequestRefusal;
 use crate::transports::request_id::{REQUEST_ID, request_id};
 
@@ -47,6 +50,7 @@ pub(super) struct Call {
     handler: Handler,
     id: RequestId,
     timeout: Option<Duration>,
+    /// Runs as soon as the call has to wait.
     timer: Option<Pin<Box<Sleep>>>,
     span: Option<CallSpan>,
     shared: ActiveRequest<Arc<Shared>>,
@@ -69,7 +73,19 @@ impl Call {
         let method = RpcMethod::of_path(request.uri().path());
         let span = shared.tracing.as_ref().and_then(|tracing| span::begin(tracing, method, &request));
         tracing::debug!(request_id = %id, method = request.uri().path(), "gRPC request");
-        let handler = handle(request, &id);
+        let handler = if metadata_bytes(request.headers()) > shared.max_metadata_bytes {
+            shared.access.refused().count(RequestRefusal::HeadTooLarge);
+            let limit = shared.max_metadata_bytes;
+            let text = format!("metadata too large: at most {limit} bytes are allowed");
+            Box::pin(ready(Ok(Status::resource_exhausted(text).into_http())))
+        } else if !is_grpc(request.headers()) {
+            let text = format!("{MALFORMED}: the content type has to be application/grpc");
+            let mut response = Status::invalid_argument(text).into_http();
+            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            Box::pin(ready(Ok(response)))
+        } else {
+            handle(request, &id)
+        };
         Self { handler, id, timeout, timer: None, span, shared, method, began }
     }
 
@@ -91,20 +107,42 @@ impl Call {
                 return Poll::Ready(Status::internal(text).into_http());
             }
         }
-        let Some(timeout) = self.timeout else {
-            return Poll::Pending;
-        };
+        self.poll_deadline(cx)
+    }
+
+    /// For a call that has to wait: whether it may, and no longer than its deadline or ours.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        let Shared { in_flight, request_timeout, .. } = &**self.shared;
+        if !may_wait() {
+            in_flight.count_turned_away();
+            let limit = in_flight.max_requests();
+            let text = format!("too many requests in flight: at most {limit} may wait at a time");
+            return Poll::Ready(Status::unavailable(text).into_http());
+        }
+        let timeout = self.timeout.map_or(*request_timeout, |timeout| timeout.min(*request_timeout));
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         timer.as_mut().poll(cx).map(|()| self.too_late())
     }
 
     fn too_late(&self) -> Response<Body> {
-        self.shared.access.refused().count(RequestRefusal::DeadlineExceeded);
-        Status::deadline_exceeded("deadline exceeded").into_http()
+        let limit = self.shared.request_timeout;
+        if self.timeout.is_some_and(|timeout| timeout <= limit) {
+            self.shared.access.refused().count(RequestRefusal::DeadlineExceeded);
+            return Status::deadline_exceeded("deadline exceeded").into_http();
+        }
+        self.shared.access.refused().count(RequestRefusal::TimedOut);
+        Status::deadline_exceeded(format!("a request may take {limit:?}")).into_http()
     }
 
     /// Records the call and ends its span, or leaves both to the end of its stream where the answer is one.
     fn record(&mut self, mut response: Response<Body>) -> Response<Body> {
+        // A success says so in its trailers, which are not made yet.
+        let code = response.headers().get(Status::GRPC_STATUS);
+        let code = code.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
+        let lasts = code == Code::Ok && self.method.is_streaming();
+        if lasts {
+            answer_lasts();
+        }
         let (began, span) = (self.began.take(), self.span.take());
         if began.is_none() && span.is_none() {
             return response;
@@ -112,10 +150,7 @@ impl Call {
         if let Some(span) = &span {
             span.tell(&mut response);
         }
-        // A success says so in its trailers, which are not made yet.
-        let code = response.headers().get(Status::GRPC_STATUS);
-        let code = code.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
-        if code == Code::Ok && self.method.is_streaming() {
+        if lasts {
             let shared = Arc::clone(&self.shared);
             let (method, body) = (self.method, std::mem::take(response.body_mut()));
             *response.body_mut() = Body::new(Streamed::new(body, shared, method, began, span));
@@ -187,6 +222,20 @@ impl Future for Call {
     }
 }
 
+/// Whether a request says that it is gRPC. A page in somebody's browser can send a text or a form to any server, but not
+/// this.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let rest = content_type.and_then(|content_type| content_type.strip_prefix(GRPC));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// Size of a request's head as HTTP/2 counts it (RFC 9113, section 6.5.2), but for the four fields that every one has.
+fn metadata_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+}
+
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&'static str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("not a text")
@@ -215,6 +264,23 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_calls_itself_grpc_is() {
+        for (content_type, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+            ("text/plain", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+            assert_eq!(is_grpc(&headers), expected, "{content_type}");
+        }
+        assert!(!is_grpc(&HeaderMap::new()));
+    }
 
     #[test]
     fn timeouts_are_read_as_the_protocol_says() {

@@ -2,18 +2,25 @@
 //!
 //! Nearly every request comes as one frame that holds its message and ends the stream. Such a message is handed on
 //! where it lies. Whatever else there may be (many frames, compression, trailers, and all that can be wrong) is left
-//! to tonic.
+//! to tonic, as it comes in, and charged for what it holds.
 
+use std::error::Error;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tonic::codec::{BufferSettings, CompressionEncoding, DecodeBuf, Decoder};
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
+
+use crate::transports::in_flight::{Charge, InFlight};
 
 /// What a gRPC message begins with: whether it is compressed, and its length in four bytes.
 pub(super) const PREFIX_BYTES: usize = 5;
@@ -27,8 +34,25 @@ const YIELD_BYTES: usize = 32 << 10;
 const ENCODING: &str = "grpc-encoding";
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
+/// How much of a compressed message is unpacked on the spot. A larger one may take so long that others wait.
+const UNPACKED_BYTES: usize = 64 << 10;
+
+/// How many messages are unpacked off the threads that serve, at a time.
+static UNPACKING: Semaphore = Semaphore::const_new(2);
+
+/// A message, and what it is charged while it is there.
+pub(super) struct Message {
+    pub(super) bytes: Bytes,
+    _charge: Option<Arc<Charge>>,
+}
+
 /// Reads the message of a request, which may have `limit` bytes.
-pub(super) async fn read(headers: &HeaderMap, mut body: Incoming, limit: usize) -> Result<Bytes, Status> {
+pub(super) async fn read(
+    headers: &HeaderMap,
+    mut body: Incoming,
+    limit: usize,
+    in_flight: &Arc<InFlight>,
+) -> Result<Message, Status> {
     let encoding = encoding(headers)?;
     let first = body.frame().await;
     if let Some(Ok(frame)) = &first
@@ -36,10 +60,16 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Incoming, limit: usize) 
         && body.is_end_stream()
         && is_whole(data, limit)
     {
-        return Ok(data.slice(PREFIX_BYTES..));
+        return Ok(Message { bytes: data.slice(PREFIX_BYTES..), _charge: None });
     }
     // Boxed, as it would make every call's future larger.
-    Box::pin(unpack(encoding, Begun { first, rest: body }, limit)).await
+    let charge = Arc::new(in_flight.charge_anyway(0));
+    let body = Begun { first, rest: body, charge: Arc::clone(&charge) };
+    let bytes = match encoding {
+        None => Box::pin(unpack(None, body, limit)).await,
+        Some(encoding) => Box::pin(unpack_apart(encoding, body, limit)).await,
+    };
+    Ok(Message { bytes: bytes?, _charge: Some(charge) })
 }
 
 /// Whether this is exactly one message, not compressed and not too long.
@@ -51,13 +81,67 @@ fn is_whole(mut data: &[u8], limit: usize) -> bool {
     is_plain && data.get_u32() as usize == data.remaining() && data.len() <= limit
 }
 
-async fn unpack(encoding: Option<CompressionEncoding>, body: Begun, limit: usize) -> Result<Bytes, Status> {
+/// Unpacks a message that may be compressed: on the spot only if it turns out to be small, since a few bytes can become
+/// very many.
+async fn unpack_apart(encoding: CompressionEncoding, mut body: Begun, limit: usize) -> Result<Bytes, Status> {
+    let charge = Arc::clone(&body.charge);
+    let mut packed = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(Status::from_error)?.into_data() {
+            packed.extend_from_slice(&data);
+        }
+        // Of one that is too long the rest need not come.
+        if packed.len() > limit.saturating_add(PREFIX_BYTES) || announced(&packed) > limit {
+            break;
+        }
+    }
+    let packed = packed.freeze();
+    let is_plain = packed.first() == Some(&0);
+    let at_once = if is_plain { limit } else { limit.min(UNPACKED_BYTES) };
+    if announced(&packed) <= at_once {
+        match unpack(Some(encoding), Full::new(packed.clone()), at_once).await {
+            Err(status) if status.code() == Code::OutOfRange && at_once < limit => {}
+            message => return message,
+        }
+    }
+    let permit = UNPACKING.acquire().await.expect("never closed");
+    let unpacking = spawn_blocking(move || {
+        let _permit = permit;
+        unpack(Some(encoding), Full::new(packed), limit).now_or_never()
+    });
+    let message = unpacking.await.ok().flatten();
+    let message = message.unwrap_or_else(|| Err(Status::internal("Unpacking ended early.")))?;
+    if charge.grow(message.len()) { Ok(message) } else { Err(no_room()) }
+}
+
+/// The length that a message has by its own account, if that has come already.
+fn announced(data: &[u8]) -> usize {
+    data.get(1..PREFIX_BYTES).map_or(0, |mut length| length.get_u32() as usize)
+}
+
+/// What is said where `max_in_flight_bytes` are in flight.
+pub(super) fn no_room() -> Status {
+    Status::resource_exhausted("too many bytes of requests and answers in flight")
+}
+
+async fn unpack<B>(encoding: Option<CompressionEncoding>, body: B, limit: usize) -> Result<Bytes, Status>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
     let mut messages = pin!(Streaming::new_request(Unparsed, body, encoding, Some(limit)));
-    let message = messages.message().await?;
+    let message = messages.message().await.map_err(|status| told_as_too_long(status, limit))?;
     let message = message.ok_or_else(|| Status::internal("Missing request message."))?;
     // What follows must be sound, but says nothing.
     messages.trailers().await?;
     Ok(message)
+}
+
+/// tonic tells apart what is too long as it comes and what is once unpacked.
+fn told_as_too_long(status: Status, limit: usize) -> Status {
+    if status.code() == Code::ResourceExhausted && status.message().starts_with("Error decompressing") {
+        return Status::out_of_range(format!("Error, unpacked it has more than {limit} bytes"));
+    }
+    status
 }
 
 /// How a request says that it is compressed.
@@ -92,24 +176,32 @@ impl Decoder for Unparsed {
     }
 }
 
-/// A body whose first frame has been looked at.
+/// A body whose first frame has been looked at, and which is charged for what comes.
 struct Begun {
     first: Option<Result<Frame<Bytes>, hyper::Error>>,
     rest: Incoming,
+    charge: Arc<Charge>,
 }
 
 impl Body for Begun {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Box<dyn Error + Send + Sync>;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.first.take() {
-            Some(first) => Poll::Ready(Some(first)),
-            None => Pin::new(&mut self.rest).poll_frame(cx),
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = match self.first.take() {
+            Some(first) => Some(first),
+            None => ready!(Pin::new(&mut self.rest).poll_frame(cx)),
+        };
+        let frame = frame.transpose()?;
+        if let Some(data) = frame.as_ref().and_then(Frame::data_ref)
+            && !self.charge.grow(data.len())
+        {
+            return Poll::Ready(Some(Err(no_room().into())));
         }
+        Poll::Ready(frame.map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {

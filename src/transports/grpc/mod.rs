@@ -14,7 +14,7 @@ use std::convert::Infallible;
 use std::future::ready;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -26,12 +26,14 @@ use tonic_health::pb::health_server::HealthServer;
 use tower::Service;
 use tower::util::BoxCloneSyncService;
 
-use crate::config::{GrpcConfig, Part};
+use crate::config::{ConnectionConfig, GrpcConfig, Part};
 use crate::proto;
 use crate::service::CacheService;
 use crate::telemetry::metrics::{RpcMethod, RpcMetrics};
 use crate::telemetry::traces::Tracing;
 use crate::transports::access::{Access, Denied};
+use crate::transports::in_flight::InFlight;
+use crate::transports::listener::ConnectionCounters;
 
 use cache::CacheRpc;
 use call::{Call, RequestId};
@@ -58,6 +60,9 @@ struct Shared {
     /// `None`: calls are not timed.
     rpc: Option<Arc<RpcMetrics>>,
     access: Access,
+    in_flight: Arc<InFlight>,
+    max_metadata_bytes: usize,
+    request_timeout: Duration,
     /// `None`: calls have no spans.
     tracing: Option<Arc<Tracing>>,
 }
@@ -82,8 +87,8 @@ impl AsRef<CacheService> for Shared {
 
 impl GrpcService {
     /// The services. `draining` turns true when a shutdown begins; `rpc` is where calls are recorded, if anywhere;
-    /// `access` says which parts are there and who may ask for them; `tracing` makes spans, if anything does. Reflection
-    /// is there with the cache, if it is wanted.
+    /// `counters` are those of the listener in front; `access` says which parts are there and who may ask for them;
+    /// `tracing` makes spans, if anything does. Reflection is there with the cache, if it is wanted.
     ///
     /// # Panics
     ///
@@ -91,13 +96,15 @@ impl GrpcService {
     #[must_use]
     pub fn new(
         service: Arc<CacheService>,
-        config: &GrpcConfig,
+        (connections, config): (&ConnectionConfig, &GrpcConfig),
         draining: watch::Receiver<bool>,
         rpc: Option<Arc<RpcMetrics>>,
+        counters: &ConnectionCounters,
         access: Access,
         tracing: Option<Arc<Tracing>>,
     ) -> Self {
-        let cache = CacheRpc::new(Arc::clone(&service), config.max_message_bytes);
+        let in_flight = Arc::clone(counters.in_flight());
+        let cache = CacheRpc::new(Arc::clone(&service), config, Arc::clone(&in_flight));
         let mut others = Vec::new();
         if access.serves(Part::Probes) {
             others.push(side(HealthServer::new(HealthRpc::new(draining))));
@@ -116,7 +123,16 @@ impl GrpcService {
             others.push(side(descriptors().build_v1().expect(valid)));
             others.push(side(descriptors().build_v1alpha().expect(valid)));
         }
-        Self { shared: Arc::new(Shared { service, rpc, access, tracing }), cache, others: others.into() }
+        let shared = Shared {
+            service,
+            rpc,
+            access,
+            in_flight,
+            max_metadata_bytes: connections.max_metadata_bytes as usize,
+            request_timeout: connections.request_timeout,
+            tracing,
+        };
+        Self { shared: Arc::new(shared), cache, others: others.into() }
     }
 }
 

@@ -6,10 +6,13 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use engine::Value;
+use futures_util::task::AtomicWaker;
 use http::Response;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http_body::Frame;
@@ -19,10 +22,14 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::metadata::GRPC_CONTENT_TYPE;
 
-use super::message::PREFIX_BYTES;
+use super::message::{PREFIX_BYTES, no_room};
+use crate::transports::in_flight::{Charge, InFlight};
 
 /// From this size on a value is not copied into its message: as much as one HTTP/2 frame holds by default.
 const SHARED_BYTES: usize = 16 << 10;
+
+/// From this size on an answer is charged until it has left. Smaller ones are bounded by how many streams there may be.
+const CHARGED_BYTES: usize = 4 << 10;
 
 /// Wire types of protobuf.
 const VARINT: u8 = 0;
@@ -84,6 +91,8 @@ impl ItemOutcome<'_> {
 pub(super) struct Reply {
     pieces: VecDeque<Bytes>,
     last: BytesMut,
+    /// Something was done, so that it is too late to refuse the answer.
+    is_due: bool,
 }
 
 impl Reply {
@@ -98,7 +107,7 @@ impl Reply {
         let mut last = BytesMut::with_capacity(PREFIX_BYTES + message_bytes - shared_bytes);
         last.put_u8(0);
         last.put_u32(length);
-        Ok(Self { pieces: VecDeque::new(), last })
+        Ok(Self { pieces: VecDeque::new(), last, is_due: true })
     }
 
     /// A message without values.
@@ -112,6 +121,7 @@ impl Reply {
     pub(super) fn value(value: Option<Value>) -> Result<Self, Status> {
         let Some(value) = value else { return Self::begin(0, 0) };
         let mut reply = Self::begin(number_bytes(1) + field_bytes(value.len()), shared_bytes(&value))?;
+        reply.is_due = false;
         reply.put_number(1, 1);
         reply.put_value(2, value);
         Ok(reply)
@@ -127,6 +137,7 @@ impl Reply {
             shared += item.value.as_ref().map_or(0, shared_bytes);
         }
         let mut reply = Self::begin(message_bytes, shared)?;
+        reply.is_due = matches!(batch, Batch::Operations);
         for item in items {
             reply.put_key(1, LENGTH_DELIMITED);
             encode_varint(item.message_bytes() as u64, &mut reply.last);
@@ -169,14 +180,58 @@ impl Reply {
         self.pieces.push_back(value.into());
     }
 
-    /// The response to a call that succeeded.
-    pub(super) fn into_response(mut self) -> Response<Body> {
+    /// The response to a call that succeeded, if there is room for it.
+    pub(super) fn into_response(mut self, in_flight: &Arc<InFlight>) -> Result<Response<Body>, Status> {
         if !self.last.is_empty() {
             self.pieces.push_back(self.last.freeze());
         }
-        let mut response = Response::new(Body::new(ReplyBody { pieces: self.pieces, is_over: false }));
+        let bytes = self.pieces.iter().map(Bytes::len).sum();
+        let mut owed = None;
+        if bytes >= CHARGED_BYTES {
+            let charge = if self.is_due {
+                in_flight.charge_anyway(bytes)
+            } else {
+                in_flight.charge(bytes).ok_or_else(no_room)?
+            };
+            let pieces = AtomicUsize::new(self.pieces.len());
+            let all = Arc::new(Owed { charge, pieces, body: AtomicWaker::new() });
+            for piece in &mut self.pieces {
+                let owed = Piece { bytes: std::mem::take(piece), of: Arc::clone(&all) };
+                *piece = Bytes::from_owner(owed);
+            }
+            owed = Some(all);
+        }
+        let body = ReplyBody { pieces: self.pieces, owed, is_over: false };
+        let mut response = Response::new(Body::new(body));
         response.headers_mut().insert(CONTENT_TYPE, GRPC_CONTENT_TYPE);
-        response
+        Ok(response)
+    }
+}
+
+/// An answer of which not all has left.
+struct Owed {
+    charge: Charge,
+    /// Those that have not left.
+    pieces: AtomicUsize,
+    body: AtomicWaker,
+}
+
+/// A piece of an answer, wherever on its way to the client it may be.
+struct Piece {
+    bytes: Bytes,
+    of: Arc<Owed>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.of.pieces.fetch_sub(1, Ordering::Release);
+        self.of.body.wake();
     }
 }
 
@@ -188,6 +243,8 @@ fn shared_bytes(value: &Value) -> usize {
 /// The pieces of a message, then the trailers that say it went well.
 struct ReplyBody {
     pieces: VecDeque<Bytes>,
+    /// `None`: it is too small to be charged.
+    owed: Option<Arc<Owed>>,
     is_over: bool,
 }
 
@@ -197,13 +254,23 @@ impl http_body::Body for ReplyBody {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if let Some(piece) = self.pieces.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         if self.is_over {
             return Poll::Ready(None);
+        }
+        // With its trailers the answer is out of everyone's sight. While room is scarce it stays in sight, and within the
+        // time that it may take, until the client has taken it.
+        if let Some(owed) = &self.owed
+            && owed.charge.is_tight()
+        {
+            owed.body.register(cx.waker());
+            if owed.pieces.load(Ordering::Acquire) > 0 {
+                return Poll::Pending;
+            }
         }
         self.is_over = true;
         let mut trailers = HeaderMap::with_capacity(1);

@@ -79,6 +79,31 @@ fn read_fields<'a, V: View<'a>>(mut message: &'a [u8]) -> Option<V> {
     Some(view)
 }
 
+/// Whether a message of a batch has more than `limit` items, at the cost of a look at where each begins. Of bytes that
+/// are no message it tells of those before it shows.
+pub(super) fn has_more_items(mut message: &[u8], limit: usize) -> bool {
+    let mut items = 0;
+    while !message.is_empty() {
+        let Ok((number, wire_type)) = decode_key(&mut message) else { return false };
+        if wire_type == WireType::LengthDelimited {
+            let Ok(length) = decode_varint(&mut message) else { return false };
+            let Some((_, rest)) =
+                usize::try_from(length).ok().and_then(|length| message.split_at_checked(length))
+            else {
+                return false;
+            };
+            message = rest;
+        } else if skip_field(wire_type, number, &mut message, DecodeContext::default()).is_err() {
+            return false;
+        }
+        items += usize::from(number == 1);
+        if items > limit {
+            return true;
+        }
+    }
+    false
+}
+
 /// `Empty`.
 impl View<'_> for () {
     type Message = proto::Empty;
@@ -191,6 +216,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn items_are_counted_without_being_read() {
+        for (message, items) in [
+            (&b""[..], 0),
+            (b"\x0a\0\x0a\x01k\x0a\x02\xff\xff", 3),
+            (b"\x12\x01x\x0a\0\x18\x05", 1),
+            (b"\x0a\0\x0a\0\x0a\x05", 2),
+            (b"\x0a\0\x07", 1),
+        ] {
+            let counted = (0..9).find(|&limit| !has_more_items(message, limit));
+            assert_eq!(counted, Some(items), "{message:?}");
+        }
+    }
 
     fn owned_item(item: &Item<'_>) -> proto::CacheItem {
         proto::CacheItem { key: item.key.to_owned(), value: item.value.to_vec().into(), ttl: item.ttl }

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use engine::StoreStats;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::{error, warn};
@@ -21,6 +22,9 @@ use super::answers::{Failure, Health, Live, Stats, unix_seconds};
 
 /// A store that has not answered by then counts as one that does not: probes must not pile up.
 const STORE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// One scrape at a time: each keeps a processor busy, which requests need more.
+static RENDERING: Semaphore = Semaphore::const_new(1);
 
 /// What the handlers work on.
 pub(super) struct Endpoints {
@@ -66,7 +70,12 @@ pub(super) async fn live(State(shared): Shared) -> Json<Live> {
 pub(super) async fn metrics(State(shared): Shared) -> Result<Response, Failure> {
     let store = in_time(shared.service.counters()).await?;
     // Off the threads that serve: it takes longer than a thousand requests.
-    let rendered = spawn_blocking(move || shared.metrics.render(store)).await;
+    let turn = RENDERING.acquire().await.expect("never closed");
+    let rendered = spawn_blocking(move || {
+        let _turn = turn;
+        shared.metrics.render(store)
+    });
+    let rendered = rendered.await;
     let error: Box<dyn std::error::Error + Send + Sync> = match rendered {
         Ok(Ok(text)) => return Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()),
         Ok(Err(error)) => error.into(),

@@ -7,6 +7,7 @@
 mod answers;
 mod endpoints;
 mod envelope;
+mod limits;
 mod span;
 mod status;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Tracing;
 use crate::transports::access::{Access, Denied};
 
+pub use self::limits::limited;
 use answers::Failure;
 use endpoints::Endpoints;
 use envelope::Recorder;

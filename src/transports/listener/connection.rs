@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use h2::Reason;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::oneshot;
@@ -38,8 +39,9 @@ const PREFACE_BYTES: usize = 24;
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 
-/// The most that the headers of one HTTP/2 request may take.
-const MAX_HEADER_BYTES: u32 = 16 << 10;
+/// How much more of a request's head is read than is allowed, so that the service can say that it is too large, and
+/// count it. Of more than that only HTTP/2 itself tells the client.
+const HEAD_MARGIN_BYTES: u32 = 16 << 10;
 
 type Wire = Counted<Stream>;
 
@@ -63,7 +65,7 @@ impl Shared {
         service: S,
         place: &OpenConnection,
     ) {
-        let stream = Counted::new(stream, Arc::clone(place.counters()));
+        let stream = Counted::new(stream, Arc::clone(place.counters()), self.config.request_timeout);
         let Some(stream) = self.secure(stream, peer, place).await else { return };
         let service = ForConnection { service, info: ConnectInfo { peer, tls: self.tls.is_some() } };
         let unanswered = Arc::new(AtomicBool::new(false));
@@ -75,7 +77,10 @@ impl Shared {
             }
             Protocol::Http2 => {
                 let (io, begun) = self.watch_start(stream, PREFACE_BYTES);
-                self.drive(Http2::new(io, service, |builder| self.http2(builder)), begun, place).await
+                let patience = self.config.request_timeout.saturating_mul(2);
+                let connection =
+                    Http2::new(io, service, place.counters(), patience, |builder| self.http2(builder));
+                self.drive(connection, begun, place).await
             }
         };
         if let Err(error) = ended {
@@ -176,7 +181,9 @@ impl Shared {
                     Some(error) => {
                         (error.kind() == io::ErrorKind::TimedOut).then_some(RequestRefusal::TooSlow)
                     }
-                    None => error.is_library().then_some(RequestRefusal::Malformed),
+                    None if !error.is_library() => None,
+                    None if error.reason() == Some(Reason::ENHANCE_YOUR_CALM) => Some(RequestRefusal::Flood),
+                    None => Some(RequestRefusal::Malformed),
                 };
             }
             if let Some(error) = error.downcast_ref::<io::Error>() {
@@ -196,6 +203,7 @@ impl Shared {
         let mut builder = http1::Builder::new();
         // Who has said all there is to say still wants the answer.
         builder.half_close(true);
+        builder.max_buf_size(self.config.max_metadata_bytes as usize);
         builder.timer(TokioTimer::new()).header_read_timeout(self.config.handshake_timeout);
         builder
     }
@@ -209,7 +217,7 @@ impl Shared {
             .keep_alive_timeout(self.config.keepalive_timeout)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_header_list_size(MAX_HEADER_BYTES);
+            .max_header_list_size(self.config.max_metadata_bytes + HEAD_MARGIN_BYTES);
     }
 }
 

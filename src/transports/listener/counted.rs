@@ -1,29 +1,50 @@
-//! A stream that counts the bytes that go through it, as they are on the wire.
+//! A stream that counts the bytes that go through it, as they are on the wire, and gives up on a client that takes none.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 use super::counters::ConnectionCounters;
+use crate::transports::refused::RequestRefusal;
 
 /// Passes everything through. Sits below TLS, so that what is counted is what the network carries.
+///
+/// Writing fails with `ConnectionAborted` once nothing at all could be written for as long as `patience`: who keeps a connection
+/// open and reads nothing would hold answers forever, whatever else it says.
 pub(super) struct Counted<S> {
     stream: S,
     counters: Arc<ConnectionCounters>,
+    patience: Duration,
+    /// While the client takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Counted<S> {
-    pub(super) fn new(stream: S, counters: Arc<ConnectionCounters>) -> Self {
-        Self { stream, counters }
+    pub(super) fn new(stream: S, counters: Arc<ConnectionCounters>, patience: Duration) -> Self {
+        Self { stream, counters, patience, stalled: None }
     }
 
-    fn count_sent(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(bytes)) = polled {
-            self.counters.sent(bytes);
+    fn sent(&mut self, polled: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match polled {
+            Poll::Ready(Ok(bytes)) => self.counters.sent(bytes),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                let patience = self.patience;
+                let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+                if stalled.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                self.counters.refused_requests().count(RequestRefusal::NotTaken);
+                // What comes back as a failure to write must not look like a failure to read in time.
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
         }
+        self.stalled = None;
         polled
     }
 }
@@ -46,7 +67,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.count_sent(polled)
+        self.sent(polled, cx)
     }
 
     fn poll_write_vectored(
@@ -55,7 +76,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.count_sent(polled)
+        self.sent(polled, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::config::ConnectionConfig;
 use crate::striped::Striped;
+use crate::transports::in_flight::InFlight;
 use crate::transports::refused::RefusedRequests;
 
 /// Why a connection is not served.
@@ -46,26 +48,29 @@ pub struct ConnectionCounters {
     accepted: AtomicU64,
     refused: [AtomicU64; ConnectionRefusal::ALL.len()],
     refused_requests: Arc<RefusedRequests>,
+    in_flight: Arc<InFlight>,
     traffic: Striped<Traffic>,
     tls_handshake_failures: AtomicU64,
     age_closed: AtomicU64,
 }
 
-impl Default for ConnectionCounters {
-    fn default() -> Self {
+impl ConnectionCounters {
+    pub(super) fn new(config: &ConnectionConfig) -> Self {
+        let refused_requests = Arc::<RefusedRequests>::default();
+        let in_flight =
+            InFlight::new(config.max_in_flight, config.max_in_flight_bytes, Arc::clone(&refused_requests));
         Self {
+            in_flight: Arc::new(in_flight),
             open: AtomicU64::default(),
             accepted: AtomicU64::default(),
             refused: Default::default(),
-            refused_requests: Arc::default(),
+            refused_requests,
             traffic: Striped::new(Traffic::default),
             tls_handshake_failures: AtomicU64::default(),
             age_closed: AtomicU64::default(),
         }
     }
-}
 
-impl ConnectionCounters {
     /// Connections being served now, their TLS handshakes included.
     pub fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
@@ -84,6 +89,11 @@ impl ConnectionCounters {
     /// What clients sent that came to nothing. The transport behind the listener counts here too.
     pub fn refused_requests(&self) -> &Arc<RefusedRequests> {
         &self.refused_requests
+    }
+
+    /// What requests that wait hold, and may hold. The transport behind the listener charges here too.
+    pub fn in_flight(&self) -> &Arc<InFlight> {
+        &self.in_flight
     }
 
     /// Bytes read from clients, as they were on the wire.

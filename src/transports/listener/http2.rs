@@ -23,10 +23,14 @@ use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
 use hyper::server::conn::http2::{Builder, Connection};
 use hyper_util::rt::TokioIo;
+use tokio::time::Sleep;
 
 use super::connection::Io;
 use super::corked::Corked;
-use super::service::{ForConnection, HttpService};
+use super::counters::ConnectionCounters;
+use super::service::{ForConnection, HttpService, noting_that_it_lasts};
+use crate::transports::in_flight::{Place, Share};
+use crate::transports::refused::RequestRefusal;
 
 type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -81,13 +85,19 @@ pub(super) struct Http2<S: HttpService> {
     requests: VecDeque<Request>,
     alarm: Arc<Alarm>,
     waker: Waker,
+    counters: Arc<ConnectionCounters>,
+    share: Arc<Share>,
+    /// How long a request may wait, its client's taking of the answer included.
+    patience: Duration,
 }
 
 impl<S: HttpService> Http2<S> {
-    /// Serves `io`, configured by `configure`.
+    /// Serves `io`, configured by `configure`. A request and its answer may wait for `patience` together.
     pub(super) fn new(
         io: Io,
         service: ForConnection<S>,
+        counters: &Arc<ConnectionCounters>,
+        patience: Duration,
         configure: impl FnOnce(&mut Builder<Inbox>),
     ) -> Self {
         let inbox = Inbox::default();
@@ -102,6 +112,9 @@ impl<S: HttpService> Http2<S> {
             requests: VecDeque::new(),
             waker: Waker::from(Arc::clone(&alarm)),
             alarm,
+            counters: Arc::clone(counters),
+            share: Arc::default(),
+            patience,
         }
     }
 
@@ -120,7 +133,7 @@ impl<S: HttpService> Http2<S> {
         }
         self.alarm.answering.store(true, Ordering::SeqCst);
         while let Some(request) = self.requests.pop_front() {
-            answer_or_spawn(request);
+            answer_or_spawn(request, &self.counters, &self.share, self.patience);
             turn.answered();
             if turn.is_over() {
                 break;
@@ -156,13 +169,67 @@ impl Turn {
     }
 }
 
-/// Polls a request once, and leaves it to the scheduler where it has to wait.
-fn answer_or_spawn(mut request: Request) {
+/// Polls a request once, and leaves it to the scheduler where it has to wait and there is a place for it.
+fn answer_or_spawn(
+    mut request: Request,
+    counters: &Arc<ConnectionCounters>,
+    share: &Arc<Share>,
+    patience: Duration,
+) {
+    let in_flight = counters.in_flight();
+    let has_place = share.has_place(in_flight);
     // As in a task: a panic ends this one request, whose stream is reset, and is told by the panic hook.
-    let polled =
-        catch_unwind(AssertUnwindSafe(|| request.as_mut().poll(&mut Context::from_waker(Waker::noop()))));
-    if matches!(polled, Ok(Poll::Pending)) {
-        tokio::spawn(request);
+    let (polled, lasts) = noting_that_it_lasts(|| {
+        let mut poll = || request.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        share.during(has_place, || catch_unwind(AssertUnwindSafe(&mut poll)))
+    });
+    if !matches!(polled, Ok(Poll::Pending)) {
+        return;
+    }
+    // A service that has to wait has seen for itself that there is no place, and said so. What waits nevertheless is an
+    // answer that its client does not take.
+    if !has_place {
+        return in_flight.count_turned_away();
+    }
+    tokio::spawn(Waiting {
+        request,
+        deadline: (!lasts).then(|| Box::pin(tokio::time::sleep(patience))),
+        counters: Arc::clone(counters),
+        _place: share.enter(in_flight),
+        share: Arc::clone(share),
+    });
+}
+
+/// A request that could not be answered at once. Its stream is reset where that takes too long.
+struct Waiting {
+    request: Request,
+    /// `None`: the answer may last.
+    deadline: Option<Pin<Box<Sleep>>>,
+    counters: Arc<ConnectionCounters>,
+    share: Arc<Share>,
+    _place: Place,
+}
+
+impl Future for Waiting {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let (polled, lasts) = noting_that_it_lasts(|| {
+            let Self { request, share, .. } = &mut *self;
+            share.during(true, || request.as_mut().poll(cx))
+        });
+        if polled.is_ready() {
+            return polled;
+        }
+        if lasts {
+            self.deadline = None;
+        }
+        let Some(deadline) = &mut self.deadline else { return Poll::Pending };
+        if deadline.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.counters.refused_requests().count(RequestRefusal::NotTaken);
+        Poll::Ready(())
     }
 }
 
@@ -179,6 +246,8 @@ impl<S: HttpService> Future for Http2<S> {
             if polled.is_ready() {
                 // What was read before the connection ended counts.
                 while self.answer(&mut Turn::Last) {}
+                // The last words, which say why: as far as they leave at once.
+                self.io.poll_uncork(cx);
                 return polled;
             }
             // Whether writing failed is told by the connection, once it has heard of it.

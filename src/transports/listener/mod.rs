@@ -5,6 +5,9 @@
 //! guarantees about connections:
 //!
 //! - There are never more than `max_connections`; one more is accepted and closed at once.
+//! - No more than `max_in_flight` requests wait over HTTP/2, and none for a client that does not take its answer: see
+//!   [`InFlight`](super::in_flight::InFlight).
+//! - None is held by a client that takes nothing of what it was sent for `request_timeout`.
 //! - None is held by a client that does not speak: a TLS handshake and the first bytes after it are due within
 //!   `handshake_timeout` each, and so is every HTTP/1 request head.
 //! - One that is older than `max_connection_age`, give or take 10 %, is asked to go away, finishes what it has
@@ -34,7 +37,7 @@ use socket::ListeningSocket;
 
 pub use self::address::BoundAddress;
 pub use self::counters::{ConnectionCounters, ConnectionRefusal};
-pub use self::service::{ConnectInfo, HttpService, Peer};
+pub use self::service::{ConnectInfo, HttpService, Peer, answer_lasts};
 use crate::config::{ConnectionConfig, ListenAddress};
 use crate::tls::{Alpn, ServerTls};
 
@@ -117,7 +120,13 @@ impl Listener {
             ListenAddress::Unix(path) => vec![ListeningSocket::bind_unix(path)?],
         };
         let addresses = sockets.iter().map(|socket| socket.address().clone()).collect();
-        Ok(Self { sockets, addresses, tls, config: config.clone(), counters: Arc::default() })
+        Ok(Self {
+            sockets,
+            addresses,
+            tls,
+            config: config.clone(),
+            counters: Arc::new(ConnectionCounters::new(config)),
+        })
     }
 
     /// Where it listens, with the real port. The first one, where there are several.

@@ -46,6 +46,10 @@ fn config() -> ConnectionConfig {
         keepalive_interval: None,
         keepalive_timeout: Duration::from_secs(20),
         handshake_timeout: AMPLE,
+        request_timeout: AMPLE,
+        max_in_flight: 1000,
+        max_in_flight_bytes: 1 << 30,
+        max_metadata_bytes: 16 << 10,
     }
 }
 
