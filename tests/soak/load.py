@@ -108,16 +108,24 @@ class Client:
             channel = grpc.aio.insecure_channel(self._target, options=options)
         return channel, cache_pb2_grpc.CacheServiceStub(channel), time.monotonic() + self._rng.uniform(10, 60)
 
-    async def _refresh(self):
+    def _refresh(self):
         """Has two channels, and replaces those that are old."""
         now = time.monotonic()
         for old in [channel for channel in self._channels if channel[2] < now]:
             self._channels.remove(old)
-            closing = asyncio.ensure_future(old[0].close(DEADLINE_SECONDS))
-            self._calls.add(closing)
-            closing.add_done_callback(self._calls.discard)
+            self._keep(self._retire(old[0]))
         while len(self._channels) < 2:
             self._channels.append(self._open())
+
+    async def _retire(self, channel):
+        """Closes a channel once nobody can want it any more: a CompareAndSet begins with a Get."""
+        await asyncio.sleep(2 * DEADLINE_SECONDS)
+        await channel.close()
+
+    def _keep(self, work):
+        task = asyncio.ensure_future(work)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
 
     async def rest(self):
         """Has no connection, once what is in flight has ended."""
@@ -136,7 +144,7 @@ class Client:
                 await asyncio.sleep(0.2)
                 due = time.monotonic()
                 continue
-            await self._refresh()
+            self._refresh()
             now = time.monotonic()
             # What a long halt of this process left undone is not made up for.
             due = max(due, now - 5)
@@ -151,9 +159,7 @@ class Client:
             self.tally.held_back += 1
             return
         kind = self._rng.choices(list(MIX), list(MIX.values()))[0]
-        call = asyncio.ensure_future(self._call(kind, self._rng.choice(self._channels)[1], due))
-        self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
+        self._keep(self._call(kind, self._rng.choice(self._channels)[1], due))
 
     async def _call(self, kind, stub, due):
         namespace = self._rng.choice(NAMESPACES)
@@ -167,7 +173,7 @@ class Client:
             self.tally.errors[kind, code] += 1
             self.tally.details[kind, code] = error.details()
         except asyncio.CancelledError:
-            # A call is cancelled by `_cancelled` alone, or as its channel closes under it.
+            # `_cancelled` alone cancels calls.
             self.tally.errors[kind, "CANCELLED"] += 1
 
     def _key(self):
