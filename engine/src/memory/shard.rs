@@ -756,7 +756,7 @@ mod tests {
             ("+a +b b b +a", "+0 +1 1 1 =0"),
             // Who stays gets the lowest slot, and is known by that one.
             ("+a +b a -a b +c", "+0 +1 0 -0 >0 0 +1"),
-            ("+a +b b !", "+0 +1 1 !0"),
+            ("+a +b b !", "+0 +1 1 !0 >0"),
             // Nobody asks, so nobody has to know.
             ("+a a a a", "+0"),
         ] {
