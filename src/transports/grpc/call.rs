@@ -87,8 +87,7 @@ impl Call {
             Ok(Poll::Ready(Ok(response))) => return Poll::Ready(self.told_as_ours(response)),
             Ok(Poll::Pending) => {}
             Err(panic) => {
-                let cause = panic_text(&*panic);
-                tracing::error!(request_id = %self.id, panic = cause, "a request's handler panicked");
+                self.shared.service.tell_panic("a request's handler", Some(&self.id), &*panic);
                 let text = format!("internal error, request_id={}", self.id);
                 return Poll::Ready(Status::internal(text).into_http());
             }
@@ -185,11 +184,6 @@ impl Future for Call {
         response.headers_mut().insert(REQUEST_ID, self.id.0.clone());
         Poll::Ready(Ok(response))
     }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&'static str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("not a text")
 }
 
 /// The caller's deadline: at most eight digits and a unit, as the gRPC protocol over HTTP/2 says.
