@@ -1,6 +1,7 @@
 //! The use-cases, once for all transports: what a key, a namespace and a batch may be, and what
 //! each call comes to.
 
+mod panics;
 mod told;
 
 use std::ops::Deref;
@@ -322,7 +323,12 @@ impl CacheService {
         });
         let removed = match sweeping.await {
             Ok(removed) => removed?,
-            Err(failed) => return Err(StoreError::Failed(format!("a sweep failed: {failed}").into()).into()),
+            Err(failed) => {
+                if let Ok(panic) = failed.try_into_panic() {
+                    self.tell_panic("a sweep", None, &*panic);
+                }
+                return Err(StoreError::Failed("a sweep panicked".into()).into());
+            }
         };
         if let Some(metrics) = self.store_metrics.get() {
             metrics.swept(began.elapsed());
@@ -339,14 +345,14 @@ impl CacheService {
     /// Records what was evicted since the last time.
     pub fn record_evictions(&self) {
         if let Some(metrics) = self.store_metrics.get() {
-            metrics.evicted(&self.store.take_evictions());
+            metrics.evicted(&self.unbroken_now("a reading of evictions", || self.store.take_evictions()));
         }
     }
 
     /// What the store knows about its insides.
     #[must_use]
     pub fn insight(&self) -> Insight {
-        self.store.insight()
+        self.unbroken_now("a reading of the store's insides", || self.store.insight())
     }
 
     /// Removes what has expired, then reads counters and gauges: only live entries count.
@@ -357,9 +363,18 @@ impl CacheService {
 
     /// Counters and gauges as they are, without a sweep.
     pub async fn counters(&self) -> Result<StoreStats, ServiceError> {
-        let mut stats = self.store.stats().await?;
+        Ok(self.with_refused_messages(self.store.stats().await?))
+    }
+
+    /// The same for the server's own figures, whose reader has to go on whatever happens.
+    pub(crate) async fn own_counters(&self) -> Result<StoreStats, ServiceError> {
+        let stats = self.unbroken("a reading of counters", || self.store.stats()).await?;
+        Ok(self.with_refused_messages(stats))
+    }
+
+    fn with_refused_messages(&self, mut stats: StoreStats) -> StoreStats {
         stats.counters.rejected_oversize += self.refused_messages.load(Ordering::Relaxed);
-        Ok(stats)
+        stats
     }
 
     /// Counts a write whose message was too large to be read at all.
@@ -376,7 +391,18 @@ impl CacheService {
     /// Changes the limits while the cache is in use; how many entries had to go. See [`Store::set_limits`], which may
     /// block for as long as that takes.
     pub async fn set_limits(&self, limits: Limits) -> Result<u64, ServiceError> {
-        Ok(self.store.set_limits(limits).await?)
+        match self.unbroken("a change of the limits", || self.store.set_limits(limits)).await {
+            // Its panic has cost entries at the most: what was asked for is done.
+            Err(_) if self.has_limits(limits) => Ok(0),
+            answer => Ok(answer?),
+        }
+    }
+
+    /// Whether these limits are in force. The one for a value may have been lowered to what can be kept.
+    fn has_limits(&self, wanted: Limits) -> bool {
+        let Limits { max_items, max_memory_bytes, max_value_bytes } = self.limits();
+        (max_items, max_memory_bytes) == (wanted.max_items, wanted.max_memory_bytes)
+            && max_value_bytes <= wanted.max_value_bytes
     }
 
     /// Time since the service was made.

@@ -28,8 +28,8 @@ pub use key::{HashSeed, Key, MAX_NAME_BYTES, MAX_NAMESPACE_BYTES};
 pub use memory::{BuildPolicy, MemoryStore, MemoryStoreOptions};
 pub use policy::{EvictionPolicy, Gauge, Item, OverShards, Slot, Verdict};
 pub use store::{
-    Batch, CompareAndSet, Counters, Entry, EvictionSample, Evictions, Insight, Limits, SetIfAbsent, Store,
-    StoreError, StoreFuture, StoreStats,
+    Batch, CompareAndSet, Counters, Entry, EvictionSample, Evictions, Insight, Limits, Recovery, SetIfAbsent,
+    Store, StoreError, StoreFuture, StoreStats,
 };
 pub use tagged::TaggedDirectory;
 pub use value::Value;

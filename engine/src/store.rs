@@ -158,6 +158,8 @@ pub struct Counters {
     pub value_bytes: u64,
     /// The largest part of `memory_bytes` in one shard.
     pub largest_shard_bytes: u64,
+    /// How often a shard was emptied since its policy had panicked.
+    pub recoveries: u64,
 }
 
 /// A snapshot of a store.
@@ -183,6 +185,15 @@ pub struct Insight {
     pub sweep_backlog: u64,
     /// What the policy tells about itself, over all shards.
     pub policy: Vec<Gauge>,
+}
+
+/// What a panic has cost a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Parts of the store that lost their entries since the last time that somebody asked.
+    pub emptied_shards: u64,
+    /// The policy that has panicked, if any has.
+    pub policy: &'static str,
 }
 
 /// An entry that was evicted.
@@ -281,6 +292,11 @@ pub trait Store: Send + Sync {
     /// for another process.
     fn take_evictions(&self) -> Evictions {
         Evictions::default()
+    }
+
+    /// Mends at once what a panic in a call may have left behind. For who has caught it, and would tell what it has cost.
+    fn recover(&self) -> Recovery {
+        Recovery::default()
     }
 
     /// The limits in force, known without asking.

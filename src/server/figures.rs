@@ -68,7 +68,7 @@ impl Figures {
 
 impl Sources for Figures {
     fn store(&self) -> Option<StoreStats> {
-        self.runtime.block_on(async { timeout(STORE_TIMEOUT, self.service.counters()).await.ok()?.ok() })
+        self.runtime.block_on(async { timeout(STORE_TIMEOUT, self.service.own_counters()).await.ok()?.ok() })
     }
 
     fn snapshot(&self, store: StoreStats) -> Snapshot {

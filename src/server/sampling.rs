@@ -20,7 +20,7 @@ impl Sampler {
     /// Takes a sample. It reads no more than a scrape does.
     pub(super) async fn take(&self) {
         let Self { service, metrics, history } = self;
-        match timeout(Step::Second.duration(), service.counters()).await {
+        match timeout(Step::Second.duration(), service.own_counters()).await {
             Ok(Ok(store)) => {
                 service.record_evictions();
                 history.record(&Sample {

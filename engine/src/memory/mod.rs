@@ -31,6 +31,7 @@ mod records;
 mod resize;
 mod shard;
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -39,14 +40,14 @@ use crate::directory::{Budget, WeighBy};
 use crate::key::{HashSeed, Key};
 use crate::policy::{EvictionPolicy, Gauge, OverShards};
 use crate::store::{
-    Batch, CompareAndSet, Counters, Entry, Evictions, Insight, Limits, SetIfAbsent, Store, StoreError,
-    StoreFuture, StoreStats,
+    Batch, CompareAndSet, Counters, Entry, Evictions, Insight, Limits, Recovery, SetIfAbsent, Store,
+    StoreError, StoreFuture, StoreStats,
 };
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::value::Value;
 
 use limits::SharedLimits;
-use pool::Pool;
+use pool::{Credit, Pool};
 use records::NewRecord;
 use shard::{HashedKey, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Write};
 
@@ -137,6 +138,8 @@ pub struct MemoryStore {
     rejected_oversize: AtomicU64,
     rejected_capacity: AtomicU64,
     recoveries: AtomicU64,
+    /// Those of them that somebody was told of.
+    recoveries_told: AtomicU64,
     reclaiming: Mutex<()>,
     resizing: Mutex<()>,
     bytes_per_entry: usize,
@@ -183,6 +186,7 @@ impl MemoryStore {
             rejected_oversize: AtomicU64::new(0),
             rejected_capacity: AtomicU64::new(0),
             recoveries: AtomicU64::new(0),
+            recoveries_told: AtomicU64::new(0),
             reclaiming: Mutex::new(()),
             resizing: Mutex::new(()),
             bytes_per_entry,
@@ -249,10 +253,14 @@ impl MemoryStore {
     ) -> MutexGuard<'a, Shard> {
         let mut shard = poisoned.into_inner();
         let policy = build_policy(&self.options, &self.limits.get(), self.shards.len(), index);
-        drop(shard.reset(policy, self.options.weigh_by, self.options.hash_seed.clone()));
+        let old = shard.reset(policy, self.options.weigh_by, self.options.hash_seed.clone());
+        self.settle(&mut shard);
         self.shards[index].0.clear_poison();
         self.recoveries.fetch_add(1, Ordering::Relaxed);
-        shard
+        drop(shard);
+        // To free all of it takes its time, and a policy that panics may do so at its end as well.
+        drop(old);
+        self.lock(index)
     }
 
     /// Copies and measures an entry before any lock is taken.
@@ -285,17 +293,16 @@ impl MemoryStore {
         let index = self.shard_of(write.key.hash);
         let charge = write.charge;
         // Room taken from other shards for this write alone.
-        let mut credit = Budget { items: 0, bytes: 0 };
+        let mut credit = Credit::none(&self.pool);
         let mut reclaiming = None;
         loop {
             // Asked each time: the limit may have been lowered since.
             if u64::from(charge) > self.limits.max_memory_bytes() {
-                self.pool.give_back(credit);
                 return Err(self.exhausted(charge));
             }
             let mut removed = Removed::default();
             let mut shard = self.lock(index);
-            self.top_up(&mut shard, charge, std::mem::replace(&mut credit, Budget { items: 0, bytes: 0 }));
+            self.top_up(&mut shard, charge, credit.spend());
             let shortage = match operation(&mut shard, write, &mut removed) {
                 Ok(done) => {
                     self.settle(&mut shard);
@@ -374,14 +381,15 @@ impl MemoryStore {
 
     /// Takes room from the other shards, evicting as it must, until the shortage is made up or
     /// nothing is left to take.
-    fn reclaim(&self, wanting: usize, shortage: Shortage) -> Budget {
-        let mut credit = self.pool.lend(shortage.items, shortage.bytes);
+    fn reclaim(&self, wanting: usize, shortage: Shortage) -> Credit<'_> {
+        let mut credit = Credit::none(&self.pool);
+        credit.budget = self.pool.lend(shortage.items, shortage.bytes);
         let shards = self.shards.len();
         for index in (wanting + 1..wanting + shards).map(|index| index % shards) {
             loop {
                 let missing = Budget {
-                    items: shortage.items.saturating_sub(credit.items),
-                    bytes: shortage.bytes.saturating_sub(credit.bytes),
+                    items: shortage.items.saturating_sub(credit.budget.items),
+                    bytes: shortage.bytes.saturating_sub(credit.budget.bytes),
                 };
                 if missing.items == 0 && missing.bytes == 0 {
                     return credit;
@@ -398,8 +406,8 @@ impl MemoryStore {
                     items: budget.items - taken.items,
                     bytes: budget.bytes - taken.bytes,
                 });
-                credit.items += taken.items;
-                credit.bytes += taken.bytes;
+                credit.budget.items += taken.items;
+                credit.budget.bytes += taken.bytes;
                 if taken.items == 0 && taken.bytes == 0 && !shard.evict_one(|| self.now_nanos(), &mut removed)
                 {
                     break;
@@ -556,6 +564,7 @@ impl Store for MemoryStore {
             total.value_bytes += value_bytes;
             total.largest_shard_bytes = total.largest_shard_bytes.max(shard.directory().bytes());
         }
+        total.recoveries = self.recoveries();
         StoreFuture::ready(Ok(StoreStats {
             counters: total,
             limits: self.limits.get(),
@@ -572,7 +581,17 @@ impl Store for MemoryStore {
         for index in 0..self.shards.len() {
             let shard = self.lock(index);
             insight.sweep_backlog += shard.expired_residents(now_nanos, BACKLOG_STEPS);
-            shard.directory().policy().gauges(&mut |gauge| gauges.add(gauge));
+            // What only tells cannot have changed anything: the entries need not go if it panics.
+            let policy = AssertUnwindSafe(shard.directory().policy());
+            let told = panic::catch_unwind(|| {
+                let mut told = Vec::new();
+                policy.gauges(&mut |gauge| told.push(gauge));
+                told
+            });
+            drop(shard);
+            told.unwrap_or_else(|panic| panic::resume_unwind(panic))
+                .into_iter()
+                .for_each(|gauge| gauges.add(gauge));
         }
         insight.policy = gauges.over_shards(self.shards.len());
         insight
@@ -586,6 +605,15 @@ impl Store for MemoryStore {
             all.samples.extend(samples);
         }
         all
+    }
+
+    fn recover(&self) -> Recovery {
+        for index in 0..self.shards.len() {
+            drop(self.lock(index));
+        }
+        let recoveries = self.recoveries();
+        let told = self.recoveries_told.swap(recoveries, Ordering::Relaxed);
+        Recovery { emptied_shards: recoveries.saturating_sub(told), policy: self.options.policy_name }
     }
 
     fn limits(&self) -> Limits {

@@ -120,3 +120,26 @@ impl Pool {
         Budget { items: slack(&self.items), bytes: slack(&self.bytes) }
     }
 }
+
+/// Room that belongs to no shard for the moment. What is not spent goes back to the pool, also where a panic comes between.
+pub(super) struct Credit<'p> {
+    pub(super) budget: Budget,
+    pool: &'p Pool,
+}
+
+impl<'p> Credit<'p> {
+    pub(super) const fn none(pool: &'p Pool) -> Self {
+        Self { budget: Budget { items: 0, bytes: 0 }, pool }
+    }
+
+    /// Takes all of it.
+    pub(super) const fn spend(&mut self) -> Budget {
+        std::mem::replace(&mut self.budget, Budget { items: 0, bytes: 0 })
+    }
+}
+
+impl Drop for Credit<'_> {
+    fn drop(&mut self) {
+        self.pool.give_back(self.budget);
+    }
+}

@@ -11,7 +11,11 @@
 //!
 //! A policy's capacity follows what is resident. If it were lowered at once, a policy that moves entries between
 //! segments or forgets ghosts would do so for all of them in one call, under the lock.
+//!
+//! A policy that panics on the way loses its shard's entries, and the limits are in force all the same: the panic goes on
+//! once all is done. Otherwise the pool would stay in debt, and nobody would be lent room.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -75,6 +79,7 @@ impl MemoryStore {
 
         let shards = self.shards.len();
         let mut evicted = 0;
+        let mut panicked = None;
         let [from, to] = [&old, &new].map(|limits| policy_capacity(limits, weigh_by, shards));
         let mut capacities = vec![from; shards];
         if !is_nothing(self.pool.debt()) {
@@ -93,14 +98,16 @@ impl MemoryStore {
             };
             let part = Part { stays, lent };
             for (index, capacity) in capacities.iter_mut().enumerate() {
-                evicted += self.evict_down(index, &part, capacity, to)?;
+                let evicting = AssertUnwindSafe(|| self.evict_down(index, &part, capacity, to));
+                match panic::catch_unwind(evicting) {
+                    Ok(went) => evicted += went?,
+                    // The shard is emptied at the next look at it, which is in the next round.
+                    Err(panic) => panicked = Some(panic),
+                }
             }
         }
         for (index, capacity) in capacities.into_iter().enumerate() {
             let mut shard = self.lock(index);
-            if capacity != to {
-                shard.set_policy_capacity(to);
-            }
             if shards == 1 {
                 let (budget, more) = (shard.directory().budget(), self.pool.take_all());
                 shard.set_budget(Budget {
@@ -108,8 +115,18 @@ impl MemoryStore {
                     bytes: budget.bytes.saturating_add(more.bytes),
                 });
             }
+            if capacity != to {
+                // With the lock in hand, so that it is poisoned; the policy that follows is made for the new limits.
+                let resizing = AssertUnwindSafe(move || shard.set_policy_capacity(to));
+                if let Err(panic) = panic::catch_unwind(resizing) {
+                    panicked = Some(panic);
+                }
+            }
         }
-        Ok(evicted)
+        match panicked {
+            Some(panic) => panic::resume_unwind(panic),
+            None => Ok(evicted),
+        }
     }
 
     /// Pays the debt with what a shard holds and does not use.

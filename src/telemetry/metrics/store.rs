@@ -136,6 +136,12 @@ pub(super) const METRICS: &[Metric] = &[
         source: Measure(imbalance),
     },
     Metric {
+        name: "tiny_cache.shard.recoveries",
+        unit: "{recovery}",
+        description: "Shards that were emptied since their eviction policy panicked.",
+        source: Counter(|s| s.store.counters.recoveries),
+    },
+    Metric {
         name: "tiny_cache.sweep.removed",
         unit: "{entry}",
         description: "Expired entries that a sweep removed, and no access to their key.",

@@ -101,6 +101,7 @@ fn store() -> StoreStats {
         key_bytes: 100,
         value_bytes: 3000,
         largest_shard_bytes: 1536,
+        recoveries: 18,
     };
     let limits = Limits { max_items: Some(40), max_memory_bytes: 8192, max_value_bytes: 1024 };
     StoreStats { counters, limits, policy: "lru", store: "memory", shards: 4 }

@@ -101,8 +101,7 @@ impl Call {
             Ok(Poll::Ready(Ok(response))) => return Poll::Ready(self.told_as_ours(response)),
             Ok(Poll::Pending) => {}
             Err(panic) => {
-                let cause = panic_text(&*panic);
-                tracing::error!(request_id = %self.id, panic = cause, "a request's handler panicked");
+                self.shared.service.tell_panic("a request's handler", Some(&self.id), &*panic);
                 let text = format!("internal error, request_id={}", self.id);
                 return Poll::Ready(Status::internal(text).into_http());
             }
@@ -234,11 +233,6 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 /// Size of a request's head as HTTP/2 counts it (RFC 9113, section 6.5.2), but for the four fields that every one has.
 fn metadata_bytes(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&'static str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("not a text")
 }
 
 /// The caller's deadline: at most eight digits and a unit, as the gRPC protocol over HTTP/2 says.
