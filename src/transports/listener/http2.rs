@@ -205,6 +205,8 @@ impl<S: HttpService> Future for Http2<S> {
             // What was read before the connection ended counts.
             let answered = self.answer();
             if polled.is_ready() {
+                // The last words, which say why: as far as they leave at once.
+                self.io.poll_uncork(cx);
                 return polled;
             }
             // Whether it failed is told by the connection, once it has heard of it.
