@@ -29,6 +29,9 @@ use crate::transports::refused::RequestRefusal;
 
 type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// How many requests a connection answers before others that share its thread have their turn.
+const TURN_REQUESTS: usize = 64;
+
 /// Requests that the connection has read and nobody has looked at yet.
 #[derive(Clone, Default)]
 pub(super) struct Inbox(Arc<Mutex<Vec<Request>>>);
@@ -72,7 +75,7 @@ pub(super) struct Http2<S: HttpService> {
     /// Where it writes.
     io: Corked<Io>,
     inbox: Inbox,
-    /// The requests in hand; empty but for its capacity whenever nobody is answering.
+    /// The requests in hand: those that are left where they were more than a turn's worth.
     requests: Vec<Request>,
     alarm: Arc<Alarm>,
     waker: Waker,
@@ -114,14 +117,17 @@ impl<S: HttpService> Http2<S> {
         Pin::new(&mut self.connection).graceful_shutdown();
     }
 
-    /// Answers what is in the inbox; whether there was anything.
+    /// Answers what is in the inbox, up to a turn's worth; whether there was anything.
     fn answer(&mut self) -> bool {
-        self.inbox.swap(&mut self.requests);
+        if self.requests.is_empty() {
+            self.inbox.swap(&mut self.requests);
+        }
         if self.requests.is_empty() {
             return false;
         }
         self.alarm.answering.store(true, Ordering::SeqCst);
-        for request in self.requests.drain(..) {
+        let count = self.requests.len().min(TURN_REQUESTS);
+        for request in self.requests.drain(..count) {
             answer_or_spawn(request, &self.counters, &self.share, self.patience);
         }
         self.alarm.answering.store(false, Ordering::SeqCst);
@@ -205,9 +211,16 @@ impl<S: HttpService> Future for Http2<S> {
             // What was read before the connection ended counts.
             let answered = self.answer();
             if polled.is_ready() {
+                while self.answer() {}
                 // The last words, which say why: as far as they leave at once.
                 self.io.poll_uncork(cx);
                 return polled;
+            }
+            if !self.requests.is_empty() {
+                // What there is leaves, and others have their turn.
+                self.io.poll_uncork(cx);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             // Whether it failed is told by the connection, once it has heard of it.
             if !answered && !self.io.poll_uncork(cx) {
