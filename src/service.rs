@@ -488,7 +488,7 @@ const SLICE_KEYS: usize = 256;
 const SLICE_BYTES: u64 = 1 << 20;
 
 /// How many keys of a batch are read before it is known how large their values may be.
-const FIRST_KEYS: u64 = 64;
+const FIRST_KEYS: u64 = 16;
 
 /// The part of a batch that comes after those which have been answered. Between parts others have their turn.
 async fn next_slice<'a, K, T>(keys: &'a [K], answers: &[T]) -> Option<&'a [K]> {

@@ -34,9 +34,9 @@ use crate::transports::refused::RequestRefusal;
 
 type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// How long a connection answers before it lets others have their turn: some fifty small requests, of which a connection
+/// How long a connection answers before it lets others have their turn: some hundred small requests, of which a connection
 /// seldom has more at hand, and short enough for a hundred busy connections to go round within a moment.
-const TURN: Duration = Duration::from_micros(250);
+const TURN: Duration = Duration::from_micros(500);
 
 /// Requests that the connection has read and nobody has looked at yet.
 #[derive(Clone, Default)]
