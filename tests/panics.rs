@@ -109,7 +109,7 @@ async fn a_panic_is_internal_to_its_caller_and_the_server_goes_on() {
 const MANY: u64 = 24_000;
 
 /// The calls of a policy that can panic.
-const CALLS: [&str; 13] = [
+const CALLS: [&str; 12] = [
     "insert",
     "hit",
     "update",
@@ -117,7 +117,6 @@ const CALLS: [&str; 13] = [
     "evict",
     "admit",
     "shed",
-    "relocate",
     "trim",
     "gauges",
     "next_victim",
