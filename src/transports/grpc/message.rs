@@ -11,9 +11,10 @@ use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tonic::codec::{BufferSettings, CompressionEncoding, DecodeBuf, Decoder};
 use tonic::{Status, Streaming};
+
+use super::RequestBody;
 
 /// What a gRPC message begins with: whether it is compressed, and its length in four bytes.
 pub(super) const PREFIX_BYTES: usize = 5;
@@ -28,7 +29,11 @@ const ENCODING: &str = "grpc-encoding";
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
 /// Reads the message of a request, which may have `limit` bytes.
-pub(super) async fn read(headers: &HeaderMap, mut body: Incoming, limit: usize) -> Result<Bytes, Status> {
+pub(super) async fn read(
+    headers: &HeaderMap,
+    mut body: impl RequestBody,
+    limit: usize,
+) -> Result<Bytes, Status> {
     let encoding = encoding(headers)?;
     let first = body.frame().await;
     if let Some(Ok(frame)) = &first
@@ -51,7 +56,11 @@ fn is_whole(mut data: &[u8], limit: usize) -> bool {
     is_plain && data.get_u32() as usize == data.remaining() && data.len() <= limit
 }
 
-async fn unpack(encoding: Option<CompressionEncoding>, body: Begun, limit: usize) -> Result<Bytes, Status> {
+async fn unpack(
+    encoding: Option<CompressionEncoding>,
+    body: Begun<impl RequestBody>,
+    limit: usize,
+) -> Result<Bytes, Status> {
     let mut messages = pin!(Streaming::new_request(Unparsed, body, encoding, Some(limit)));
     let message = messages.message().await?;
     let message = message.ok_or_else(|| Status::internal("Missing request message."))?;
@@ -93,19 +102,19 @@ impl Decoder for Unparsed {
 }
 
 /// A body whose first frame has been looked at.
-struct Begun {
-    first: Option<Result<Frame<Bytes>, hyper::Error>>,
-    rest: Incoming,
+struct Begun<B: Body> {
+    first: Option<Result<Frame<Bytes>, B::Error>>,
+    rest: B,
 }
 
-impl Body for Begun {
+impl<B: RequestBody> Body for Begun<B> {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.first.take() {
             Some(first) => Poll::Ready(Some(first)),
             None => Pin::new(&mut self.rest).poll_frame(cx),
