@@ -109,8 +109,9 @@ pub enum Insertion {
 /// What became of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Update {
-    /// The entry is still resident, under its new charge.
-    Kept,
+    /// The entry is still resident, under its new charge and in this slot. It is another one only where the entry is the
+    /// last and there was no room for it beside what is kept for [unused slots](Directory::set_unused_slot_bytes).
+    Kept(Slot),
     /// The policy turned the entry away; its slot is free.
     Rejected,
     /// The new charge is larger than the whole budget. Nothing has changed.
@@ -214,7 +215,8 @@ impl<P: EvictionPolicy> Directory<P> {
 
     /// Gives a resident entry a new charge, as its value is replaced. Other entries are evicted only
     /// where bytes are missing: an update never takes an item's place. `entries` still answers with
-    /// the old charge while this runs, and with the new one once it has returned [`Update::Kept`].
+    /// the old charge while this runs, and with the new one once it has returned [`Update::Kept`]; they are not asked
+    /// about the slot named there before.
     pub fn update(
         &mut self,
         slot: Slot,
@@ -244,10 +246,30 @@ impl<P: EvictionPolicy> Directory<P> {
                 }
             }
         }
-        if !known_to_policy {
-            self.policy.insert(slot, &item);
+        if self.slots.unused() == 0 || self.fits(0, 0) {
+            if !known_to_policy {
+                self.policy.insert(slot, &item);
+            }
+            return Update::Kept(slot);
         }
-        Update::Kept
+        if known_to_policy {
+            self.policy.remove(slot);
+        }
+        Update::Kept(self.settle_last(slot, &item, entries))
+    }
+
+    /// Lets the last entry, which the policy does not know, come in again where it is the lowest: nothing is kept for
+    /// slots below it then.
+    #[cold]
+    fn settle_last(&mut self, slot: Slot, item: &Item, entries: &impl Entries) -> Slot {
+        debug_assert_eq!(self.items, 1, "others would have left before");
+        let hash = entries.hash(slot);
+        self.index.remove(hash, slot, |other| entries.hash(other));
+        self.slots.give_back(slot);
+        let lowest = self.slots.take();
+        self.index.insert(hash, lowest, |other| entries.hash(other));
+        self.policy.insert(lowest, item);
+        lowest
     }
 
     /// Forgets a resident entry that was deleted or has expired. Its owner still has it.
@@ -276,8 +298,8 @@ impl<P: EvictionPolicy> Directory<P> {
     }
 
     /// Charges this much for a slot that holds nothing and lies below one that does: where fewer entries are resident
-    /// than once were, what is kept for the others; and charges the index's empty buckets. An entry that fills the budget on
-    /// its own is let in all the same.
+    /// than once were, what is kept for the others; and charges the index's empty buckets. Where that leaves
+    /// no room for the last entry, it moves to the lowest slot.
     pub fn set_unused_slot_bytes(&mut self, bytes: u32) {
         self.unused_slot_bytes = bytes;
     }

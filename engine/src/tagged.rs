@@ -98,7 +98,8 @@ impl<P: EvictionPolicy> TaggedDirectory<P> {
         let mut entries = Watched { tags: &mut self.tags, on_evict };
         let update = self.directory.update(slot, fingerprint, charge, &mut entries);
         match update {
-            Update::Kept => self.tags[slot.index()].charge = charge,
+            // Nothing is charged for unused slots here, so it is still in its own.
+            Update::Kept(slot) => self.tags[slot.index()].charge = charge,
             Update::Rejected => self.tags[slot.index()].charge = 0,
             Update::TooLarge => {}
         }

@@ -109,7 +109,7 @@ impl Checked {
     fn update(&mut self, key: u8, charge: u32) {
         let Some(slot) = self.find(key) else { return };
         match self.directory.update(slot, fingerprint(key), charge, &mut self.account) {
-            Update::Kept => {
+            Update::Kept(_) => {
                 self.account.by_slot[slot.index()] = Some(Resident { charge, ..self.account.at(slot) })
             }
             Update::Rejected => {

@@ -106,7 +106,12 @@ impl Checked {
             self.store.check_invariants();
         }
         let counters = ready(self.store.stats()).expect("stats").counters;
-        assert!(counters.memory_bytes <= self.limits.max_memory_bytes, "the limit on memory holds");
+        let (used, limit) = (counters.memory_bytes, self.limits.max_memory_bytes);
+        assert!(
+            used <= limit,
+            "the limit on memory holds: {used} of {limit} bytes in {} entries",
+            counters.entries
+        );
         assert!(self.limits.max_items.is_none_or(|max| counters.entries <= max), "the limit on items holds");
         if self.roomy && swept {
             let bytes = self.model.values().map(|written| written.value.len() as u64);

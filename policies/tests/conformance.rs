@@ -145,7 +145,7 @@ impl Checked {
                 let Some(&slot) = self.by_key.get(&key) else { return };
                 let fingerprint = fingerprint(key);
                 match self.directory.update(slot, fingerprint, charge, |victim| victims.push(victim)) {
-                    Update::Kept => self.by_slot[slot.index()] = Some((key, charge)),
+                    Update::Kept(_) => self.by_slot[slot.index()] = Some((key, charge)),
                     Update::Rejected => victims.push(slot),
                     Update::TooLarge => assert!(u64::from(charge) > self.directory.budget().bytes),
                 }

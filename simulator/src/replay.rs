@@ -288,7 +288,7 @@ impl<P: EvictionPolicy> Replay<P> {
     /// Replaces the value of a resident object.
     fn overwrite<const BYTES: bool>(&mut self, slot: Slot, fingerprint: u64, charge: u32) {
         match self.directory.update(slot, fingerprint, charge, &mut self.residents) {
-            Update::Kept => {
+            Update::Kept(_) => {
                 if BYTES {
                     set(&mut self.residents.charge_of, slot, charge);
                 }

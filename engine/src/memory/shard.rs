@@ -448,10 +448,13 @@ impl Shard {
     ) -> Result<(), Shortage> {
         let (directory, mut entries) = self.evicting(now, removed);
         match directory.update(slot, write.key.key.fingerprint(), write.charge, &mut entries) {
-            Update::Kept => {
+            Update::Kept(kept) => {
                 self.counters.replaced += 1;
                 self.entries.remove(slot, removed);
-                self.entries.insert(slot, write.key, &mut write.record, now);
+                self.entries.insert(kept, write.key, &mut write.record, now);
+                if kept != slot {
+                    self.trim();
+                }
             }
             Update::Rejected => {
                 self.counters.replaced += 1;
@@ -626,6 +629,36 @@ mod tests {
         ] {
             assert_eq!(told(script), expected, "{script}");
         }
+    }
+
+    #[test]
+    fn an_entry_that_is_left_alone_high_up_takes_no_more_than_the_budget() {
+        const BYTES: u64 = 20_000;
+        let policy = Recorder { told: Arc::default(), queue: Vec::new() };
+        let seed = HashSeed::fixed(1);
+        let mut shard =
+            Shard::new(Box::new(policy), Budget::of_bytes(BYTES), WeighBy::Bytes, seed.clone(), 64);
+        let mut removed = Removed::default();
+        let mut set = |number: u8, value: &[u8]| {
+            let name = [number];
+            let key = Key::shared(&name).expect("short");
+            let key = HashedKey { key, hash: seed.hash(&key) };
+            let record = NewRecord::new(&key.key, value, None);
+            let charge = u32::try_from(64 + record.charge()).expect("small");
+            shard.set(&mut Write { key, record, charge }, || 0, &mut removed).expect("room");
+            shard.check_invariants();
+            assert!(shard.directory().bytes() <= BYTES, "{} bytes", shard.directory().bytes());
+            let found = shard.get(key, || 0, &mut removed).map(|value| value.len());
+            assert_eq!((found, charge), (Some(value.len()), charge));
+            (shard.directory().items(), charge)
+        };
+        for number in 0..100 {
+            set(number, b"value");
+        }
+        let (_, overhead) = set(99, b"");
+        let all = usize::try_from(BYTES).expect("small") - overhead as usize - 300;
+        assert_eq!(set(99, &vec![7; all]).0, 1, "it is the last");
+        set(0, b"value");
     }
 
     #[test]
