@@ -332,7 +332,7 @@ fn framed(message: &[u8], flag: u8) -> Vec<u8> {
 /// A request with this message. Whether it is sound, so that it is known what comes of it.
 fn request(path: &str, message: &[u8], input: &mut Unstructured<'_>) -> Result<(Request<Frames>, bool)> {
     let (kind, piece): (u8, u8) = (input.arbitrary()?, input.arbitrary()?);
-    let mut request = Request::post(path);
+    let mut request = Request::post(path).header("content-type", "application/grpc");
     let piece = if piece < 128 { usize::MAX } else { usize::from(piece - 127) };
     let (frames, is_sound) = match kind % 16 {
         0 => {

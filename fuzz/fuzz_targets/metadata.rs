@@ -15,7 +15,9 @@ use fuzz::now;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use libfuzzer_sys::fuzz_target;
+use tiny_cache::config::Part;
 use tiny_cache::telemetry::metrics::{Metrics, Snapshot, Sources};
+use tiny_cache::transports::access::Access;
 use tiny_cache::transports::http::router;
 use tonic::Code;
 use tower::ServiceExt;
@@ -62,7 +64,8 @@ impl Both {
         let served = Served::new();
         let metrics = Arc::new(Metrics::new(Arc::new(Nothing), true).expect("builds"));
         let service = Arc::clone(&served.service);
-        let http = router(service, metrics, Arc::default(), Some(50051), "http", Some(tracing()));
+        let access = Access::new(&[Part::Probes, Part::Metrics, Part::Status], None, Arc::default());
+        let http = router(service, metrics, Arc::default(), Some(50051), "http", Some(tracing()), &access);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("builds");
         Self { served, http, runtime }
     }

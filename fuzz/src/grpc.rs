@@ -12,10 +12,14 @@ use http::{HeaderMap, HeaderValue, Request};
 use http_body::{Body, Frame};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tiny_cache::config::{GrpcConfig, Sampling};
+use policies::REGISTRY;
+use tiny_cache::config::{Config, GrpcConfig, Loader, Part, Sampling, Sources, TransportKind};
 use tiny_cache::service::CacheService;
 use tiny_cache::telemetry::traces::Tracing;
+use tiny_cache::transports::access::Access;
 use tiny_cache::transports::grpc::GrpcService;
+use tiny_cache::transports::listener::ConnectionCounters;
+use tokio::runtime::Runtime;
 use tonic::{Code, Status};
 use tower::Service;
 
@@ -33,6 +37,7 @@ pub struct Served {
     /// The use-cases.
     pub service: Arc<CacheService>,
     grpc: GrpcService,
+    runtime: Runtime,
 }
 
 /// Spans of requests whose callers say so.
@@ -56,19 +61,27 @@ impl Served {
         options.clock = Arc::clone(&clock) as Arc<dyn Clock>;
         let store = Arc::new(MemoryStore::new(options));
         let service = Arc::new(CacheService::new(Arc::clone(&store) as Arc<dyn Store>));
-        let config = GrpcConfig { max_message_bytes: MAX_MESSAGE_BYTES, reflection: false };
+        let loader = Loader { policies: REGISTRY, stores: &["memory"] };
+        let Config { transports, .. } = loader.load(&Sources::nothing()).expect("the defaults are good").config;
+        let transport = transports.first().expect("one of the defaults");
+        let TransportKind::Grpc(defaults) = &transport.kind else { panic!("the first is gRPC's") };
+        let config =
+            GrpcConfig { max_message_bytes: MAX_MESSAGE_BYTES, reflection: false, ..defaults.clone() };
         let (_, draining) = tokio::sync::watch::channel(false);
         let served = Arc::clone(&service);
-        let grpc = GrpcService::new(served, &config, draining, None, Arc::default(), Some(tracing()));
-        Self { store, clock, service, grpc }
+        let counters = ConnectionCounters::new(&transport.connections);
+        let access = Access::new(&[Part::Cache, Part::Probes], None, Arc::clone(counters.refused_requests()));
+        let config = (&transport.connections, &config);
+        let grpc = GrpcService::new(served, config, draining, None, &counters, access, Some(tracing()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        Self { store, clock, service, grpc, runtime }
     }
 
     /// Calls a method.
     pub fn call(&mut self, request: Request<Frames>) -> Answer {
         let mut cx = Context::from_waker(Waker::noop());
-        let Poll::Ready(Ok(response)) = Pin::new(&mut self.grpc.call(request)).poll(&mut cx) else {
-            panic!("it waits for something");
-        };
+        // Only what is packed is waited for: it is unpacked on another thread.
+        let Ok(response) = self.runtime.block_on(async { self.grpc.call(request).await });
         let (head, body) = response.into_parts();
         let mut body = std::pin::pin!(body);
         let mut answer = Answer { headers: head.headers, data: Vec::new(), trailers: None };
