@@ -62,7 +62,8 @@ impl Served {
         let store = Arc::new(MemoryStore::new(options));
         let service = Arc::new(CacheService::new(Arc::clone(&store) as Arc<dyn Store>));
         let loader = Loader { policies: REGISTRY, stores: &["memory"] };
-        let Config { transports, .. } = loader.load(&Sources::nothing()).expect("the defaults are good").config;
+        let Config { transports, .. } =
+            loader.load(&Sources::nothing()).expect("the defaults are good").config;
         let transport = transports.first().expect("one of the defaults");
         let TransportKind::Grpc(defaults) = &transport.kind else { panic!("the first is gRPC's") };
         let config =

@@ -180,7 +180,7 @@ fn an_access_log_is_its_reads_and_what_else_changes_the_cache() {
 }
 
 /// A pipe that yields a byte at a time.
-struct Trickle(std::io::Cursor<Vec<u8>>);
+struct Trickle(io::Cursor<Vec<u8>>);
 
 impl io::Read for Trickle {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
