@@ -276,16 +276,20 @@ fn transport(
     let connections = &config.connections;
     match &config.kind {
         TransportKind::Grpc(config) => {
-            let counters = Arc::clone(listener.counters());
+            let in_flight = Arc::clone(listener.counters().in_flight());
             let (config, rpc) = ((connections, config), metrics.rpc().cloned());
-            let service = GrpcService::new(service, config, draining, rpc, &counters, access, tracing);
+            let service = GrpcService::new(service, config, draining, rpc, in_flight, access, tracing);
             let served = Served::new("grpc", Protocol::Http2, listener, tls, service);
             Box::new(served.restricted(tokens, only_probes))
         }
         TransportKind::Http => {
             let scheme = if tls.is_some() { "https" } else { "http" };
             let router = http::router(service, metrics, history, grpc_port, scheme, tracing, &access);
-            let router = http::limited(router, listener.counters(), connections.request_timeout);
+            let router = http::limited(
+                router,
+                Arc::clone(listener.counters().in_flight()),
+                connections.request_timeout,
+            );
             let served = Served::new("http", Protocol::Http1, listener, tls, router);
             Box::new(served.restricted(tokens, only_probes))
         }

@@ -4,6 +4,7 @@ pub mod access;
 pub mod grpc;
 pub mod http;
 pub mod in_flight;
+mod lasting;
 pub mod listener;
 pub mod peer;
 pub mod refused;

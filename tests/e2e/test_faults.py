@@ -88,7 +88,7 @@ def test_clients_of_a_killed_server_find_the_next_one_at_the_same_place(tmp_path
     finally:
         first.stop()
     # What was in flight is lost, also over a connection that had been made and not been accepted; nothing after that.
-    assert len(lost) <= 24 and {error.code() for error in lost} == {grpc.StatusCode.UNAVAILABLE}, lost
+    assert len(lost) <= 24 and {error.code() for error in lost} <= {grpc.StatusCode.UNAVAILABLE}, lost
     assert failures == lost
 
 
@@ -114,7 +114,7 @@ def test_a_stop_loses_no_accepted_request_of_connections_that_many_calls_share(t
     # Each went on until there was nobody to connect to.
     assert len(load.errors) == 32
     for error in load.errors:
-        assert (error.code(), "Connection refused" in error.details()) == (grpc.StatusCode.UNAVAILABLE, True), error
+        assert (error.code(), "failed to connect" in error.details()) == (grpc.StatusCode.UNAVAILABLE, True), error
 
 
 def free_port():

@@ -13,11 +13,11 @@ use subjects::{OURS, Subject};
 const USAGE: &str = "\
 usage: bench-engine [--rounds=N] [--only=SUBJECT,…] [ROW …]
 
-SUBJECT  quick_cache, moka, foyer, \"lru in a mutex\", or \"tiny-cache POLICY [OPTION=VALUE …]\"
+SUBJECT  quick_cache, \"quick_cache of Bytes\", moka, foyer, \"lru in a mutex\", or \"tiny-cache POLICY [OPTION=VALUE …]\"
 ROW      1-thread, 2-threads, 8-threads, 2-threads-hot-key, 10M-entries; default: all";
 
 const PEER: &str = "quick_cache";
-const SUBJECTS: &str = "quick_cache,moka,foyer,lru in a mutex,tiny-cache lru,tiny-cache sieve,\
+const SUBJECTS: &str = "quick_cache,quick_cache of Bytes,moka,foyer,lru in a mutex,tiny-cache lru,tiny-cache sieve,\
     tiny-cache s3-fifo,tiny-cache s3-fifo small_ratio=0.01 ghost_ratio=0.5";
 
 const ONE_THREAD: Load =

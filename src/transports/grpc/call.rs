@@ -28,7 +28,7 @@ use crate::service::ActiveRequest;
 use crate::telemetry::metrics::RpcMethod;
 use crate::telemetry::request_scope::RequestScope;
 use crate::transports::in_flight::may_wait;
-use crate::transports::listener::answer_lasts;
+use crate::transports::lasting::answer_lasts;
 use crate::transports::refused::RequestRefusal;
 use crate::transports::request_id::{REQUEST_ID, request_id};
 

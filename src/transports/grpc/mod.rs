@@ -33,7 +33,6 @@ use crate::telemetry::metrics::{RpcMethod, RpcMetrics};
 use crate::telemetry::traces::Tracing;
 use crate::transports::access::{Access, Denied};
 use crate::transports::in_flight::InFlight;
-use crate::transports::listener::ConnectionCounters;
 
 use cache::CacheRpc;
 use call::{Call, RequestId};
@@ -98,7 +97,7 @@ impl AsRef<CacheService> for Shared {
 
 impl GrpcService {
     /// The services. `draining` turns true when a shutdown begins; `rpc` is where calls are recorded, if anywhere;
-    /// `counters` are those of the listener in front; `access` says which parts are there and who may ask for them;
+    /// `in_flight` is what the listener in front bounds; `access` says which parts are there and who may ask for them;
     /// `tracing` makes spans, if anything does. Reflection is there with the cache, if it is wanted.
     ///
     /// # Panics
@@ -110,11 +109,10 @@ impl GrpcService {
         (connections, config): (&ConnectionConfig, &GrpcConfig),
         draining: watch::Receiver<bool>,
         rpc: Option<Arc<RpcMetrics>>,
-        counters: &ConnectionCounters,
+        in_flight: Arc<InFlight>,
         access: Access,
         tracing: Option<Arc<Tracing>>,
     ) -> Self {
-        let in_flight = Arc::clone(counters.in_flight());
         let cache = CacheRpc::new(Arc::clone(&service), config, Arc::clone(&in_flight));
         let mut others = Vec::new();
         if access.serves(Part::Probes) {

@@ -12,7 +12,6 @@ use tokio::time::timeout;
 
 use super::answers::Failure;
 use crate::transports::in_flight::InFlight;
-use crate::transports::listener::ConnectionCounters;
 use crate::transports::refused::RequestRefusal;
 use crate::transports::request_id::{REQUEST_ID, request_id};
 
@@ -25,10 +24,10 @@ struct Limits {
     request_timeout: Duration,
 }
 
-/// A router of which only so many requests are worked on at a time, as the listener behind `counters` allows, and each
+/// A router of which only so many requests are worked on at a time, as the listener in front allows, and each
 /// for `request_timeout` at most. Everything beyond is answered with 503 at once.
-pub fn limited(router: Router, counters: &ConnectionCounters, request_timeout: Duration) -> Router {
-    let limits = Limits { in_flight: Arc::clone(counters.in_flight()), request_timeout };
+pub fn limited(router: Router, in_flight: Arc<InFlight>, request_timeout: Duration) -> Router {
+    let limits = Limits { in_flight, request_timeout };
     router.layer(from_fn_with_state(limits, limit))
 }
 

@@ -28,8 +28,9 @@ use tokio::time::Sleep;
 use super::connection::Io;
 use super::corked::Corked;
 use super::counters::ConnectionCounters;
-use super::service::{ForConnection, HttpService, noting_that_it_lasts};
+use super::service::{ForConnection, HttpService};
 use crate::transports::in_flight::{Place, Share};
+use crate::transports::lasting::noting_that_it_lasts;
 use crate::transports::refused::RequestRefusal;
 
 type Request = Pin<Box<dyn Future<Output = ()> + Send>>;

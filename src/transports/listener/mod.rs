@@ -37,7 +37,7 @@ use socket::ListeningSocket;
 
 pub use self::address::BoundAddress;
 pub use self::counters::{ConnectionCounters, ConnectionRefusal};
-pub use self::service::{ConnectInfo, HttpService, Peer, answer_lasts};
+pub use self::service::{ConnectInfo, HttpService, Peer};
 use crate::config::{ConnectionConfig, ListenAddress};
 use crate::tls::{Alpn, ServerTls};
 

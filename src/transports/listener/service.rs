@@ -1,6 +1,5 @@
 //! What a listener asks of the service behind it, and what it tells it about the client.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::error::Error;
 use std::net::SocketAddr;
@@ -52,22 +51,6 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     type ResponseBody = B;
-}
-
-thread_local! {
-    static LASTS: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Says, while a request is being polled, that its answer goes on for as long as client and service like: nobody is to
-/// be hurried to take it.
-pub fn answer_lasts() {
-    LASTS.set(true);
-}
-
-/// Runs `poll` on a request, and tells whether it was said that its answer lasts.
-pub(super) fn noting_that_it_lasts<T>(poll: impl FnOnce() -> T) -> (T, bool) {
-    LASTS.set(false);
-    (poll(), LASTS.get())
 }
 
 /// A service as one connection's hyper sees it.
