@@ -73,7 +73,8 @@ impl Served {
         let counters = ConnectionCounters::new(&transport.connections);
         let access = Access::new(&[Part::Cache, Part::Probes], None, Arc::clone(counters.refused_requests()));
         let config = (&transport.connections, &config);
-        let grpc = GrpcService::new(served, config, draining, None, &counters, access, Some(tracing()));
+        let in_flight = Arc::clone(counters.in_flight());
+        let grpc = GrpcService::new(served, config, draining, None, in_flight, access, Some(tracing()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         Self { store, clock, service, grpc, runtime }
     }
