@@ -332,7 +332,8 @@ fn resolve(text: &str) -> Option<Vec<SocketAddr>> {
     }
     let (host, port) = text.rsplit_once(':')?;
     let port = port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse::<u16>().ok())??;
-    if !is_host_name(host) {
+    // A fuzz target asks no name server: what it makes up is nobody's business.
+    if !is_host_name(host) || (cfg!(fuzzing) && host != "localhost") {
         return None;
     }
     let mut addresses: Vec<SocketAddr> = Vec::new();

@@ -34,7 +34,9 @@ pub struct Tracing {
 }
 
 impl Tracing {
-    pub(super) fn new(tracer: SdkTracer, sampling: Sampling, follow_callers: bool) -> Self {
+    /// Spans of this tracer for the share of requests that `sampling` says; `follow_callers`: as part of their callers' traces.
+    #[must_use]
+    pub fn new(tracer: SdkTracer, sampling: Sampling, follow_callers: bool) -> Self {
         Self { tracer, sampling, follow_callers, propagator: TraceContextPropagator::new() }
     }
 

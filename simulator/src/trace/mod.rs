@@ -18,6 +18,7 @@ mod oracle_general;
 mod source;
 mod text;
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -136,7 +137,26 @@ impl Trace {
     pub fn open(path: &Path, options: &TraceOptions, consumed: Arc<AtomicU64>) -> Result<Self, TraceError> {
         let name =
             if is_standard_input(path) { "standard input".to_owned() } else { path.display().to_string() };
-        match decoder(path, options, consumed) {
+        Self::begin(name, source::open(path, consumed).map_err(Problem::from), path, options)
+    }
+
+    /// Reads what `content` yields as if it were a file of this name.
+    pub fn of(
+        path: &Path,
+        content: impl io::Read + Send + 'static,
+        options: &TraceOptions,
+    ) -> Result<Self, TraceError> {
+        let input = source::unpacked(path, Box::new(content), Arc::default());
+        Self::begin(path.display().to_string(), input.map_err(Problem::from), path, options)
+    }
+
+    fn begin(
+        name: String,
+        input: Result<Input, Problem>,
+        path: &Path,
+        options: &TraceOptions,
+    ) -> Result<Self, TraceError> {
+        match input.and_then(|input| decoder(path, options, input)) {
             Ok(decoder) => Ok(Self { name, decoder, numeric_keys: options.numeric_keys, requests: 0 }),
             Err(problem) => Err(TraceError {
                 trace: name,
@@ -220,12 +240,7 @@ impl Trace {
     }
 }
 
-fn decoder(
-    path: &Path,
-    options: &TraceOptions,
-    consumed: Arc<AtomicU64>,
-) -> Result<Box<dyn Decode>, Problem> {
-    let mut input = source::open(path, consumed)?;
+fn decoder(path: &Path, options: &TraceOptions, mut input: Input) -> Result<Box<dyn Decode>, Problem> {
     let format = match options.format {
         Format::Auto => match detect::by_name(path) {
             Some(format) => format,

@@ -179,6 +179,34 @@ fn an_access_log_is_its_reads_and_what_else_changes_the_cache() {
     }
 }
 
+/// A pipe that yields a byte at a time.
+struct Trickle(io::Cursor<Vec<u8>>);
+
+impl io::Read for Trickle {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = buffer.len().min(1);
+        self.0.read(&mut buffer[..most])
+    }
+}
+
+#[test]
+fn a_format_is_recognised_however_little_of_it_comes_at_a_time() {
+    for content in [
+        &binary(&[(3, 7, 512)])[..],
+        b"time,key,size\n3,7,512\n",
+        b"time\tkey\tsize\n3\t7\t512\n",
+        b"{\"ts\":3,\"op\":\"get\",\"key\":7,\"size\":512,\"result\":\"hit\"}\n",
+    ] {
+        for content in [content.to_vec(), gzip(content), zstd(content)] {
+            let content = Trickle(io::Cursor::new(content));
+            let mut trace = Trace::of(Path::new("-"), content, &TraceOptions::default()).unwrap();
+            let request = trace.read().unwrap().unwrap();
+            assert_eq!((request.key, request.size_bytes), (TraceKey::Number(7), Some(512)));
+            assert!(trace.read().unwrap().is_none());
+        }
+    }
+}
+
 #[test]
 fn a_damaged_file_says_where() {
     let whole = binary(&[(0, 1, 1), (0, 2, 1)]);

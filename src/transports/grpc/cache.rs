@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use engine::{CompareAndSet, SetIfAbsent, StoreError};
 use http::{HeaderMap, Request};
-use hyper::body::Incoming;
 use tonic::Status;
 use tonic::body::Body;
 
+use super::RequestBody;
 use super::call::{Handler, RequestId};
 use super::message;
 use super::reply::{Batch, ItemOutcome, Reply};
@@ -90,7 +90,7 @@ impl CacheRpc {
     }
 
     /// Answers a call.
-    pub(super) fn call(&self, request: Request<Incoming>, id: &RequestId) -> Handler {
+    pub(super) fn call(&self, request: Request<impl RequestBody>, id: &RequestId) -> Handler {
         let (rpc, id) = (self.clone(), id.clone());
         Box::pin(async move {
             let answer = rpc.answer(request, &id).await;
@@ -111,7 +111,7 @@ impl CacheRpc {
         Ok(())
     }
 
-    async fn answer(&self, request: Request<Incoming>, id: &RequestId) -> Result<Reply, Status> {
+    async fn answer(&self, request: Request<impl RequestBody>, id: &RequestId) -> Result<Reply, Status> {
         let (head, body) = request.into_parts();
         let Some(method) = Method::of_path(head.uri.path()) else {
             return Err(Status::unimplemented("unknown method"));

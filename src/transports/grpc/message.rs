@@ -14,13 +14,14 @@ use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tonic::codec::{BufferSettings, CompressionEncoding, DecodeBuf, Decoder};
 use tonic::{Code, Status, Streaming};
 
 use crate::transports::in_flight::{Charge, InFlight};
+
+use super::RequestBody;
 
 /// What a gRPC message begins with: whether it is compressed, and its length in four bytes.
 pub(super) const PREFIX_BYTES: usize = 5;
@@ -49,7 +50,7 @@ pub(super) struct Message {
 /// Reads the message of a request, which may have `limit` bytes.
 pub(super) async fn read(
     headers: &HeaderMap,
-    mut body: Incoming,
+    mut body: impl RequestBody,
     limit: usize,
     in_flight: &Arc<InFlight>,
 ) -> Result<Message, Status> {
@@ -83,7 +84,11 @@ fn is_whole(mut data: &[u8], limit: usize) -> bool {
 
 /// Unpacks a message that may be compressed: on the spot only if it turns out to be small, since a few bytes can become
 /// very many.
-async fn unpack_apart(encoding: CompressionEncoding, mut body: Begun, limit: usize) -> Result<Bytes, Status> {
+async fn unpack_apart(
+    encoding: CompressionEncoding,
+    mut body: Begun<impl RequestBody>,
+    limit: usize,
+) -> Result<Bytes, Status> {
     let charge = Arc::clone(&body.charge);
     let mut packed = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -177,13 +182,13 @@ impl Decoder for Unparsed {
 }
 
 /// A body whose first frame has been looked at, and which is charged for what comes.
-struct Begun {
-    first: Option<Result<Frame<Bytes>, hyper::Error>>,
-    rest: Incoming,
+struct Begun<B: Body> {
+    first: Option<Result<Frame<Bytes>, B::Error>>,
+    rest: B,
     charge: Arc<Charge>,
 }
 
-impl Body for Begun {
+impl<B: RequestBody> Body for Begun<B> {
     type Data = Bytes;
     type Error = Box<dyn Error + Send + Sync>;
 
@@ -195,7 +200,7 @@ impl Body for Begun {
             Some(first) => Some(first),
             None => ready!(Pin::new(&mut self.rest).poll_frame(cx)),
         };
-        let frame = frame.transpose()?;
+        let frame = frame.transpose().map_err(Into::into)?;
         if let Some(data) = frame.as_ref().and_then(Frame::data_ref)
             && !self.charge.grow(data.len())
         {

@@ -16,15 +16,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tonic_health::pb::health_server::HealthServer;
-use tower::Service;
 use tower::util::BoxCloneSyncService;
+use tower::{BoxError, Service};
 
 use crate::config::{ConnectionConfig, GrpcConfig, Part};
 use crate::proto;
@@ -42,7 +42,18 @@ use span::CallSpan;
 /// The largest message that a gRPC frame's 32-bit length can express.
 pub const MAX_MESSAGE_BYTES: usize = u32::MAX as usize;
 
-type SideService = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+/// The body of a request: a connection's, or bytes at hand.
+pub trait RequestBody:
+    http_body::Body<Data = Bytes, Error: Into<BoxError> + Send + Unpin> + Send + Unpin + 'static
+{
+}
+
+impl<B> RequestBody for B where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send + Unpin> + Send + Unpin + 'static
+{
+}
+
+type SideService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// Everything that is served over gRPC, as one HTTP service. Cloned per connection.
 #[derive(Clone)]
@@ -136,7 +147,7 @@ impl GrpcService {
 
 fn side<S>(service: S) -> (&'static str, SideService)
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     S: NamedService + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {
@@ -149,7 +160,7 @@ fn service_name(path: &str) -> &str {
     path.split_once('/').map_or(path, |(service, _)| service)
 }
 
-impl Service<Request<Incoming>> for GrpcService {
+impl<B: RequestBody> Service<Request<B>> for GrpcService {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = CallFuture;
@@ -158,7 +169,7 @@ impl Service<Request<Incoming>> for GrpcService {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> CallFuture {
+    fn call(&mut self, request: Request<B>) -> CallFuture {
         let Self { shared, cache, others } = self;
         CallFuture(Call::start(shared, request, |request, id| {
             let name = service_name(request.uri().path());
@@ -172,7 +183,7 @@ impl Service<Request<Incoming>> for GrpcService {
                 return cache.call(request, id);
             }
             match others.iter().find(|(other, _)| *other == name) {
-                Some((_, other)) => Box::pin(other.clone().call(request)),
+                Some((_, other)) => Box::pin(other.clone().call(request.map(Body::new))),
                 None => Box::pin(async { Ok(Status::unimplemented("unknown service").into_http()) }),
             }
         }))

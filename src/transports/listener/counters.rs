@@ -55,7 +55,9 @@ pub struct ConnectionCounters {
 }
 
 impl ConnectionCounters {
-    pub(super) fn new(config: &ConnectionConfig) -> Self {
+    /// Those of a listener with these limits.
+    #[must_use]
+    pub fn new(config: &ConnectionConfig) -> Self {
         let refused_requests = Arc::<RefusedRequests>::default();
         let in_flight =
             InFlight::new(config.max_in_flight, config.max_in_flight_bytes, Arc::clone(&refused_requests));
