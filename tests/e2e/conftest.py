@@ -1,6 +1,7 @@
 """Stubs generated from the repository's own API definition, and a server for every test."""
 
 import pathlib
+import resource
 import sys
 
 import pytest
@@ -34,3 +35,12 @@ def stub(server):
 def authority():
     """The authority that signs the servers' and the clients' certificates."""
     return Authority("test authority")
+
+
+@pytest.fixture
+def many_files():
+    """As many open files as this process may have, and its children."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

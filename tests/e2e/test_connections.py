@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import resource
 import socket
 import struct
 import time
@@ -39,15 +38,6 @@ def vanish(client):
     """Closes a socket by a reset, as a client does that dies."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
-
-
-@pytest.fixture
-def many_files():
-    """As many open files as this process may have, and its children."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_thousand_connections_at_once_are_all_answered(many_files):
