@@ -70,6 +70,17 @@ fn build_memory_store(
     policy: &PolicyEntry,
     clock: Arc<dyn Clock>,
 ) -> Arc<dyn Store> {
+    Arc::new(memory_store(store, eviction, policy, clock))
+}
+
+/// The store in memory as it is configured, also for stores of one's own that put something around it.
+#[must_use]
+pub fn memory_store(
+    store: &StoreConfig,
+    eviction: &EvictionConfig,
+    policy: &PolicyEntry,
+    clock: Arc<dyn Clock>,
+) -> MemoryStore {
     let limits = Limits {
         max_items: store.max_items,
         max_memory_bytes: store.max_memory_bytes,
@@ -78,11 +89,11 @@ fn build_memory_store(
     let factory = Arc::clone(&eviction.factory);
     let bytes_per_entry = factory.bytes_per_entry();
     let build_policy = Arc::new(move |capacity, seed| factory.build(capacity, seed));
-    Arc::new(MemoryStore::new(MemoryStoreOptions {
+    MemoryStore::new(MemoryStoreOptions {
         weigh_by: eviction.weigh_by,
         shards: store.shards,
         seed: eviction.seed,
         clock,
         ..MemoryStoreOptions::new(limits, policy.name, bytes_per_entry, build_policy)
-    }))
+    })
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tiny_cache::config::{EvictionConfig, Loader, Sources, StoreConfig};
 use tiny_cache::proto::cache_service_client::CacheServiceClient;
 use tiny_cache::proto::{CacheItem, CacheKey, Empty, MultiCacheItemRequest, MultiCacheKeyRequest};
-use tiny_cache::registry::StoreEntry;
+use tiny_cache::registry::{StoreEntry, memory_store};
 use tiny_cache::server::Server;
 use tiny_cache::service::CacheService;
 use tokio::net::TcpStream;
@@ -270,19 +270,7 @@ fn watched(
     policy: &PolicyEntry,
     clock: Arc<dyn Clock>,
 ) -> Arc<dyn Store> {
-    let limits = Limits {
-        max_items: store.max_items,
-        max_memory_bytes: store.max_memory_bytes,
-        max_value_bytes: store.max_value_bytes,
-    };
-    let factory = Arc::clone(&eviction.factory);
-    let bytes = factory.bytes_per_entry();
-    let build = Arc::new(move |capacity, seed| factory.build(capacity, seed));
-    let store = Arc::new(MemoryStore::new(MemoryStoreOptions {
-        shards: store.shards,
-        clock,
-        ..MemoryStoreOptions::new(limits, policy.name, bytes, build)
-    }));
+    let store = Arc::new(memory_store(store, eviction, policy, clock));
     STORES.lock().expect("whole").push(Arc::clone(&store));
     store
 }

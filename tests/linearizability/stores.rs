@@ -7,12 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use engine::{
-    Clock, CompareAndSet, Entry, Key, Limits, MemoryStore, MemoryStoreOptions, SetIfAbsent, Store,
-    StoreFuture, StoreStats, Value,
+    Clock, CompareAndSet, Entry, Key, Limits, MemoryStore, SetIfAbsent, Store, StoreFuture, StoreStats, Value,
 };
 use policies::PolicyEntry;
 use tiny_cache::config::{EvictionConfig, StoreConfig};
-use tiny_cache::registry::StoreEntry;
+use tiny_cache::registry::{StoreEntry, memory_store};
 
 /// What is wrong with a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,28 +72,6 @@ impl Defect {
         };
         StoreEntry { name, summary: "for a test", build }
     }
-}
-
-fn memory_store(
-    store: &StoreConfig,
-    eviction: &EvictionConfig,
-    policy: &PolicyEntry,
-    clock: Arc<dyn Clock>,
-) -> MemoryStore {
-    let limits = Limits {
-        max_items: store.max_items,
-        max_memory_bytes: store.max_memory_bytes,
-        max_value_bytes: store.max_value_bytes,
-    };
-    let factory = Arc::clone(&eviction.factory);
-    let bytes = factory.bytes_per_entry();
-    let build = Arc::new(move |capacity, seed| factory.build(capacity, seed));
-    MemoryStore::new(MemoryStoreOptions {
-        weigh_by: eviction.weigh_by,
-        shards: store.shards,
-        clock,
-        ..MemoryStoreOptions::new(limits, policy.name, bytes, build)
-    })
 }
 
 fn shaken(
