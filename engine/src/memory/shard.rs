@@ -1,8 +1,11 @@
 //! One shard: a directory plus records and deadlines, used under its lock.
 
+mod dense;
+mod residents;
+
 use bytes::Bytes;
 
-use crate::directory::{Budget, Directory, Entries, Insertion, Leaver, Newcomer, Update, WeighBy};
+use crate::directory::{Budget, Directory, Insertion, Newcomer, Update, WeighBy};
 use crate::expiry::{Expired, ExpiryWheel};
 use crate::key::{HashSeed, Key};
 use crate::policy::{EvictionPolicy, Slot};
@@ -10,7 +13,10 @@ use crate::store::{CompareAndSet, Counters, EvictionSample, SetIfAbsent};
 use crate::value::Value;
 
 use super::ages::Ages;
-use super::records::{self, NewRecord, Records, Taken};
+use super::records::{self, NewRecord, Records};
+
+pub(super) use self::dense::Shrink;
+use self::residents::{Evicting, Residents};
 
 /// A key with its hash, computed once before the lock is taken.
 #[derive(Clone, Copy)]
@@ -47,17 +53,6 @@ pub(super) struct Shortage {
     pub(super) bytes: u64,
 }
 
-/// What a step of [`Shard::shrink`] came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shrink {
-    Evicted,
-    /// An entry has another slot.
-    Moved,
-    Fits,
-    /// The policy gives no entry up.
-    Stuck,
-}
-
 pub(super) struct Shard {
     directory: Directory<Box<dyn EvictionPolicy>>,
     entries: Residents,
@@ -72,11 +67,6 @@ pub(super) struct Shard {
 
 /// Bytes that a resident entry costs in a shard beside its record and the policy's metadata.
 pub(super) const SHARD_BYTES_PER_ENTRY: usize = Directory::<Box<dyn EvictionPolicy>>::BYTES_PER_ENTRY;
-
-/// Entries that are given other slots at the most for each that leaves, where too many slots are unused.
-const MOVES_PER_REMOVAL: u64 = 2;
-/// And so many more at the most for a write that there would be no room for with slots unused.
-const MOVES_PER_WRITE: u64 = 1024;
 
 /// Hits that the policy has not been told yet. Telling it writes to several places in memory that are rarely in a
 /// near cache, and releasing a lock waits for every write. So hits are told together and in their order, before
@@ -111,109 +101,6 @@ impl Hits {
 impl Default for Hits {
     fn default() -> Self {
         Self { slots: [Slot::new(0); Self::MOST], len: 0 }
-    }
-}
-
-/// The entries of a shard: what its directory knows only as slots.
-struct Residents {
-    records: Records,
-    expiry: ExpiryWheel,
-    ages: Ages,
-    /// Bytes that every entry is charged beside its record.
-    bytes_per_entry: usize,
-    /// Bytes of those, and of the record, that stay where the slot is left unused.
-    bytes_per_slot: usize,
-}
-
-/// The entries during an operation that may evict some.
-struct Evicting<'a, N> {
-    residents: &'a mut Residents,
-    evictions: &'a mut u64,
-    now: N,
-    removed: &'a mut Removed,
-}
-
-impl Residents {
-    fn charge(&self, slot: Slot) -> u32 {
-        self.whole_charge(self.records.charge(slot))
-    }
-
-    fn whole_charge(&self, record: usize) -> u32 {
-        u32::try_from(self.bytes_per_entry + record).expect("it was a u32 when the entry was stored")
-    }
-
-    fn insert(
-        &mut self,
-        slot: Slot,
-        HashedKey { key, hash }: HashedKey<'_>,
-        record: &mut NewRecord<'_>,
-        now: impl Fn() -> u64,
-    ) {
-        if let Some(deadline) = record.deadline_nanos() {
-            self.expiry.insert(slot, deadline);
-        }
-        self.records.insert(slot, &key, record);
-        if self.ages.samples(hash) {
-            self.ages.stored(slot, hash, now());
-        }
-    }
-
-    fn remove(&mut self, slot: Slot, removed: &mut Removed) -> Leaver {
-        let taken = self.records.remove(slot);
-        if self.ages.samples(taken.hash) {
-            self.ages.removed(slot);
-        }
-        self.let_go(slot, taken, removed)
-    }
-
-    /// Moves what is kept for an entry to another slot.
-    fn relocate(&mut self, from: Slot, to: Slot) {
-        if self.records.relocate(from, to) {
-            self.expiry.relocate(from, to);
-        }
-        self.ages.relocate(from, to);
-    }
-
-    /// What is left to do for an entry whose record and age have been seen to.
-    fn let_go(&mut self, slot: Slot, taken: Taken, removed: &mut Removed) -> Leaver {
-        if taken.has_deadline {
-            self.expiry.remove(slot);
-        }
-        removed.push(taken.outside);
-        Leaver { hash: taken.hash, charge: self.whole_charge(taken.charge) }
-    }
-}
-
-impl<N: Fn() -> u64> Entries for Evicting<'_, N> {
-    fn hash(&self, slot: Slot) -> u64 {
-        self.residents.records.hash(slot)
-    }
-
-    fn charge(&self, slot: Slot) -> u32 {
-        self.residents.charge(slot)
-    }
-
-    fn evicted(&mut self, slot: Slot) -> Leaver {
-        *self.evictions += 1;
-        let taken = self.residents.records.remove(slot);
-        if self.residents.ages.samples(taken.hash) {
-            self.residents.ages.evicted(slot, (self.now)());
-        }
-        self.residents.let_go(slot, taken, self.removed)
-    }
-}
-
-impl Entries for &Residents {
-    fn hash(&self, slot: Slot) -> u64 {
-        self.records.hash(slot)
-    }
-
-    fn charge(&self, slot: Slot) -> u32 {
-        Residents::charge(self, slot)
-    }
-
-    fn evicted(&mut self, slot: Slot) -> Leaver {
-        unreachable!("{slot:?} was evicted by an operation that evicts nothing");
     }
 }
 
@@ -384,19 +271,6 @@ impl Shard {
         directory.evict_one(&mut entries).is_some()
     }
 
-    /// A step towards a smaller budget: first entries leave, then those that stay are given the slots that are unused.
-    pub(super) fn shrink(&mut self, to: Budget, now: impl Fn() -> u64, removed: &mut Removed) -> Shrink {
-        let directory = &self.directory;
-        if directory.items() > to.items || directory.dense_bytes() > to.bytes {
-            if self.evict_anyone(now, removed) { Shrink::Evicted } else { Shrink::Stuck }
-        } else if (directory.bytes() > to.bytes || self.is_sparse()) && self.relocate_last() {
-            Shrink::Moved
-        } else {
-            self.trim();
-            Shrink::Fits
-        }
-    }
-
     /// An empty shard in place of this one, with the same budget and counters. The old one is the caller's to free.
     pub(super) fn reset(
         &mut self,
@@ -558,89 +432,6 @@ impl Shard {
         self.directory.remove(slot, &&self.entries);
         self.entries.remove(slot, removed);
         self.condense(1);
-    }
-
-    /// Whether so many slots are unused that those who have the last ones are to have others.
-    fn is_sparse(&self) -> bool {
-        let unused = self.directory.unused_slots();
-        unused > self.spare_slots + (self.directory.slots() - unused) / 4
-    }
-
-    /// After entries have left: where far fewer are left than there were, makes the slots that are in use lie side by
-    /// side, a few for each that has left, and gives back what is kept for those behind them.
-    #[inline]
-    fn condense(&mut self, removals: u64) {
-        if self.is_sparse() {
-            self.relocate(MOVES_PER_REMOVAL * removals);
-        }
-        self.trim();
-    }
-
-    #[cold]
-    fn relocate(&mut self, most: u64) {
-        for _ in 0..most {
-            if !self.is_sparse() || !self.relocate_last() {
-                return;
-            }
-        }
-    }
-
-    /// Gives the entry with the last slot the lowest unused one. Whether there was one.
-    fn relocate_last(&mut self) -> bool {
-        // Whoever is still to be told of is known by the old slot.
-        self.tell_hits();
-        self.next_victim = None;
-        let moved = self.directory.relocate_last(&&self.entries);
-        if let Some((from, to)) = moved {
-            self.entries.relocate(from, to);
-        }
-        moved.is_some()
-    }
-
-    /// After a write that has evicted so many, or has found slots unused: these give way to what was written. Each has
-    /// been left by somebody, so an entry is not moved more often than entries have left; but they may have left
-    /// before. So if it takes too long, others leave instead.
-    #[cold]
-    fn fit(&mut self, evicted: u64, now: impl Fn() -> u64 + Copy, removed: &mut Removed) {
-        self.condense(evicted);
-        let mut moves = MOVES_PER_WRITE + MOVES_PER_REMOVAL * evicted;
-        while self.directory.is_over_budget() {
-            if moves > 0 && self.relocate_last() {
-                moves -= 1;
-            } else if self.evict_anyone(now, removed) {
-                moves += MOVES_PER_REMOVAL;
-            } else {
-                break;
-            }
-        }
-        self.trim();
-    }
-
-    /// Gives back what is kept for slots, where far fewer are in use than once were.
-    #[inline]
-    fn trim(&mut self) {
-        let slots = self.directory.slots();
-        if slots + slots / 4 + self.spare_slots < self.entries.records.slots() {
-            self.trim_to(slots);
-        }
-    }
-
-    #[cold]
-    fn trim_to(&mut self, slots: usize) {
-        self.next_victim = None;
-        self.entries.records.trim(slots);
-        self.directory.trim();
-        if self.entries.expiry.slots() > slots {
-            self.entries.expiry.trim(slots);
-        }
-    }
-
-    /// Charges what is kept for slots that hold nothing: from the first deadline on, a place on the wheel as well.
-    #[cold]
-    fn charge_unused(&mut self) {
-        let wheel = if self.entries.expiry.slots() > 0 { ExpiryWheel::bytes_per_deadline() } else { 0 };
-        let bytes = self.entries.bytes_per_slot + wheel;
-        self.directory.set_unused_slot_bytes(u32::try_from(bytes).expect("some bytes"));
     }
 
     #[inline]
