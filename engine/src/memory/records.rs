@@ -270,8 +270,7 @@ impl Records {
         deadline(cell, u32_at(cell, 4)).0
     }
 
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "a call would copy the value once more")]
+    #[inline]
     pub(super) fn value(&self, live: &Live<'_>) -> Value {
         match stored(live.lengths, live.rest) {
             Stored::Inside(value) => Value::from(value),

@@ -166,20 +166,19 @@ impl Shard {
             self.counters.misses += 1;
             return None;
         }
+        // First, and by a call: built last and in place it takes fewer instructions and a sixth more time.
+        let value = records.value(&live);
         self.counters.hits += 1;
         if self.entries.ages.samples(key.hash) {
             self.entries.ages.used(slot, now());
         }
         if self.directory.sheds_on_hit() {
-            let value = records.value(&live);
             let (directory, mut entries) = self.evicting(now, removed);
             directory.hit(slot, &mut entries);
-            self.condense(1);
-            return Some(value);
+        } else {
+            self.hits.push(slot, &mut self.directory);
         }
-        self.hits.push(slot, &mut self.directory);
-        // Last, so that it is copied to where the caller wants it.
-        Some(records.value(&live))
+        Some(value)
     }
 
     /// Stores the record whatever is there. What a shortage leaves undone has changed nothing.
