@@ -21,9 +21,8 @@ pub(super) const MAX_CELL_BYTES: usize = 4096;
 const PAGE_BYTES: usize = 64 * 1024;
 const PAGES_PER_CHUNK: usize = 32;
 const CHUNK_BYTES: usize = PAGES_PER_CHUNK * PAGE_BYTES;
-/// Chunks that a shard has before it asks for huge pages: small caches are not to be rounded up to
-/// them.
-const SMALL_CHUNKS: usize = 4;
+/// Chunks that a shard has before it asks for huge pages: what a partly filled one holds is little against so many.
+const SMALL_CHUNKS: usize = 16;
 /// Frames that may lie idle before pages are moved to empty a chunk.
 const IDLE_FRAMES: usize = PAGES_PER_CHUNK + 4;
 /// Pages that are moved at the most when one becomes free: the copying of 256 KiB.
