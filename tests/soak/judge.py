@@ -8,8 +8,10 @@ MIB = 1 << 20
 REST_SLACK = (8 * MIB, 0.10)
 # What memory beside what the cache is charged for may grow by within the second half, under load.
 GROWTH_SLACK = (16 * MIB, 0.10)
-# Descriptors and threads that come and go by themselves: a connection to the collector, a file being read.
+# Descriptors, threads and tasks that come and go by themselves: a connection to the collector, a file being read.
 FEW = 4
+# HTTP connections that a rest has of those who look: the scrape itself, and the sample of each second.
+LOOKING = 2
 # For so long after a fault a call may fail with one of these codes: connections are made anew.
 SETTLING_SECONDS = 15
 EXCUSED = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
@@ -18,6 +20,9 @@ UNEXPLAINED_PER_MILLION = 100
 # Of the calls planned, how many must have been answered for the run to say anything.
 LEAST_ANSWERED = 0.5
 
+
+# Of the seconds in which nothing went wrong, in how many the server must have told its figures.
+LEAST_TOLD = 0.95
 
 # What a shorter run says of memory is how caches fill and what peaks leave behind.
 LEAST_SECONDS = 30 * 60
@@ -74,18 +79,32 @@ def memory_under_load(record):
     return Finding("growth of resident memory beside the cache's, second half", mib(growth), mib(allowed), growth <= allowed)
 
 
+def at_rests(record, column, what, judged):
+    """What `judged` finds in a figure of all rests; a figure that one of them lacks is a failure, as nobody knows what it was."""
+    told = [rest[column] for rest in record.rests if rest.get(column) is not None]
+    if len(told) < len(record.rests):
+        return Finding(what, f"told at {len(told)} rests", f"told at all {len(record.rests)}", False)
+    return judged(told)
+
+
 def few_more(record, column, what):
     """What must not be more at the last rest than at the first."""
-    rests = [rest[column] for rest in record.rests if column in rest]
-    if not rests:
-        return None
-    allowed = rests[0] + FEW
-    return Finding(f"{what} at the last rest", f"{rests[-1]:.0f}", f"{allowed:.0f} (first rest: {rests[0]:.0f})", rests[-1] <= allowed)
+    what = f"{what} at the last rest"
+    judged = lambda told: Finding(what, f"{told[-1]:.0f}", f"{told[0] + FEW:.0f} (first rest: {told[0]:.0f})", told[-1] <= told[0] + FEW)
+    return at_rests(record, column, what, judged)
 
 
 def none_left(record, column, what, allowed=0):
-    most = max(rest[column] for rest in record.rests)
-    return Finding(f"{what}, the most at any rest", f"{most:.0f}", f"{allowed}", most <= allowed)
+    what = f"{what}, the most at any rest"
+    return at_rests(record, column, what, lambda told: Finding(what, f"{max(told):.0f}", f"{allowed}", max(told) <= allowed))
+
+
+def samples_told(record):
+    """Seconds in which the server told its figures, of those outside faults: without them nothing above was seen."""
+    calm = [s for s in record.samples if not any(fault["from"] - 1 <= s["time"] <= fault["until"] + 1 for fault in record.faults)]
+    told = sum("told" in s for s in calm)
+    least = int(LEAST_TOLD * len(calm))
+    return Finding("seconds outside faults in which the server told its figures", f"{told:,} of {len(calm):,}", f"at least {least:,}", told >= least)
 
 
 def calls(record):
@@ -116,20 +135,18 @@ def judge(record, expected):
     planned = sum(window["planned"] for window in record.windows)
     end = record.about.get("end", {})
     return [
-        finding
-        for finding in (
             *((memory_at_rest(record), memory_under_load(record)) if record.about["seconds"] >= LEAST_SECONDS else (TOO_SHORT,)),
             few_more(record, "fds", "file descriptors"),
             few_more(record, "threads", "threads"),
             few_more(record, "tasks", "tasks of the runtime"),
             none_left(record, "connections", "gRPC connections"),
+            none_left(record, "http_connections", "HTTP connections", LOOKING),
             none_left(record, "active", "requests in flight"),
+            samples_told(record),
             Finding("calls answered", f"{count:,}", f"at least {LEAST_ANSWERED * planned:,.0f}", count >= LEAST_ANSWERED * planned),
             Finding("errors with another code than asked for", f"{found['wrong']}", "0", not found["wrong"]),
             Finding("errors at a time without a fault", f"{found['unexplained']}", f"{unexplained}", found["unexplained"] <= unexplained),
             Finding("wrong or stale values", f"{len(record.wrong)}", "0", not record.wrong),
             Finding("panics in the log", f"{end.get('panics')}", "0", end.get("panics") == 0),
             Finding("exit code after SIGTERM", f"{end.get('code')}", "0", end.get("code") == 0),
-        )
-        if finding
     ]

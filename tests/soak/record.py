@@ -9,9 +9,9 @@ import pathlib
 class Record:
     """A run, in the order of time; times are seconds since its beginning."""
 
-    # The version of the server, the seed, the rate, and so on; and how the server ended.
+    # The build of the server, the seed, the rate, and so on; and how the server ended.
     about: dict = dataclasses.field(default_factory=dict)
-    # Each second: rss, told (memory_usage_bytes), fds, threads, connections, active, …; what could not be asked is missing.
+    # Each second: rss, told (memory_usage_bytes), fds, threads, tasks, connections, active, load, …; what could not be asked is missing.
     samples: list = dataclasses.field(default_factory=list)
     # Each ten seconds: answered by method, errors as [method, code, count], percentiles of latency, …
     windows: list = dataclasses.field(default_factory=list)

@@ -29,6 +29,12 @@ def metrics_of(address):
     return {name: float(value) for name, value in re.findall(r"^(\w+(?:\{.*\})?) (\S+)$", text, re.MULTILINE)}
 
 
+def build_of(address):
+    """What a server says of how it was built: version, commit, profile and more."""
+    [labels] = re.findall(r"^tiny_cache_build_info\{(.*)\} 1$", fetch(address, "/metrics").body.decode(), re.MULTILINE)
+    return dict(re.findall(r'(\w+)="([^"]*)"', labels))
+
+
 class Collector:
     """A collector that throws away what it gets; absent where the package rotel is."""
 
@@ -179,6 +185,7 @@ class Watch:
             "anonymous": int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) * 1024,
             "threads": int(re.search(r"Threads:\s+(\d+)", status)[1]),
             "fds": len(os.listdir(f"/proc/{self._pid}/fd")),
+            "load": os.getloadavg()[0],
         }
         # No answer is an answer too: the server may be halted, or short of descriptors.
         with contextlib.suppress(OSError, KeyError, ValueError, AssertionError):
@@ -190,10 +197,9 @@ class Watch:
                 "active": metrics["tiny_cache_active_requests"],
                 "connections": metrics['tiny_cache_connections_open{transport="grpc"}'],
                 "http_connections": metrics['tiny_cache_connections_open{transport="http"}'],
+                "tasks": metrics["tiny_cache_runtime_tasks"],
                 "processor": metrics["process_cpu_seconds_total"],
             }
-            if "tiny_cache_runtime_tasks" in metrics:
-                sample["tasks"] = metrics["tiny_cache_runtime_tasks"]
         return sample
 
     def _sample(self):
