@@ -68,7 +68,7 @@ impl Call {
     ) -> Self {
         let began = shared.rpc.is_some().then(Instant::now);
         let shared = ActiveRequest::begin(Arc::clone(shared));
-        let id = RequestId(request_id(request.headers()));
+        let id = RequestId(request_id(request.headers(), shared.access.refused()));
         let timeout = timeout(request.headers());
         let method = RpcMethod::of_path(request.uri().path());
         let span = shared.tracing.as_ref().and_then(|tracing| span::begin(tracing, method, &request));

@@ -14,6 +14,7 @@ use tracing::{Instrument, debug, error, error_span};
 
 use crate::telemetry::metrics::HttpMetrics;
 use crate::telemetry::traces::Tracing;
+use crate::transports::refused::RefusedRequests;
 use crate::transports::request_id::{REQUEST_ID, request_id};
 
 use super::answers::Failure;
@@ -27,15 +28,17 @@ pub(super) struct Recorder {
     pub(super) scheme: &'static str,
     /// `None`: they have no spans.
     pub(super) tracing: Option<Arc<Tracing>>,
+    /// Where ids that are not taken over are counted.
+    pub(super) refused: Arc<RefusedRequests>,
 }
 
 /// Runs a request within its span, records it, and puts its id on the answer.
 pub(super) async fn wrap(State(recorder): State<Recorder>, request: Request, next: Next) -> Response {
-    let Recorder { metrics, scheme, tracing } = &recorder;
+    let Recorder { metrics, scheme, tracing, refused } = &recorder;
     let active = metrics.as_ref().map(|metrics| metrics.begin(request.method().as_str(), scheme));
     let route = request.extensions().get::<MatchedPath>().cloned();
     let server_span = tracing.as_ref().and_then(|tracing| span::begin(tracing, scheme, &request));
-    let id = request_id(request.headers());
+    let id = request_id(request.headers(), refused);
     // Of the highest level, so that the id is on every line that is logged at all.
     let span = error_span!(
         "http_request",

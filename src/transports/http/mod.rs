@@ -56,7 +56,8 @@ pub fn router(
     tracing: Option<Arc<Tracing>>,
     access: &Access,
 ) -> Router {
-    let recorder = Recorder { metrics: metrics.http().cloned(), scheme, tracing };
+    let refused = Arc::clone(access.refused());
+    let recorder = Recorder { metrics: metrics.http().cloned(), scheme, tracing, refused };
     let mut restricted = Router::new();
     if access.serves(Part::Metrics) {
         restricted = restricted.route("/metrics", get(endpoints::metrics));
