@@ -21,6 +21,7 @@ use self::told::{result_at, told, told_many, told_write};
 use crate::striped::Striped;
 use crate::telemetry::metrics::StoreMetrics;
 use crate::telemetry::operations::{Counting, OperationKind, Operations};
+use crate::telemetry::panics::caught;
 
 pub use self::keys::{KeyRefusal, MAX_KEY_CHARS, Namespace};
 
@@ -283,16 +284,13 @@ impl CacheService {
         let sweeping = spawn_blocking(move || {
             // A caller who gives up leaves the thread behind: it is the sweep that must be the only one.
             let _one_at_a_time = one_at_a_time;
-            runtime.block_on(async { store.sweep().await })
+            caught(|| runtime.block_on(async { store.sweep().await }))
         });
         let removed = match sweeping.await {
-            Ok(removed) => removed?,
-            Err(failed) => {
-                if let Ok(panic) = failed.try_into_panic() {
-                    self.tell_panic("a sweep", None, &*panic);
-                }
-                return Err(StoreError::Failed("a sweep panicked".into()).into());
-            }
+            Ok(Ok(removed)) => removed?,
+            // Whoever has asked for the sweep knows what to tell of it.
+            Ok(Err(panic)) => panic.resume(),
+            Err(ended) => return Err(StoreError::Failed(ended.into()).into()),
         };
         if let Some(metrics) = self.store_metrics.get() {
             metrics.swept(began.elapsed());
