@@ -409,9 +409,11 @@ impl BoundServer {
 async fn join(transports: &mut JoinSet<Drained>) -> usize {
     let mut aborted_connections = 0;
     while let Some(drained) = transports.join_next().await {
-        match drained {
-            Ok(drained) => aborted_connections += drained.aborted_connections,
-            Err(error) => tracing::error!(%error, "a transport ended by a panic"),
+        if let Ok(drained) = drained {
+            aborted_connections += drained.aborted_connections;
+        } else {
+            // The panic itself has been told.
+            tracing::error!("a transport has ended before its time");
         }
     }
     aborted_connections
@@ -423,8 +425,9 @@ async fn sweep(service: Arc<CacheService>, interval: Duration) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        match service.sweep().await {
-            Ok(removed) => tracing::debug!(removed, "swept expired entries"),
+        match service.own_sweep().await {
+            Ok(Some(removed)) => tracing::debug!(removed, "swept expired entries"),
+            Ok(None) => {}
             Err(error) => tracing::warn!(%error, "cannot sweep expired entries"),
         }
     }

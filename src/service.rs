@@ -1,6 +1,7 @@
 //! The use-cases, once for all transports: what a key, a namespace and a batch may be, and what
 //! each call comes to.
 
+mod keys;
 mod panics;
 mod told;
 
@@ -15,14 +16,14 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
+use self::keys::RefusedKeys;
 use self::told::{result_at, told, told_many, told_write};
-use crate::namespace::{MAX_NAMESPACE_CHARS, is_namespace};
 use crate::striped::Striped;
 use crate::telemetry::metrics::StoreMetrics;
 use crate::telemetry::operations::{Counting, OperationKind, Operations};
+use crate::telemetry::panics::caught;
 
-/// The longest key in Unicode code points, the namespace's prefix included.
-pub const MAX_KEY_CHARS: usize = 256;
+pub use self::keys::{KeyRefusal, MAX_KEY_CHARS, Namespace};
 
 /// Why a call failed, in terms that each transport maps to its own codes.
 #[derive(Debug, thiserror::Error)]
@@ -36,53 +37,6 @@ pub enum ServiceError {
     /// What the store says.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// A checked namespace; the empty one is the shared keyspace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Namespace<'a>(&'a str);
-
-impl<'a> Namespace<'a> {
-    /// Checks a namespace as a caller sent it: blanks around it do not count, nothing at all is the
-    /// shared keyspace; otherwise at most 64 characters, first a letter or digit, then letters,
-    /// digits, `.`, `_` or `-`, all of them ASCII.
-    pub fn parse(raw: &'a str) -> Result<Self, ServiceError> {
-        let name = raw.trim();
-        if is_namespace(name) {
-            Ok(Self(name))
-        } else {
-            Err(ServiceError::InvalidArgument(format!(
-                "invalid namespace: at most {MAX_NAMESPACE_CHARS} characters, first a letter or digit, \
-                 then letters, digits, '.', '_' or '-'"
-            )))
-        }
-    }
-
-    /// Characters of a key that the namespace takes: the original stores `n:namespace:` in front of
-    /// it, and its limit is ours.
-    const fn prefix_chars(self) -> usize {
-        match self.0.len() {
-            0 => 0,
-            length @ 1..=9 => 1 + 1 + length + 1,
-            length => 2 + 1 + length + 1,
-        }
-    }
-
-    /// The storage key of a caller's key.
-    fn key(self, name: &'a str) -> Result<Key<'a>, ServiceError> {
-        if name.is_empty() {
-            return Err(ServiceError::InvalidArgument("key must not be empty".to_owned()));
-        }
-        let limit = MAX_KEY_CHARS - self.prefix_chars();
-        // A code point is at least a byte, so most keys need not be counted.
-        if name.len() > limit && name.chars().count() > limit {
-            let within = if self.0.is_empty() { "" } else { " within this namespace" };
-            return Err(ServiceError::InvalidArgument(format!(
-                "key too long: at most {limit} characters are allowed{within}"
-            )));
-        }
-        Ok(Key::new(self.0.as_bytes(), name.as_bytes()).expect("256 characters fit the store's limits"))
-    }
 }
 
 /// A ttl as it comes over the wire: seconds, and zero or less for "never expires".
@@ -113,6 +67,7 @@ pub struct CacheService {
     /// Begun less ended: only their sum over all stripes means anything.
     active_requests: Striped<AtomicU64>,
     refused_messages: AtomicU64,
+    refused_keys: RefusedKeys,
     draining: AtomicBool,
     /// Where sweeps and evictions are recorded, if anywhere.
     store_metrics: OnceLock<Arc<StoreMetrics>>,
@@ -136,6 +91,7 @@ impl CacheService {
             started: Instant::now(),
             active_requests: Striped::new(AtomicU64::default),
             refused_messages: AtomicU64::new(0),
+            refused_keys: RefusedKeys::default(),
             draining: AtomicBool::new(false),
             store_metrics: OnceLock::new(),
             sweeping: Arc::default(),
@@ -145,7 +101,7 @@ impl CacheService {
     /// The live value of a key.
     pub async fn get(&self, namespace: Namespace<'_>, key: &str) -> Result<Option<Value>, ServiceError> {
         let began = self.operations.begin();
-        let result = match namespace.key(key) {
+        let result = match self.key(namespace, key) {
             Ok(key) => self.store.get(key).await.map_err(ServiceError::Store),
             Err(error) => Err(error),
         };
@@ -156,7 +112,7 @@ impl CacheService {
     /// Stores a value, replacing what was there.
     pub async fn set(&self, namespace: Namespace<'_>, item: Item<'_>) -> Result<(), ServiceError> {
         let began = self.operations.begin();
-        let result = match entry(namespace, &item) {
+        let result = match self.entry(namespace, &item) {
             Ok(entry) => self.store.set(entry).await.map_err(ServiceError::Store),
             Err(error) => Err(error),
         };
@@ -171,7 +127,7 @@ impl CacheService {
         item: Item<'_>,
     ) -> Result<SetIfAbsent, ServiceError> {
         let began = self.operations.begin();
-        let result = match entry(namespace, &item) {
+        let result = match self.entry(namespace, &item) {
             Ok(entry) => self.store.set_if_absent(entry).await.map_err(ServiceError::Store),
             Err(error) => Err(error),
         };
@@ -187,7 +143,7 @@ impl CacheService {
         item: Item<'_>,
     ) -> Result<CompareAndSet, ServiceError> {
         let began = self.operations.begin();
-        let result = match entry(namespace, &item) {
+        let result = match self.entry(namespace, &item) {
             Ok(entry) => self.store.compare_and_set(expected, entry).await.map_err(ServiceError::Store),
             Err(error) => Err(error),
         };
@@ -199,7 +155,7 @@ impl CacheService {
     /// Removes a key; whether a live value was there.
     pub async fn delete(&self, namespace: Namespace<'_>, key: &str) -> Result<bool, ServiceError> {
         let began = self.operations.begin();
-        let result = match namespace.key(key) {
+        let result = match self.key(namespace, key) {
             Ok(key) => self.store.delete(key).await.map_err(ServiceError::Store),
             Err(error) => Err(error),
         };
@@ -216,7 +172,7 @@ impl CacheService {
         max_bytes: u64,
     ) -> Result<Vec<ItemResult<Option<Value>>>, ServiceError> {
         let began = self.operations.begin();
-        let (valid, refused) = split(keys.iter().map(|key| namespace.key(key)));
+        let (valid, refused) = split(keys.iter().map(|key| self.key(namespace, key)));
         let results = self.get_valid(&valid, max_bytes).await.map(|answers| merge(refused, answers));
         let told = told_many(OperationKind::Get, namespace, keys, &results);
         self.operations.tell_batch(began, OperationKind::Get, namespace.0, told);
@@ -230,7 +186,7 @@ impl CacheService {
         items: impl Iterator<Item = Item<'a>> + Clone,
     ) -> Result<Vec<ItemResult<()>>, ServiceError> {
         let began = self.operations.begin();
-        let (valid, refused) = split(items.clone().map(|item| entry(namespace, &item)));
+        let (valid, refused) = split(items.clone().map(|item| self.entry(namespace, &item)));
         let mut answers = Vec::with_capacity(valid.len());
         let results = loop {
             let Some(slice) = next_slice(&valid, &answers).await else {
@@ -255,7 +211,7 @@ impl CacheService {
         keys: &[&str],
     ) -> Result<Vec<ItemResult<bool>>, ServiceError> {
         let began = self.operations.begin();
-        let (valid, refused) = split(keys.iter().map(|key| namespace.key(key)));
+        let (valid, refused) = split(keys.iter().map(|key| self.key(namespace, key)));
         let mut answers = Vec::with_capacity(valid.len());
         let results = loop {
             let Some(slice) = next_slice(&valid, &answers).await else {
@@ -269,6 +225,15 @@ impl CacheService {
         let told = told_many(OperationKind::Delete, namespace, keys, &results);
         self.operations.tell_batch(began, OperationKind::Delete, namespace.0, told);
         results
+    }
+
+    /// The storage key of a caller's key.
+    fn key<'a>(&self, namespace: Namespace<'a>, name: &'a str) -> Result<Key<'a>, ServiceError> {
+        namespace.key(name).map_err(|refusal| self.refused_keys.count(refusal, namespace))
+    }
+
+    fn entry<'a>(&self, namespace: Namespace<'a>, item: &Item<'a>) -> Result<Entry<'a>, ServiceError> {
+        Ok(Entry { key: self.key(namespace, item.key)?, value: item.value, ttl: item.ttl })
     }
 
     async fn get_valid(
@@ -319,16 +284,13 @@ impl CacheService {
         let sweeping = spawn_blocking(move || {
             // A caller who gives up leaves the thread behind: it is the sweep that must be the only one.
             let _one_at_a_time = one_at_a_time;
-            runtime.block_on(async { store.sweep().await })
+            caught(|| runtime.block_on(async { store.sweep().await }))
         });
         let removed = match sweeping.await {
-            Ok(removed) => removed?,
-            Err(failed) => {
-                if let Ok(panic) = failed.try_into_panic() {
-                    self.tell_panic("a sweep", None, &*panic);
-                }
-                return Err(StoreError::Failed("a sweep panicked".into()).into());
-            }
+            Ok(Ok(removed)) => removed?,
+            // Whoever has asked for the sweep knows what to tell of it.
+            Ok(Err(panic)) => panic.resume(),
+            Err(ended) => return Err(StoreError::Failed(ended.into()).into()),
         };
         if let Some(metrics) = self.store_metrics.get() {
             metrics.swept(began.elapsed());
@@ -380,6 +342,11 @@ impl CacheService {
     /// Counts a write whose message was too large to be read at all.
     pub fn count_refused_message(&self) {
         self.refused_messages.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many keys were no keys for this reason, each key of a batch by itself.
+    pub fn refused_keys(&self, reason: KeyRefusal) -> u64 {
+        self.refused_keys.total(reason)
     }
 
     /// The limits in force.
@@ -465,10 +432,6 @@ impl<T: Deref<Target: AsRef<CacheService>>> Drop for ActiveRequest<T> {
     }
 }
 
-fn entry<'a>(namespace: Namespace<'a>, item: &Item<'a>) -> Result<Entry<'a>, ServiceError> {
-    Ok(Entry { key: namespace.key(item.key)?, value: item.value, ttl: item.ttl })
-}
-
 /// Separates the items that the store will be asked about from those that are refused here, which are told by their
 /// place.
 fn split<T>(items: impl Iterator<Item = Result<T, ServiceError>>) -> (Vec<T>, Vec<(usize, ServiceError)>) {
@@ -533,40 +496,6 @@ mod tests {
             let texts = texts.map(|result| result.map_or_else(|error| error.to_string(), |n| n.to_string()));
             assert_eq!(texts.collect::<String>(), places);
         }
-    }
-
-    #[test]
-    fn namespaces_are_what_the_contract_says() {
-        let longest = "n".repeat(64);
-        for (raw, parsed) in [
-            ("", ""),
-            ("  \t ", ""),
-            (" a ", "a"),
-            ("9.b_c-d", "9.b_c-d"),
-            (longest.as_str(), longest.as_str()),
-        ] {
-            assert_eq!(Namespace::parse(raw).expect(raw), Namespace(parsed));
-        }
-        let too_long = "n".repeat(65);
-        for raw in [".a", "_a", "-", "a b", "a:b", "a/b", "é", "aé", too_long.as_str(), "a\u{0}"] {
-            assert!(Namespace::parse(raw).is_err(), "{raw:?}");
-        }
-    }
-
-    #[test]
-    fn keys_are_measured_in_code_points_with_the_namespaces_prefix() {
-        let fits =
-            |namespace: &str, key: &str| Namespace::parse(namespace).expect(namespace).key(key).is_ok();
-        assert!(!fits("", ""));
-        assert!(fits("", &"k".repeat(256)));
-        assert!(!fits("", &"k".repeat(257)));
-        assert!(fits("", &"\u{1F600}".repeat(256)));
-        assert!(!fits("", &"\u{1F600}".repeat(257)));
-        // "1:a:" takes four characters, "10:aaaaaaaaaa:" fourteen.
-        assert!(fits("a", &"k".repeat(252)));
-        assert!(!fits("a", &"k".repeat(253)));
-        assert!(fits("aaaaaaaaaa", &"é".repeat(242)));
-        assert!(!fits("aaaaaaaaaa", &"é".repeat(243)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tiny_cache::proto::{CacheItem, CacheKey, Empty, MultiCacheItemRequest, Multi
 use tiny_cache::registry::{StoreEntry, memory_store};
 use tiny_cache::server::Server;
 use tiny_cache::service::CacheService;
+use tiny_cache::telemetry::panics::install_hook;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
@@ -146,7 +148,10 @@ impl Trap {
         if call == trapped {
             let mut calls = self.calls.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             *calls += 1;
-            assert!(!calls.is_multiple_of(*every), "the trap is in {call}");
+            if calls.is_multiple_of(*every) {
+                let number = SPRUNG.fetch_add(1, Ordering::Relaxed);
+                panic!("the trap is in {call}, number {number}");
+            }
         }
     }
 }
@@ -237,6 +242,9 @@ impl EvictionPolicy for Trap {
     fn check_invariants(&self) {}
 }
 
+/// How often traps have panicked.
+static SPRUNG: AtomicU64 = AtomicU64::new(0);
+
 /// Every log line of this process.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -257,6 +265,7 @@ fn log() -> &'static Log {
         let log = Log::default();
         let writer = log.clone();
         tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).init();
+        install_hook();
         log
     })
 }
@@ -291,6 +300,12 @@ fn figure(metrics: &str, name: &str) -> f64 {
     let line = metrics.lines().find(|line| line.split(' ').next() == Some(name));
     let line = line.unwrap_or_else(|| panic!("no {name} in {metrics}"));
     line.rsplit(' ').next().expect("a value").parse().expect("a number")
+}
+
+/// The number of the panic that a line tells.
+fn number(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once(", number ")?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()
 }
 
 /// Uses a cache in every way; how many calls failed, which they may with INTERNAL only.
@@ -401,6 +416,13 @@ async fn a_policy_that_panics_costs_its_shard_and_nothing_else() {
         let told = lines
             .lines()
             .filter(|line| line.contains("ERROR") && line.contains(&format!("the trap is in {call}")));
+        // By whoever meets it first, and by nobody else: each has a number of its own.
+        let mut numbers: Vec<&str> = told.clone().filter_map(|line| number(line)).collect();
+        let count = numbers.len();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), count, "{call}: told twice: {lines}");
+        assert!(told.clone().all(|line| line.contains("location=\"tests/panics.rs:")), "{lines}");
         let named = told.clone().filter(|line| line.contains("policy=\"trap\"")).count();
         match call {
             // Nobody was told more than that the entries are gone, since nothing was changed.

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::auth::Tokens;
-use crate::service::CacheService;
+use crate::service::{CacheService, KeyRefusal};
 use crate::telemetry::metrics::{
     ConfigReloads, ExportCounters, FileReloads, ProcessFigures, ServiceFigures, Snapshot, Sources,
     TransportFigures,
@@ -84,6 +84,9 @@ impl Sources for Figures {
             insight: self.service.insight(),
             service: ServiceFigures {
                 active_requests: self.service.active_requests(),
+                rejected_keys: KeyRefusal::ALL
+                    .map(|reason| (reason.name(), self.service.refused_keys(reason)))
+                    .into(),
                 uptime: self.service.uptime(),
                 runtime_tasks: self.runtime.metrics().num_alive_tasks() as u64,
                 operations: self.service.operations().counts(),
@@ -121,6 +124,7 @@ fn add(watched: &Watched, figures: &mut TransportFigures) {
         let refused = connections.refused_requests().total(reason);
         *figures.requests_refused.entry(reason.name()).or_default() += refused;
     }
+    figures.request_ids_replaced += connections.refused_requests().request_ids();
     figures.in_flight += connections.in_flight().requests();
     figures.in_flight_bytes += connections.in_flight().bytes();
     let expiry = watched.tls.as_ref().and_then(|tls| tls.expiry());

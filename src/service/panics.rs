@@ -4,28 +4,32 @@
 //! A transport catches what a request has run into, and answers it. What the server does on its own behalf (sweeps,
 //! samples, new limits) has nobody to answer: there a panic is a failure of the store like any other.
 
-use std::any::Any;
 use std::fmt::Display;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use engine::{StoreError, StoreFuture};
-use futures_util::FutureExt;
+use engine::{Recovery, StoreError, StoreFuture};
 use tracing::{error, field};
 
-use super::CacheService;
+use super::{CacheService, ServiceError};
+use crate::telemetry::logs::FATAL;
+use crate::telemetry::panics::{Panic, caught, caught_in};
 
 impl CacheService {
     /// Tells the log that `what` has panicked, and which entries the store has lost for it, after mending what is left.
-    pub fn tell_panic(&self, what: &str, request_id: Option<&dyn Display>, panic: &(dyn Any + Send)) {
-        let panic = text(panic);
+    pub fn tell_panic(&self, what: &str, request_id: Option<&dyn Display>, panic: &Panic) {
+        let (panic, location) = (panic.text(), panic.location());
         let request_id = request_id.map(field::display);
         // A policy may as well panic while it is made anew.
-        let recovery = catch_unwind(AssertUnwindSafe(|| self.store.recover())).unwrap_or_default();
+        let recovery = caught(|| self.store.recover()).unwrap_or_else(|panic| {
+            error!(target: FATAL, panic = panic.text(), location = panic.location(), "mending a shard panicked");
+            Recovery::default()
+        });
         match recovery.emptied_shards {
-            0 => error!(request_id, panic, "{what} panicked"),
+            0 => error!(target: FATAL, request_id, panic, location, "{what} panicked"),
             shards => error!(
+                target: FATAL,
                 request_id,
                 panic,
+                location,
                 policy = recovery.policy,
                 shards,
                 "{what} panicked in the eviction policy, whose shard was emptied",
@@ -43,23 +47,29 @@ impl CacheService {
         T: Unpin + 's,
     {
         // Most stores do what they are asked for at once, and their answer is ready.
-        let answer = AssertUnwindSafe(async { ask().await }).catch_unwind().await;
+        let answer = caught_in(async { ask().await }).await;
         answer.unwrap_or_else(|panic| {
-            self.tell_panic(what, None, &*panic);
+            self.tell_panic(what, None, &panic);
             Err(StoreError::Failed("it panicked".into()))
         })
     }
 
     /// The same of what is answered at once. Nothing, where it panics.
     pub(super) fn unbroken_now<T: Default>(&self, what: &str, ask: impl FnOnce() -> T) -> T {
-        catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|panic| {
-            self.tell_panic(what, None, &*panic);
+        caught(ask).unwrap_or_else(|panic| {
+            self.tell_panic(what, None, &panic);
             T::default()
         })
     }
-}
 
-fn text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&'static str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
+    /// A sweep that no request asks for. `None`: it panicked.
+    pub(crate) async fn own_sweep(&self) -> Result<Option<u64>, ServiceError> {
+        match caught_in(self.sweep()).await {
+            Ok(swept) => swept.map(Some),
+            Err(panic) => {
+                self.tell_panic("a sweep", None, &panic);
+                Ok(None)
+            }
+        }
+    }
 }

@@ -6,9 +6,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::io::{IsTerminal, stderr};
-use std::panic;
 
-use tracing::error;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Subscriber;
 use tracing_subscriber::filter::Targets;
@@ -23,6 +21,7 @@ use crate::config::{LogFormat, LogLevel, TelemetryConfig};
 
 use super::json_lines::JsonLines;
 use super::otlp::LogBridge;
+use super::panics;
 
 /// The target of lines about what ends the process, and of panics. They are logged as errors, there
 /// being no higher level, and are the only ones shown at [`LogLevel::Critical`].
@@ -68,11 +67,7 @@ pub fn init(config: &TelemetryConfig, bridge: Option<LogBridge>) -> Result<LogCo
     let colour = colour(stderr().is_terminal(), env::var_os("NO_COLOR").as_deref());
     let (subscriber, control) = subscriber(config, colour, stderr);
     subscriber.with(bridge.map(|bridge| bridge.with_filter(exported()))).try_init()?;
-    panic::set_hook(Box::new(|panic| {
-        let location = panic.location().map(ToString::to_string).unwrap_or_default();
-        let message = panic.payload_as_str().unwrap_or("no message");
-        error!(target: FATAL, location, "panic: {message}");
-    }));
+    panics::install_hook();
     Ok(control)
 }
 
@@ -115,11 +110,12 @@ fn colour(terminal: bool, no_color: Option<&OsStr>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::panic;
     use std::process::Command;
 
     use serde_json::Value;
     use tracing::subscriber::with_default;
-    use tracing::{debug, error_span, field, info, warn};
+    use tracing::{debug, error, error_span, field, info, warn};
 
     use crate::telemetry::capture::Captured;
 
@@ -245,6 +241,23 @@ mod tests {
         tracing_log::log::warn!(target: "rustls::check", "from the log crate");
         let _span = error_span!("request", request_id = "abc").entered();
         panic::catch_unwind(|| panic!("gone {}", "wrong")).expect_err("panics");
+        // Whoever tells is the only one who does, of a panic on another thread too.
+        let elsewhere =
+            || std::thread::spawn(|| panics::caught(|| panic!("elsewhere"))).join().expect("caught");
+        let told = panics::caught(|| elsewhere().map_or_else(|panic| panic.resume(), |()| ()));
+        let told = told.expect_err("panics");
+        error!(target: FATAL, location = told.location(), "told: {}", told.text());
+        // What is caught in between is told when that is known, and before what comes after it.
+        let swallowed = |text: &str| drop(panic::catch_unwind(|| panic!("{text}")));
+        assert!(panics::caught(|| swallowed("first")).is_ok());
+        let last = panics::caught(|| {
+            swallowed("second");
+            assert!(panics::caught(|| swallowed("third")).is_ok());
+            swallowed("fourth");
+            panic!("fifth")
+        });
+        error!(target: FATAL, location = last.as_ref().err().and_then(|last| last.location()), "told: fifth");
+        drop(panic::catch_unwind(|| panic!("last")));
     }
 
     /// Logging is set up once in a process, so this test runs itself in another one and reads what that says.
@@ -263,13 +276,25 @@ mod tests {
         let text = String::from_utf8(child.stderr).expect("text");
         assert!(child.status.success(), "{text}");
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
-        assert_eq!(lines.len(), 2, "{text}");
         assert_eq!(lines[0]["target"], "rustls::check");
         assert_eq!(lines[0]["message"], "from the log crate");
         assert_eq!(lines[0].as_object().expect("object").len(), 4, "{text}");
         assert_eq!(lines[1]["target"], FATAL);
-        assert_eq!(lines[1]["message"], "panic: gone wrong");
-        assert_eq!(lines[1]["request_id"], "abc");
-        assert!(lines[1]["location"].as_str().expect("text").starts_with(file!()), "{text}");
+        let told: Vec<_> = lines[1..].iter().map(|line| line["message"].as_str().expect("text")).collect();
+        let expected = [
+            "panic: gone wrong",
+            "told: elsewhere",
+            "panic: first",
+            "panic: second",
+            "panic: third",
+            "panic: fourth",
+            "told: fifth",
+            "panic: last",
+        ];
+        assert_eq!(told, expected, "{text}");
+        for line in &lines[1..] {
+            assert_eq!(line["request_id"], "abc");
+            assert!(line["location"].as_str().expect("text").starts_with(file!()), "{text}");
+        }
     }
 }

@@ -9,6 +9,7 @@ pub mod logs;
 pub mod metrics;
 pub mod operations;
 pub mod otlp;
+pub mod panics;
 pub mod request_scope;
 pub mod throttle;
 pub mod traces;

@@ -70,6 +70,12 @@ impl InFlight {
         self.refused.count(reason);
     }
 
+    /// Where is counted what came to nothing.
+    #[must_use]
+    pub fn refused(&self) -> &RefusedRequests {
+        &self.refused
+    }
+
     /// Takes a place, whether or not there is one.
     #[must_use]
     pub fn enter(self: &Arc<Self>) -> Place {

@@ -31,13 +31,15 @@ pub enum RequestRefusal {
     TooManyBytes,
     /// It has more items than `max_batch`.
     BatchTooLarge,
+    /// The namespace that it names cannot be one.
+    InvalidNamespace,
     /// Its connection did what nobody does but to keep a server busy, and was closed for it.
     Flood,
 }
 
 impl RequestRefusal {
     /// Every reason there is.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::TooSlow,
         Self::HeadTooLarge,
         Self::Malformed,
@@ -51,6 +53,7 @@ impl RequestRefusal {
         Self::TooManyInFlight,
         Self::TooManyBytes,
         Self::BatchTooLarge,
+        Self::InvalidNamespace,
         Self::Flood,
     ];
 
@@ -71,23 +74,37 @@ impl RequestRefusal {
             Self::TooManyInFlight => "too_many_in_flight",
             Self::TooManyBytes => "too_many_bytes",
             Self::BatchTooLarge => "batch_too_large",
+            Self::InvalidNamespace => "invalid_namespace",
             Self::Flood => "flood",
         }
     }
 }
 
-/// A counter for each reason.
+/// A counter for each reason, and one for request ids.
 #[derive(Debug, Default)]
-pub struct RefusedRequests([AtomicU64; RequestRefusal::ALL.len()]);
+pub struct RefusedRequests {
+    requests: [AtomicU64; RequestRefusal::ALL.len()],
+    request_ids: AtomicU64,
+}
 
 impl RefusedRequests {
     /// One more.
     pub fn count(&self, reason: RequestRefusal) {
-        self.0[reason as usize].fetch_add(1, Ordering::Relaxed);
+        self.requests[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many there were for this reason.
     pub fn total(&self, reason: RequestRefusal) -> u64 {
-        self.0[reason as usize].load(Ordering::Relaxed)
+        self.requests[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// One more id that was not taken over from its caller. Its request is answered like any other.
+    pub fn count_request_id(&self) {
+        self.request_ids.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many ids were not taken over.
+    pub fn request_ids(&self) -> u64 {
+        self.request_ids.load(Ordering::Relaxed)
     }
 }

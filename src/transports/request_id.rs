@@ -5,6 +5,8 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
+use super::refused::RefusedRequests;
+
 /// The header, and for gRPC the metadata key.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -12,15 +14,17 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// The id of a request: the caller's where it is 1 to [`MAX_REQUEST_ID_BYTES`] visible ASCII
-/// characters (no blanks), else a new one of 32 hex digits.
+/// characters (no blanks), else a new one of 32 hex digits. One that is there and not taken over is counted in `refused`.
 ///
 /// The value returned always passes [`HeaderValue::to_str`].
 #[must_use]
-pub fn request_id(headers: &HeaderMap) -> HeaderValue {
+pub fn request_id(headers: &HeaderMap, refused: &RefusedRequests) -> HeaderValue {
     match headers.get(&REQUEST_ID) {
-        Some(id) if is_acceptable(id.as_bytes()) => id.clone(),
-        _ => new_request_id(),
+        Some(id) if is_acceptable(id.as_bytes()) => return id.clone(),
+        Some(_) => refused.count_request_id(),
+        None => {}
     }
+    new_request_id()
 }
 
 fn is_acceptable(id: &[u8]) -> bool {
@@ -41,10 +45,10 @@ fn new_request_id() -> HeaderValue {
 mod tests {
     use super::*;
 
-    fn answer_to(id: &[u8]) -> HeaderValue {
+    fn answer_to(id: &[u8], refused: &RefusedRequests) -> HeaderValue {
         let mut headers = HeaderMap::new();
         headers.insert(REQUEST_ID, HeaderValue::from_bytes(id).expect("can be sent"));
-        request_id(&headers)
+        request_id(&headers, refused)
     }
 
     #[track_caller]
@@ -56,24 +60,30 @@ mod tests {
 
     #[test]
     fn a_sound_id_is_taken_over() {
+        let refused = RefusedRequests::default();
         for id in ["a", "7f3c-11", "!~[]{}\"\\<>", &"x".repeat(MAX_REQUEST_ID_BYTES)] {
-            assert_eq!(answer_to(id.as_bytes()), id);
+            assert_eq!(answer_to(id.as_bytes(), &refused), id);
         }
+        assert_eq!(refused.request_ids(), 0);
     }
 
     #[test]
-    fn a_hostile_id_is_replaced() {
+    fn a_hostile_id_is_replaced_and_counted() {
+        let refused = RefusedRequests::default();
         let too_long = "x".repeat(MAX_REQUEST_ID_BYTES + 1);
         for id in ["", " ", "two words", "tab\there", "naïve", "\u{1f980}", &too_long] {
-            assert_made_here(&answer_to(id.as_bytes()));
+            assert_made_here(&answer_to(id.as_bytes(), &refused));
         }
-        assert_made_here(&answer_to(b"\xff\xfe"));
+        assert_made_here(&answer_to(b"\xff\xfe", &refused));
+        assert_eq!(refused.request_ids(), 8);
     }
 
     #[test]
     fn a_missing_id_is_made_and_differs_from_the_last() {
-        let (first, second) = (request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
+        let refused = RefusedRequests::default();
+        let [first, second] = [(); 2].map(|()| request_id(&HeaderMap::new(), &refused));
         assert_made_here(&first);
         assert_ne!(first, second);
+        assert_eq!(refused.request_ids(), 0);
     }
 }

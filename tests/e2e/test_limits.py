@@ -13,9 +13,9 @@ from server import Server, wait_until
 
 KIB, MIB = 1 << 10, 1 << 20
 GET = frame(pb.CacheKey(key="k").SerializeToString())
-OK, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE = (
+OK, INVALID_ARGUMENT, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE = (
     code.value[0]
-    for code in (StatusCode.OK, StatusCode.DEADLINE_EXCEEDED, StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAVAILABLE)
+    for code in (StatusCode.OK, StatusCode.INVALID_ARGUMENT, StatusCode.DEADLINE_EXCEEDED, StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAVAILABLE)
 )
 
 
@@ -171,6 +171,73 @@ def test_a_request_has_to_be_there_in_time(limited, said):
         assert answer.status == DEADLINE_EXCEEDED
         assert (refused(server, "timed_out"), refused(server, "deadline_exceeded")) == (1, 1)
         wait_until(lambda: (waiting(server), charged(server)) == (0, 0), "nothing is held")
+
+
+def test_keys_and_namespaces_that_are_none_are_told_and_counted(limited):
+    def rejected(reason):
+        return metric(server, "tiny_cache_rejected_keys_total", reason=reason)
+
+    with limited("") as server, Http2(server.grpc) as client:
+        key = lambda name: frame(pb.CacheKey(key=name).SerializeToString())
+        assert client.call("Get", key("k" * 256)).status == OK
+        assert (client.call("Get", key("k" * 257)).status, client.call("Delete", key("")).status) == (INVALID_ARGUMENT,) * 2
+        # In a batch each is counted, and the others are served.
+        items = [pb.CacheItem(key=name) for name in ("k", "k" * 300, "", "k" * 257)]
+        assert client.call("MultiSet", frame(pb.MultiCacheItemRequest(items=items).SerializeToString())).status == OK
+        keys = frame(pb.MultiCacheKeyRequest(keys=["k" * 257, "k"]).SerializeToString())
+        assert (client.call("MultiGet", keys).status, client.call("MultiDelete", keys).status) == (OK, OK)
+        assert (rejected("too_long"), rejected("empty")) == (5, 2)
+        assert refused(server, "invalid_namespace") == 0
+        for namespace in ("n" * 65, "a b", "-a", "na\u00efve"):
+            assert client.call("Get", GET, [("x-cache-namespace", namespace)]).status == INVALID_ARGUMENT
+        assert client.call("Get", GET, [("x-cache-namespace", "n" * 64)]).status == OK
+        assert refused(server, "invalid_namespace") == 4
+        assert (rejected("too_long"), rejected("empty")) == (5, 2)
+
+
+def test_a_value_over_its_limit_is_refused_and_counted(limited):
+    def rejected():
+        text = fetch(server.http, "/metrics").body.decode()
+        return float(re.search(r"^tiny_cache_rejected_oversize_total (\S+)$", text, re.MULTILINE)[1])
+
+    with limited('[store]\nmax_value = "1KiB"') as server, Http2(server.grpc) as client:
+        item = lambda size: pb.CacheItem(key="k", value=bytes(size))
+        assert client.call("Set", frame(item(KIB).SerializeToString())).status == OK
+        answer = client.call("Set", frame(item(KIB + 1).SerializeToString()))
+        assert (answer.status, "value too large" in answer.message) == (RESOURCE_EXHAUSTED, True)
+        items = pb.MultiCacheItemRequest(items=[item(KIB), item(KIB + 1)])
+        assert client.call("MultiSet", frame(items.SerializeToString())).status == OK
+        assert rejected() == 2
+
+
+def test_a_request_id_that_is_not_taken_over_is_counted(limited):
+    def replaced(transport):
+        return metric(server, "tiny_cache_request_ids_replaced_total", transport=transport)
+
+    ids = ["mine", "x" * 128, "x" * 129, "two words", ""]
+    with limited("") as server, Http2(server.grpc) as client:
+        for id in ids:
+            answer = client.call("Get", GET, [("x-request-id", id)])
+            assert (answer.headers["x-request-id"] == id) == (id in ids[:2]), id
+            answer = fetch(server.http, "/live", headers={"x-request-id": id})
+            assert (answer.headers["x-request-id"] == id) == (id in ids[:2]), id
+        assert client.call("Get", GET).status == OK
+        assert (replaced("grpc"), replaced("http")) == (3, 3)
+
+
+def test_a_stream_over_the_limit_is_refused_by_http2_at_once_and_the_others_go_on(limited):
+    with limited("max_concurrent_streams = 7") as server, Http2(server.grpc) as client:
+        held = [client.open() for _ in range(7)]
+        client.pump_until(lambda: client.h2.remote_settings.max_concurrent_streams == 7)
+        # A client that does not care for what it was told.
+        client.h2.remote_settings[3] = 100
+        client.h2.remote_settings.acknowledge()
+        refused = [client.answer(client.open(end=True)) for _ in range(3)]
+        assert [stream.reset for stream in refused] == [7] * 3
+        for stream in held:
+            client.send(stream, GET)
+            assert client.answer(stream).status == OK
+        assert client.call("Get", GET).status == OK
 
 
 def test_health_may_be_watched_for_longer_than_requests_take(limited):

@@ -1,5 +1,6 @@
 //! What the service does: requests in flight, and operations on keys.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -14,6 +15,8 @@ use crate::telemetry::operations::OperationCount;
 pub struct ServiceFigures {
     /// gRPC requests in flight.
     pub active_requests: u64,
+    /// Keys that were none, by reason.
+    pub rejected_keys: BTreeMap<&'static str, u64>,
     /// Time since the start.
     pub uptime: Duration,
     /// Tasks of the runtime that have not ended.
@@ -46,6 +49,16 @@ pub(super) const METRICS: &[Metric] = &[
         unit: "{operation}",
         description: "Operations on keys by kind and result; each key of a batch is one.",
         source: Counters(operations),
+    },
+    Metric {
+        name: "tiny_cache.rejected_keys",
+        unit: "{key}",
+        description: "Keys that are none, by reason; each key of a batch is one.",
+        source: Counters(|s, observe| {
+            for (reason, count) in &s.service.rejected_keys {
+                observe(*count, &[KeyValue::new("reason", *reason)]);
+            }
+        }),
     },
 ];
 

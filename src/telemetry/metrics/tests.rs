@@ -127,6 +127,7 @@ impl Sources for Fixed {
             open: 1,
             certificate_expiry: Some(2_000_000_000),
             refused: [("too_many", 4)].into(),
+            request_ids_replaced: 21,
             ..TransportFigures::default()
         };
         let http = TransportFigures { kind: "http", open: 2, sent_bytes: 3, ..TransportFigures::default() };
@@ -141,6 +142,7 @@ impl Sources for Fixed {
             },
             service: ServiceFigures {
                 active_requests,
+                rejected_keys: [("empty", 19), ("too_long", 20)].into(),
                 uptime: Duration::from_millis(1500),
                 runtime_tasks: 17,
                 operations: Vec::new(),
@@ -204,6 +206,10 @@ fn labels_tell_transports_reasons_and_kinds_apart() {
         ("tiny_cache_telemetry_dropped_total", r#"{signal="access_log"}"#, 12.0),
         ("tiny_cache_config_reloads_total", r#"{result="ok"}"#, 15.0),
         ("tiny_cache_config_reloads_total", r#"{result="failed"}"#, 16.0),
+        ("tiny_cache_rejected_keys_total", r#"{reason="empty"}"#, 19.0),
+        ("tiny_cache_rejected_keys_total", r#"{reason="too_long"}"#, 20.0),
+        ("tiny_cache_request_ids_replaced_total", r#"{transport="grpc"}"#, 21.0),
+        ("tiny_cache_request_ids_replaced_total", r#"{transport="http"}"#, 0.0),
         ("tiny_cache_removals_total", r#"{reason="evicted"}"#, 3.0),
         ("tiny_cache_removals_total", r#"{reason="expired"}"#, 4.0),
         ("tiny_cache_removals_total", r#"{reason="rejected"}"#, 7.0),

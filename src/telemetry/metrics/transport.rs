@@ -44,6 +44,8 @@ pub struct TransportFigures {
     pub in_flight_bytes: u64,
     /// Requests that were refused before they came to anything, by reason.
     pub requests_refused: BTreeMap<&'static str, u64>,
+    /// Request ids that were not taken over from their callers.
+    pub request_ids_replaced: u64,
 }
 
 pub(super) const METRICS: &[Metric] = &[
@@ -106,6 +108,12 @@ pub(super) const METRICS: &[Metric] = &[
         unit: "{request}",
         description: "Requests refused before they came to anything, by reason.",
         source: Counters(|s, observe| by_reason(s, observe, |transport| &transport.requests_refused)),
+    },
+    Metric {
+        name: "tiny_cache.request_ids_replaced",
+        unit: "{request}",
+        description: "Requests whose x-request-id was too long, or had characters that do not belong there, and got another.",
+        source: Counters(|s, observe| each(s, observe, |transport| Some(transport.request_ids_replaced))),
     },
     Metric {
         name: "tiny_cache.tls_reloads",

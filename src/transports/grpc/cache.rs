@@ -118,13 +118,13 @@ impl CacheRpc {
         };
         let message = message::read(&head.headers, body, self.max_message_bytes, &self.in_flight).await?;
         let message = &message.bytes[..];
-        let call = Call { service: &self.service, headers: &head.headers, id };
+        let call = Call { service: &self.service, headers: &head.headers, id, in_flight: &self.in_flight };
         if method.is_batch() {
             self.check_batch(message)?;
         }
         match method {
             Method::Get => call.get(View::read(message)?).await,
-            Method::MultiGet => call.multi_get(View::read(message)?, &self.in_flight).await,
+            Method::MultiGet => call.multi_get(View::read(message)?).await,
             Method::Set => call.set(View::read(message)?).await,
             Method::SetIfAbsent => call.set_if_absent(View::read(message)?).await,
             Method::CompareAndSet => call.compare_and_set(View::read(message)?).await,
@@ -141,6 +141,7 @@ struct Call<'a> {
     service: &'a CacheService,
     headers: &'a HeaderMap,
     id: &'a RequestId,
+    in_flight: &'a InFlight,
 }
 
 fn item<'a>(key: &'a str, value: &'a [u8], ttl: i32) -> Item<'a> {
@@ -161,8 +162,11 @@ impl<'a> Call<'a> {
         let Some(raw) = self.headers.get(NAMESPACE) else {
             return Ok(Namespace::default());
         };
-        let raw = raw.to_str().map_err(|_| Status::invalid_argument("invalid namespace: not ASCII"))?;
-        Namespace::parse(raw).map_err(|error| self.status(error))
+        let namespace = match raw.to_str() {
+            Ok(raw) => Namespace::parse(raw).map_err(|error| self.status(error)),
+            Err(_) => Err(Status::invalid_argument("invalid namespace: not ASCII")),
+        };
+        namespace.inspect_err(|_| self.in_flight.count_refused(RequestRefusal::InvalidNamespace))
     }
 
     /// A failure of the whole call.
@@ -212,7 +216,8 @@ impl<'a> Call<'a> {
         Reply::value(value.map_err(|error| self.status(error))?)
     }
 
-    async fn multi_get(&self, request: view::Keys<'_>, in_flight: &InFlight) -> Result<Reply, Status> {
+    async fn multi_get(&self, request: view::Keys<'_>) -> Result<Reply, Status> {
+        let in_flight = self.in_flight;
         let room = in_flight.max_bytes().saturating_sub(in_flight.bytes());
         let results = self.service.get_many(self.namespace()?, &request.keys, room).await;
         let results = results.map_err(|error| {

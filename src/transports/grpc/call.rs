@@ -7,7 +7,6 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, ready};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,6 +25,7 @@ use super::view::MALFORMED;
 use super::{Shared, failure};
 use crate::service::ActiveRequest;
 use crate::telemetry::metrics::RpcMethod;
+use crate::telemetry::panics::caught;
 use crate::telemetry::request_scope::RequestScope;
 use crate::transports::in_flight::may_wait;
 use crate::transports::lasting::answer_lasts;
@@ -68,7 +68,7 @@ impl Call {
     ) -> Self {
         let began = shared.rpc.is_some().then(Instant::now);
         let shared = ActiveRequest::begin(Arc::clone(shared));
-        let id = RequestId(request_id(request.headers()));
+        let id = RequestId(request_id(request.headers(), shared.access.refused()));
         let timeout = timeout(request.headers());
         let method = RpcMethod::of_path(request.uri().path());
         let span = shared.tracing.as_ref().and_then(|tracing| span::begin(tracing, method, &request));
@@ -97,11 +97,11 @@ impl Call {
         let _scope = operations.wants_request_id().then(|| RequestScope::enter(self.id.0.clone()));
         let _current = self.span.as_ref().map(CallSpan::enter);
         // The handler is not polled again after a panic, so nobody sees its broken state.
-        match catch_unwind(AssertUnwindSafe(|| self.handler.as_mut().poll(cx))) {
+        match caught(|| self.handler.as_mut().poll(cx)) {
             Ok(Poll::Ready(Ok(response))) => return Poll::Ready(self.told_as_ours(response)),
             Ok(Poll::Pending) => {}
             Err(panic) => {
-                self.shared.service.tell_panic("a request's handler", Some(&self.id), &*panic);
+                self.shared.service.tell_panic("a request's handler", Some(&self.id), &panic);
                 let text = format!("internal error, request_id={}", self.id);
                 return Poll::Ready(Status::internal(text).into_http());
             }

@@ -16,6 +16,7 @@ use tracing::{error, warn};
 use crate::service::{CacheService, ServiceError};
 use crate::telemetry::history::History;
 use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
+use crate::telemetry::panics::caught;
 use crate::transports::stats::cache_stats;
 
 use super::answers::{Failure, Health, Live, Stats, unix_seconds};
@@ -73,13 +74,13 @@ pub(super) async fn metrics(State(shared): Shared) -> Result<Response, Failure> 
     let turn = RENDERING.acquire().await.expect("never closed");
     let rendered = spawn_blocking(move || {
         let _turn = turn;
-        shared.metrics.render(store)
+        caught(|| shared.metrics.render(store))
     });
-    let rendered = rendered.await;
-    let error: Box<dyn std::error::Error + Send + Sync> = match rendered {
-        Ok(Ok(text)) => return Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()),
-        Ok(Err(error)) => error.into(),
-        Err(panic) => panic.into(),
+    let error: Box<dyn std::error::Error + Send + Sync> = match rendered.await {
+        Ok(Ok(Ok(text))) => return Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()),
+        Ok(Ok(Err(error))) => error.into(),
+        Ok(Err(panic)) => panic.resume(),
+        Err(ended) => ended.into(),
     };
     error!(error = &*error as &dyn std::error::Error, "the metrics could not be rendered");
     Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be rendered"))

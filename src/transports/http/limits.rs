@@ -31,10 +31,12 @@ pub fn limited(router: Router, in_flight: Arc<InFlight>, request_timeout: Durati
     router.layer(from_fn_with_state(limits, limit))
 }
 
-async fn limit(State(limits): State<Limits>, request: Request, next: Next) -> Response {
+async fn limit(State(limits): State<Limits>, mut request: Request, next: Next) -> Response {
     let Limits { in_flight, request_timeout } = &limits;
     let is_probe = PROBES.contains(&request.uri().path());
-    let id = request_id(request.headers());
+    let id = request_id(request.headers(), in_flight.refused());
+    // Whatever becomes of it: its answer has the id that the log has.
+    request.headers_mut().insert(REQUEST_ID, id.clone());
     let (reason, text) = if in_flight.is_full() && !is_probe {
         (RequestRefusal::TooManyInFlight, "too many requests in flight")
     } else {

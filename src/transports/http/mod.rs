@@ -56,7 +56,13 @@ pub fn router(
     tracing: Option<Arc<Tracing>>,
     access: &Access,
 ) -> Router {
-    let recorder = Recorder { metrics: metrics.http().cloned(), scheme, tracing };
+    let recorder = Recorder {
+        metrics: metrics.http().cloned(),
+        scheme,
+        tracing,
+        refused: Arc::clone(access.refused()),
+        service: Arc::clone(&service),
+    };
     let mut restricted = Router::new();
     if access.serves(Part::Metrics) {
         restricted = restricted.route("/metrics", get(endpoints::metrics));
