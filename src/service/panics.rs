@@ -19,8 +19,20 @@ impl CacheService {
     pub fn tell_panic(&self, what: &str, request_id: Option<&dyn Display>, panic: &(dyn Any + Send)) {
         let panic = text(panic);
         let request_id = request_id.map(field::display);
-        // A policy may as well panic while it is made anew.
-        let recovery = catch_unwind(AssertUnwindSafe(|| self.store.recover())).unwrap_or_default();
+        let recovery = match catch_unwind(AssertUnwindSafe(|| self.store.recover())) {
+            Ok(recovery) => recovery,
+            // A policy may as well panic while it is made anew.
+            Err(again) => {
+                let again = text(&*again);
+                error!(
+                    request_id,
+                    panic,
+                    again,
+                    "{what} panicked, and mending the store did so too: whoever uses it next tries again"
+                );
+                return;
+            }
+        };
         match recovery.emptied_shards {
             0 => error!(request_id, panic, "{what} panicked"),
             shards => error!(
