@@ -208,6 +208,7 @@ impl Drop for Cure {
 struct Running {
     store: Arc<Troubled>,
     _cure: Cure,
+    grpc: String,
     http: String,
     client: Client,
     shutdown: CancellationToken,
@@ -217,6 +218,11 @@ struct Running {
 impl Running {
     /// `number` is another one in each test.
     async fn start(number: u64) -> Self {
+        Self::start_with(number, "").await
+    }
+
+    /// With these lines for the gRPC transport.
+    async fn start_with(number: u64, grpc: &str) -> Self {
         let entry = StoreEntry { name: "troubled", summary: "things happen to it", build: troubled };
         let server = Server::builder().store(entry);
         let registry = server.registry();
@@ -224,7 +230,7 @@ impl Running {
         let text = format!(
             "[server]\nshutdown_grace = \"500ms\"\n\
              [store]\nkind = \"troubled\"\nmax_items = {number}\nsweep_interval = \"1h\"\n\
-             [[transport]]\nkind = \"grpc\"\nlisten = \"127.0.0.1:0\"\n\
+             [[transport]]\nkind = \"grpc\"\nlisten = \"127.0.0.1:0\"\n{grpc}\n\
              [[transport]]\nkind = \"http\"\nlisten = \"127.0.0.1:0\"\n"
         );
         let configured = loader.load_text("test.toml", text, &Sources::nothing()).expect("a configuration");
@@ -239,7 +245,7 @@ impl Running {
         let shutdown = CancellationToken::new();
         let server = tokio::spawn(bound.run(shutdown.clone()));
         let client = connect(&grpc).await;
-        Self { _cure: Cure(Arc::clone(&store)), store, http, client, shutdown, server }
+        Self { _cure: Cure(Arc::clone(&store)), store, grpc, http, client, shutdown, server }
     }
 
     async fn feel(&self, mood: Mood) {
@@ -393,6 +399,75 @@ async fn deadlines_hold_while_a_store_hangs_and_nothing_is_left_behind() {
         .await;
     assert_eq!(refused, 400);
     let running = Arc::into_inner(running).expect("all calls are over");
+    assert_eq!(running.stop().await.aborted_connections, 0);
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_is_given_up_for_callers_without_a_deadline_too() {
+    let running = Arc::new(Running::start_with(108, "request_timeout = \"200ms\"").await);
+    running.call(0, "k", None).await.expect("well");
+    let tasks = alive_tasks();
+    running.feel(Mood::Hanging).await;
+    let mut calls = JoinSet::new();
+    for number in 0..90_usize {
+        let running = Arc::clone(&running);
+        calls.spawn(async move {
+            // Some have more patience than the server.
+            let timeout = (number % 2 == 0).then_some(PATIENCE);
+            let began = Instant::now();
+            (running.call(number % 9, "hanging-1", timeout).await, began.elapsed())
+        });
+    }
+    while let Some(call) = within(calls.join_next()).await {
+        let (answer, took) = call.expect("no panic");
+        let status = answer.expect_err("nothing answers");
+        assert_eq!((status.code(), status.message()), (Code::DeadlineExceeded, "a request may take 200ms"));
+        assert!(took >= Duration::from_millis(200), "{took:?}");
+    }
+    running.feel(Mood::Well).await;
+    running.settles(tasks).await;
+    let refused =
+        running.metric("tiny_cache_requests_refused_total{", "\"timed_out\",transport=\"grpc\"").await;
+    assert_eq!(refused, 90);
+    let running = Arc::into_inner(running).expect("all calls are over");
+    assert_eq!(running.stop().await.aborted_connections, 0);
+}
+
+#[tokio::test]
+async fn no_more_calls_wait_for_a_store_that_hangs_than_there_are_places() {
+    const PLACES: u64 = 20;
+    const CLIENTS: u64 = 4;
+    let running = Running::start_with(109, &format!("max_in_flight = {PLACES}")).await;
+    let mut calls = JoinSet::new();
+    for _ in 0..CLIENTS {
+        let client = connect(&running.grpc).await;
+        for _ in 0..30 {
+            let mut client = client.clone();
+            calls.spawn(async move { client.get(CacheKey { key: "hanging-1".to_owned() }).await });
+        }
+    }
+    // Those that are turned away hear of it while the others go on waiting.
+    let hanging = || running.store.hanging.load(Ordering::SeqCst);
+    let mut turned_away = 0;
+    while calls.len() as u64 > hanging() || hanging() == 0 {
+        let status = within(calls.join_next()).await.expect("one").expect("no panic").expect_err("no place");
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
+        assert!(status.message().starts_with("too many requests in flight: at most 20"), "{status}");
+        turned_away += 1;
+    }
+    assert!((PLACES / 2..=PLACES + CLIENTS).contains(&hanging()), "{} wait", hanging());
+    assert_eq!(turned_away, CLIENTS * 30 - hanging());
+    let refused = running
+        .metric("tiny_cache_requests_refused_total{", "\"too_many_in_flight\",transport=\"grpc\"")
+        .await;
+    assert_eq!(refused, turned_away);
+    // What works is served, and once the store does, those that waited are.
+    assert!(running.call(0, "k", None).await.is_ok());
+    running.feel(Mood::Well).await;
+    while let Some(call) = within(calls.join_next()).await {
+        call.expect("no panic").expect("an answer, late");
+    }
+    running.settles(usize::MAX).await;
     assert_eq!(running.stop().await.aborted_connections, 0);
 }
 

@@ -6,7 +6,7 @@
 
 use std::fmt::Display;
 
-use engine::{Recovery, StoreError, StoreFuture};
+use engine::{StoreError, StoreFuture};
 use tracing::{error, field};
 
 use super::{CacheService, ServiceError};
@@ -18,11 +18,22 @@ impl CacheService {
     pub fn tell_panic(&self, what: &str, request_id: Option<&dyn Display>, panic: &Panic) {
         let (panic, location) = (panic.text(), panic.location());
         let request_id = request_id.map(field::display);
-        // A policy may as well panic while it is made anew.
-        let recovery = caught(|| self.store.recover()).unwrap_or_else(|panic| {
-            error!(target: FATAL, panic = panic.text(), location = panic.location(), "mending a shard panicked");
-            Recovery::default()
-        });
+        let recovery = match caught(|| self.store.recover()) {
+            Ok(recovery) => recovery,
+            // A policy may as well panic while it is made anew.
+            Err(again) => {
+                error!(
+                    target: FATAL,
+                    request_id,
+                    panic,
+                    location,
+                    again = again.text(),
+                    again_at = again.location(),
+                    "{what} panicked, and mending the store did so too: whoever uses it next tries again"
+                );
+                return;
+            }
+        };
         match recovery.emptied_shards {
             0 => error!(target: FATAL, request_id, panic, location, "{what} panicked"),
             shards => error!(

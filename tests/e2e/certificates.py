@@ -7,7 +7,7 @@ import os
 import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 DAY = datetime.timedelta(days=1)
@@ -48,9 +48,9 @@ class Authority:
             .not_valid_after(now + DAY)
         )
 
-    def sign(self, name="localhost", names=None):
+    def sign(self, name="localhost", names=None, kind="ecdsa"):
         """Certificate and key of a server at 127.0.0.1 or of a client, both as PEM."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = rsa.generate_private_key(65537, 2048) if kind == "rsa" else ec.generate_private_key(ec.SECP256R1())
         names = names or [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         certificate = (
             self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key)

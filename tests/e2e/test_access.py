@@ -158,32 +158,6 @@ def test_no_session_is_resumed_past_a_look_at_the_certificate(files, authority, 
         assert reused == (not mutual)
 
 
-def weak(version=None, ciphers="DEFAULT"):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
-    context.minimum_version = context.maximum_version = version or ssl.TLSVersion.TLSv1_2
-    return context
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_old_versions_and_weak_suites_are_refused_by_the_server(files, serve):
-    def shake_hands(address, context):
-        with socket.create_connection(address_of(address), 10) as raw, context.wrap_socket(raw) as client:
-            return client.cipher()[0]
-
-    with serve(transport("grpc", tls(files)) + transport("http", tls(files))) as server:
-        for address in (server.grpc, server.http):
-            for version in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
-                with pytest.raises(ssl.SSLError, match="(?i)alert.(protocol.version|handshake.failure)"):
-                    shake_hands(address, weak(version))
-            for ciphers in ("AES128-SHA", "AES256-GCM-SHA384", "DHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-SHA", "ECDHE-ECDSA-AES128-SHA256"):
-                with pytest.raises(ssl.SSLError, match="(?i)alert.handshake.failure"):
-                    shake_hands(address, weak(ciphers=ciphers))
-            for ciphers in ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305"):
-                assert shake_hands(address, weak(ciphers=ciphers)) == ciphers
-
-
 def test_everything_that_http_has_comes_over_tls(files, authority, serve):
     with serve(transport("http", tls(files))) as server, https(server.http, client_context(authority)) as client:
         for path in ("/health", "/ready", "/live", "/stats", "/history"):

@@ -1,6 +1,7 @@
 """TLS and mTLS: who is let in, and certificates that change while the server works."""
 
 import contextlib
+import http.client
 import json
 import signal
 import socket
@@ -147,6 +148,41 @@ def test_changed_files_rotate_the_certificates_under_load(files, authority, tmp_
         wait_until(lambda: shown_certificate(server.grpc) == serial(certificate), "the new certificate")
         assert server.lines("certificates reloaded") and metrics_of(server.http)[RELOADS] == 1
         go_on()
+
+
+@pytest.mark.parametrize("by", ["signal", "look"])
+def test_the_http_port_rotates_its_certificates_too(files, authority, tmp_path, by):
+    config = tmp_path / "cache.toml"
+    interval = "1s" if by == "look" else "1h"
+    tls = f'[transport.tls]\ncert = "{files.cert}"\nkey = "{files.key}"\nreload_interval = "{interval}"\n'
+    config.write_text(f'[[transport]]\nkind = "grpc"\n[[transport]]\nkind = "http"\n{tls}')
+
+    def changed(certificate, key, message):
+        files.write(certificate, key)
+        if by == "signal":
+            server.signal(signal.SIGHUP)
+        return server.wait_for_line(message)
+
+    with Server("--config", config) as server:
+        context = ssl.create_default_context(cadata=authority.pem.decode())
+        old = http.client.HTTPSConnection(*address_of(server.http), timeout=10, context=context)
+        with contextlib.closing(old):
+
+            def get():
+                old.request("GET", "/stats")
+                answer = old.getresponse()
+                return answer.status, bool(answer.read())
+
+            assert get() == (200, True)
+            first = shown_certificate(server.http)
+            assert first == serial(files.cert.read_bytes())
+            certificate, key = authority.sign()
+            changed(certificate, b"not a key", "certificates not reloaded")
+            assert shown_certificate(server.http) == first
+            changed(certificate, key, "TLS certificates reloaded")
+            assert shown_certificate(server.http) == serial(certificate) != first
+            # Who had come before goes on.
+            assert get() == (200, True)
 
 
 def test_a_new_authority_for_clients_is_taken_over_too(files, authority):

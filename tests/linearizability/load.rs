@@ -232,13 +232,8 @@ impl Client {
 
     /// What a failed write may have done.
     fn failed(&mut self, begun: &Begun, key: usize, operation: Operation, status: &Status) {
-        match status.code() {
-            // It was refused, or the caller's patience ended: nobody knows.
-            Code::ResourceExhausted => {}
-            Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable => {
-                self.note(begun, NEVER, key, operation);
-            }
-            code => panic!("{code:?}: {}", status.message()),
+        if may_have_been_done(status) {
+            self.note(begun, NEVER, key, operation);
         }
     }
 
@@ -258,10 +253,14 @@ impl Client {
     async fn get(&mut self, key: usize) {
         let request = self.request(key, CacheKey { key: key_name(key).1 });
         let begun = self.begin(0);
-        if let Ok(answer) = self.stub.get(request).await {
-            let answer = answer.into_inner();
-            let seen = if answer.found { decoded(&answer.value) } else { NOTHING };
-            self.end(&begun, key, Operation::Get(seen));
+        match self.stub.get(request).await {
+            Ok(answer) => {
+                let answer = answer.into_inner();
+                let seen = if answer.found { decoded(&answer.value) } else { NOTHING };
+                self.end(&begun, key, Operation::Get(seen));
+            }
+            // Whatever became of it, a read that tells nothing is none.
+            Err(status) => _ = may_have_been_done(&status),
         }
     }
 
@@ -333,13 +332,16 @@ impl Client {
         let names = keys.iter().map(|&key| key_name(key).1).collect();
         let request = self.request(keys[0], MultiCacheKeyRequest { keys: names });
         let begun = self.begin(0);
-        if let Ok(answer) = self.stub.multi_get(request).await {
-            let responded = self.now();
-            for (key, item) in keys.into_iter().zip(answer.into_inner().items) {
-                assert!(item.error.is_empty(), "{}", item.error);
-                let seen = if item.found { decoded(&item.value) } else { NOTHING };
-                self.note(&begun, responded, key, Operation::Get(seen));
+        match self.stub.multi_get(request).await {
+            Ok(answer) => {
+                let responded = self.now();
+                for (key, item) in keys.into_iter().zip(answer.into_inner().items) {
+                    assert!(item.error.is_empty(), "{}", item.error);
+                    let seen = if item.found { decoded(&item.value) } else { NOTHING };
+                    self.note(&begun, responded, key, Operation::Get(seen));
+                }
             }
+            Err(status) => _ = may_have_been_done(&status),
         }
     }
 
@@ -379,6 +381,16 @@ impl Client {
                 Err(status) => self.failed(&begun, key, Operation::Delete, status),
             }
         }
+    }
+}
+
+/// Whether what failed may have been done all the same. No call may fail in any other way than by being refused, or by
+/// its caller's patience.
+fn may_have_been_done(status: &Status) -> bool {
+    match status.code() {
+        Code::ResourceExhausted => false,
+        Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable => true,
+        code => panic!("{code:?}: {}", status.message()),
     }
 }
 
