@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -21,6 +22,20 @@ def wait_until(condition, what, timeout=10):
         assert time.monotonic() < deadline, f"waited {timeout} s in vain: {what}"
         time.sleep(0.01)
     return value
+
+
+# Sockets that hold ports, until this process ends.
+_holders = []
+
+
+def free_port():
+    """A port that is given to nobody else, whether somebody listens there or not: who binds to it by its number may do so,
+    as the socket that holds it does not listen."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    _holders.append(holder)
+    return holder.getsockname()[1]
 
 
 def clean_environment(environment=None):
@@ -42,10 +57,14 @@ def run(*arguments, environment=None, timeout=30, **options):
 
 
 class Server:
-    """A running server on free ports; as a context manager it is drained, and must exit with 0 and without a panic."""
+    """A running server on free ports; as a context manager it is drained, and must exit with 0 and without a panic.
 
-    def __init__(self, *flags, environment=None, listen=True, log_format="json", **options):
-        ports = ["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"] if listen else []
+    Ports that are `kept` are given to nobody else when it is gone.
+    """
+
+    def __init__(self, *flags, environment=None, listen=True, kept=False, log_format="json", **options):
+        port = free_port if kept else lambda: 0
+        ports = ["--listen", f"127.0.0.1:{port()}", "--http-listen", f"127.0.0.1:{port()}"] if listen else []
         formats = ["--log-format", log_format] if log_format else []
         self.process = subprocess.Popen(
             [BINARY, "serve", *ports, *formats, *map(str, flags)],

@@ -103,7 +103,8 @@ def test_an_entry_expires_once_its_ttl_is_over_and_not_before(stub, write):
             stub.MultiSet(pb.MultiCacheItemRequest(items=[item]))
     written = time.monotonic()
     lived_until = written
-    assert value_of(stub, "k") == b"v"
+    # Where the machine stood still for a second, it is rightly gone.
+    assert value_of(stub, "k") == b"v" or time.monotonic() - began >= 1.0
 
     def is_gone():
         nonlocal lived_until

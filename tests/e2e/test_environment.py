@@ -1,14 +1,13 @@
 """Every `CACHE_*` variable, with good values and with bad ones."""
 
 import re
-import socket
 
 import cache_pb2 as pb
 import pytest
 from certificates import Files
 from clients import connect, fetch
 from http2 import address_of
-from server import Server, run, wait_until
+from server import Server, free_port, run, wait_until
 
 MIB = 1 << 20
 EX_CONFIG = 78
@@ -55,11 +54,6 @@ def test_expired_entries_are_swept_at_the_interval_of_the_variable():
         stub.Set(pb.CacheItem(key="k", value=b"v", ttl=1))
         assert fetch(server.http, "/health").json()["cache_size"] == 1
         wait_until(lambda: fetch(server.http, "/health").json()["cache_size"] == 0, "the sweep")
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost", "::", "[::]", "::1", "[::1]"])

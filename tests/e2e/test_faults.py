@@ -17,7 +17,7 @@ import pytest
 from certificates import Files
 from clients import Load, connect, fetch, open_channel
 from http2 import Http2, address_of, frame
-from server import BINARY, ROOT, Server, clean_environment, run, wait_until
+from server import BINARY, ROOT, Server, clean_environment, free_port, run, wait_until
 
 # By itself grpcio sends the socket's path as authority, which is none, and h2 refuses it (hyperium/h2#487).
 UNIX = ("grpc.default_authority", "localhost")
@@ -26,7 +26,8 @@ FAKETIME = ROOT / "target" / "tools" / "libfaketime.so.1"
 
 
 def listening(kind, folder):
-    return ["--listen", f"unix:{folder}/cache.sock" if kind == "unix" else "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
+    grpc_address = f"unix:{folder}/cache.sock" if kind == "unix" else f"127.0.0.1:{free_port()}"
+    return ["--listen", grpc_address, "--http-listen", f"127.0.0.1:{free_port()}"]
 
 
 @contextlib.contextmanager
@@ -96,7 +97,7 @@ def test_clients_of_a_killed_server_find_the_next_one_at_the_same_place(tmp_path
 def test_a_stop_loses_no_accepted_request_of_connections_that_many_calls_share(tmp_path, authority, tls):
     environment = Files(tmp_path, authority).environment() if tls else None
     credentials = authority.credentials() if tls else None
-    with Server(environment=environment) as server, contextlib.ExitStack() as stack:
+    with Server(environment=environment, kept=True) as server, contextlib.ExitStack() as stack:
         stubs = [stack.enter_context(connect(server.grpc, credentials)) for _ in range(4)]
         place = iter(range(32))
         value = b"v" * 10_000
@@ -115,11 +116,6 @@ def test_a_stop_loses_no_accepted_request_of_connections_that_many_calls_share(t
     assert len(load.errors) == 32
     for error in load.errors:
         assert (error.code(), "failed to connect" in error.details()) == (grpc.StatusCode.UNAVAILABLE, True), error
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])

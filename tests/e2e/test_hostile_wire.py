@@ -29,6 +29,8 @@ from clients import connect, fetch
 from http2 import Http2, address_of, frame
 from server import Server, clean_environment, wait_until
 
+pytestmark = pytest.mark.alone
+
 KIB, MIB = 1 << 10, 1 << 20
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 8, 9

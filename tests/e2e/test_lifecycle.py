@@ -56,7 +56,7 @@ def test_no_request_that_was_accepted_fails_when_the_server_stops_under_load():
         with connect(server.grpc) as stub:
             yield lambda: stub.Set(pb.CacheItem(key="k", value=b"v" * 100))
 
-    with Server() as server:
+    with Server(kept=True) as server:
         with Load(session, clients=16) as load:
             server.signal(signal.SIGTERM)
             load.join()
@@ -89,7 +89,7 @@ def test_every_request_before_the_last_word_is_answered():
 
 
 def test_a_request_in_flight_is_waited_for_while_nobody_new_is_let_in():
-    with Server() as server, Http2(server.grpc) as client:
+    with Server(kept=True) as server, Http2(server.grpc) as client:
         held = client.open("Set")
         client.call("Stats", frame())
         server.signal(signal.SIGTERM)
@@ -191,7 +191,7 @@ def test_a_socket_that_was_left_behind_is_replaced_and_any_other_file_is_not(tmp
 
 
 def test_a_second_server_starts_where_the_first_one_was():
-    with Server() as first:
+    with Server(kept=True) as first:
         pass
     with Server("--listen", first.grpc, "--http-listen", first.http, listen=False) as second:
         assert second.grpc == first.grpc

@@ -252,6 +252,7 @@ def test_the_start_of_the_process_is_when_it_started():
         assert before - 0.1 < metrics_of(server.http)["process_start_time_seconds"] < started + 0.1
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 def test_a_real_prometheus_scrapes_the_server_under_load(server, tmp_path):
     rounds = 0

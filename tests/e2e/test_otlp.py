@@ -15,7 +15,7 @@ import grpc
 import pytest
 from certificates import Files
 from clients import connect, fetch, open_channel
-from collector import Collector, MissingPort, Received, RefusingPort, SilentPort, attributes, free_port
+from collector import Collector, MissingPort, Received, RefusingPort, SilentPort, attributes
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry import trace
 from opentelemetry.instrumentation.grpc import client_interceptor
@@ -23,7 +23,7 @@ from opentelemetry.instrumentation.grpc.grpcext import intercept_channel
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from server import Server, run, wait_until
+from server import Server, free_port, run, wait_until
 
 SERVER = 2
 CLIENT_TRACE, CLIENT_SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -237,6 +237,7 @@ def latencies(*servers, calls=300):
         return list(zip(*([one(stub) for stub in stubs] for _ in range(calls))))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("trouble", ["missing", "silent", "refusing"])
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_clients_do_not_notice_a_collector_in_trouble(trouble, protocol):

@@ -8,9 +8,12 @@ import threading
 import time
 
 import cache_pb2 as pb
+import pytest
 from clients import fetch
 from http2 import Http2, frame
 from server import Server, wait_until
+
+pytestmark = pytest.mark.alone
 
 CONNECTIONS, CALLS, KEYS = 16, 64, 3000
 WINDOW = 1 << 30

@@ -143,7 +143,7 @@ def test_a_paused_page_asks_for_a_history_that_it_has_not_got_yet(browser, serve
 
 
 def test_a_server_that_is_gone_is_shown_and_so_is_its_successor(browser):
-    with Server() as server:
+    with Server(kept=True) as server:
         host, port = address_of(server.http)
         read_and_write(server, keys=50)
         show(browser, server)
