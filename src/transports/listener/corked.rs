@@ -3,11 +3,16 @@
 //! h2 hands every frame of 256 bytes and more to the socket by itself and asks for it to be flushed: a system call per
 //! answer, and often a wake-up of the client for each. Whoever drives the connection knows better when all there is to say
 //! has been said, and flushes then ([`Corked::poll_uncork`]).
+//!
+//! It also knows when to stop listening for a while: h2 reads for as long as there is something to read, so a client that sends
+//! faster than it is understood would never let it go. Nothing more is there to be read once a turn is over
+//! ([`Corked::end_turn`]).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,6 +22,10 @@ const CORK_BYTES: usize = 64 << 10;
 
 /// How large a buffer may be that a connection keeps while it has nothing to write.
 const KEPT_BYTES: usize = 4 << 10;
+
+/// How much is read before the clock is looked at (again): more than requests at an ordinary pace come to, and less than is read
+/// within a turn, whatever it is.
+const UNTIMED_BYTES: usize = 8 << 10;
 
 /// How many pieces of one write are looked at; h2 has two.
 const PIECES: usize = 4;
@@ -34,6 +43,33 @@ struct Shared<S> {
     unflushed: bool,
     /// Why writing failed when the connection was not there to hear of it.
     failed: Option<io::Error>,
+    turn: Turn,
+}
+
+/// How long reading has gone on.
+struct Turn {
+    /// What was read since the clock was looked at.
+    untimed_bytes: usize,
+    /// `None`: there was not enough to read to look at it at all.
+    began: Option<Instant>,
+    length: Duration,
+    is_over: bool,
+}
+
+impl Turn {
+    const fn new(length: Duration) -> Self {
+        Self { untimed_bytes: 0, began: None, length, is_over: false }
+    }
+
+    /// Whether there may be more to read.
+    fn goes_on(&mut self) -> bool {
+        if self.untimed_bytes >= UNTIMED_BYTES && !self.is_over {
+            self.untimed_bytes = 0;
+            let now = Instant::now();
+            self.is_over = now - *self.began.get_or_insert(now) >= self.length;
+        }
+        !self.is_over
+    }
 }
 
 impl<S> Clone for Corked<S> {
@@ -43,14 +79,24 @@ impl<S> Clone for Corked<S> {
 }
 
 impl<S> Corked<S> {
-    pub(super) fn new(stream: S) -> Self {
+    /// Lets `stream` be read for about as long as `turn` at a time.
+    pub(super) fn new(stream: S, turn: Duration) -> Self {
         Self(Arc::new(Mutex::new(Shared {
             stream,
             gathered: BytesMut::new(),
             is_large: false,
             unflushed: false,
             failed: None,
+            turn: Turn::new(turn),
         })))
+    }
+
+    /// Lets reading go on for another turn, and tells whether this one was over: something may have been left unread then, which
+    /// nobody will be woken for.
+    pub(super) fn end_turn(&self) -> bool {
+        let turn = &mut self.lock().turn;
+        let ended = std::mem::replace(turn, Turn::new(turn.length));
+        ended.is_over
     }
 
     /// Never contended: whoever drives the connection is who polls it.
@@ -139,10 +185,16 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut shared = self.lock();
-        match shared.failed.take() {
-            Some(error) => Poll::Ready(Err(error)),
-            None => Pin::new(&mut shared.stream).poll_read(cx, buf),
+        if let Some(error) = shared.failed.take() {
+            return Poll::Ready(Err(error));
         }
+        if !shared.turn.goes_on() {
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut shared.stream).poll_read(cx, buf);
+        shared.turn.untimed_bytes += buf.filled().len() - before;
+        polled
     }
 }
 
@@ -188,7 +240,7 @@ mod tests {
     #[tokio::test]
     async fn small_writes_leave_together_once_uncorked() {
         let (near, mut far) = duplex(CORK_BYTES);
-        let mut corked = Corked::new(near);
+        let mut corked = Corked::new(near, Duration::MAX);
         for piece in ["some ", "small ", "writes"] {
             corked.write_all(piece.as_bytes()).await.expect("gathered");
             corked.flush().await.expect("left for later");
@@ -207,7 +259,7 @@ mod tests {
         // As TLS does: takes all at once, and gives the socket what that takes.
         for bytes in [1000, CORK_BYTES, 4 * CORK_BYTES] {
             let (near, mut far) = duplex(100);
-            let mut corked = Corked::new(BufWriter::with_capacity(8 * CORK_BYTES, near));
+            let mut corked = Corked::new(BufWriter::with_capacity(8 * CORK_BYTES, near), Duration::MAX);
             corked.write_all(&vec![7; bytes]).await.expect("taken");
             let uncorking = poll_fn(|cx| {
                 assert!(!corked.poll_uncork(cx));
@@ -242,7 +294,7 @@ mod tests {
                 far.read_to_end(&mut received).await.expect("open");
                 received
             });
-            let mut corked = Corked::new(near);
+            let mut corked = Corked::new(near, Duration::MAX);
             let mut rest = &sent[..];
             for size in sizes {
                 let piece;
@@ -263,9 +315,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn there_is_nothing_to_read_from_the_end_of_a_turn_to_the_next() {
+        let read = |corked: &mut Corked<_>, size: usize| {
+            let cx = &mut Context::from_waker(std::task::Waker::noop());
+            let mut received = vec![0; size];
+            let mut received = ReadBuf::new(&mut received);
+            let polled = Pin::new(corked).poll_read(cx, &mut received);
+            polled.map(|read| read.map(|()| received.filled().len()).expect("open"))
+        };
+        for (length, ends) in [(Duration::ZERO, true), (Duration::MAX, false)] {
+            let (mut near, far) = duplex(3 * UNTIMED_BYTES);
+            near.write_all(&[7; 3 * UNTIMED_BYTES]).await.expect("room");
+            let mut corked = Corked::new(far, length);
+            for _ in 0..2 {
+                assert_eq!(
+                    read(&mut corked, UNTIMED_BYTES),
+                    Poll::Ready(UNTIMED_BYTES),
+                    "so little is not timed"
+                );
+                assert_eq!(read(&mut corked, 1).is_pending(), ends);
+                assert_eq!(read(&mut corked, 1).is_pending(), ends);
+                assert_eq!(corked.end_turn(), ends);
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_failure_while_nobody_writes_is_told_to_the_next_who_reads() {
         let (near, far) = duplex(10);
-        let mut corked = Corked::new(near);
+        let mut corked = Corked::new(near, Duration::MAX);
         corked.write_all(b"nobody will read this").await.expect("gathered");
         drop(far);
         let cx = &mut Context::from_waker(std::task::Waker::noop());

@@ -6,14 +6,14 @@
 //! on the spot, and all their answers leave in one write (see [`Corked`]). A request that has to wait (for the rest of its body, for a
 //! store across a network, for the client's window) becomes a task of its own then.
 //!
-//! A connection that always has something to answer would keep its thread for good, so it answers for a [`TURN`] at a
-//! time and queues up again behind the others. That is what lets a health check through where others ask for more
-//! than can be done.
+//! A connection that always has something to read or to answer would keep its thread for good, so it does either for a [`TURN`] at a
+//! time and queues up again behind all others, those that the system has not told of yet among them. That is what lets a health
+//! check through where others ask for more than can be done.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -35,7 +35,7 @@ use crate::transports::refused::RequestRefusal;
 
 type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// How long a connection answers before it lets others have their turn: some hundred small requests, of which a connection
+/// How long a connection reads, and how long it answers, before it lets others have their turn: some hundred small requests, of which a connection
 /// seldom has more at hand, and short enough for a hundred busy connections to go round within a moment.
 const TURN: Duration = Duration::from_micros(500);
 
@@ -105,7 +105,7 @@ impl<S: HttpService> Http2<S> {
         let mut builder = Builder::new(inbox.clone());
         configure(&mut builder);
         let alarm = Arc::<Alarm>::default();
-        let io = Corked::new(io);
+        let io = Corked::new(io, TURN);
         Self {
             connection: builder.serve_connection(TokioIo::new(io.clone()), service),
             io,
@@ -234,6 +234,13 @@ impl Future for Waiting {
     }
 }
 
+/// Arranges for another turn once all others had theirs. Who only wakes itself is behind those that are known to be ready; the thread
+/// would look for news, such as a request on a quiet connection, after many such turns only.
+fn queue_up(cx: &mut Context<'_>) {
+    let asked = pin!(tokio::task::yield_now()).poll(cx);
+    debug_assert!(asked.is_pending(), "it is ready the second time");
+}
+
 impl<S: HttpService> Future for Http2<S> {
     type Output = hyper::Result<()>;
 
@@ -254,10 +261,14 @@ impl<S: HttpService> Future for Http2<S> {
             // Whether writing failed is told by the connection, once it has heard of it.
             if turn.is_over() {
                 self.io.poll_uncork(cx);
-                cx.waker().wake_by_ref();
+                self.io.end_turn();
+                queue_up(cx);
                 return Poll::Pending;
             }
             if !self.answer(&mut turn) && !self.io.poll_uncork(cx) {
+                if self.io.end_turn() {
+                    queue_up(cx);
+                }
                 return Poll::Pending;
             }
         }
