@@ -25,105 +25,36 @@
 mod ages;
 mod cells;
 mod limits;
+mod options;
 mod outside;
 mod pool;
 mod records;
 mod resize;
 mod shard;
+mod statistics;
 
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
-use crate::clock::{Clock, SystemClock};
-use crate::directory::{Budget, WeighBy};
-use crate::key::{HashSeed, Key};
-use crate::policy::{EvictionPolicy, Gauge, OverShards};
+use crate::directory::Budget;
+use crate::key::Key;
 use crate::store::{
-    Batch, CompareAndSet, Counters, Entry, Evictions, Insight, Limits, Recovery, SetIfAbsent, Store,
-    StoreError, StoreFuture, StoreStats,
+    Batch, CompareAndSet, Entry, Evictions, Insight, Limits, Recovery, SetIfAbsent, Store, StoreError,
+    StoreFuture, StoreStats,
 };
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::value::Value;
 
 use limits::SharedLimits;
+use options::{build_policy, default_shards};
 use pool::{Credit, Pool};
 use records::NewRecord;
 use shard::{HashedKey, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Write};
 
-/// Makes an empty policy for a capacity in units of its weights and a seed.
-pub type BuildPolicy = dyn Fn(u64, u64) -> Box<dyn EvictionPolicy> + Send + Sync;
+pub use options::{BuildPolicy, MemoryStoreOptions};
 
-/// What a memory store is made of.
-#[derive(Clone)]
-pub struct MemoryStoreOptions {
-    /// Limits. `max_value_bytes` above what the memory limit can hold is lowered to it.
-    pub limits: Limits,
-    /// Whether the policy counts entries or bytes.
-    pub weigh_by: WeighBy,
-    /// Number of shards, a power of two; `None`: follows from the limits.
-    pub shards: Option<usize>,
-    /// Name of the policy, for the statistics.
-    pub policy_name: &'static str,
-    /// Bytes of metadata that the policy keeps for a resident entry, ghosts included.
-    pub policy_bytes_per_entry: usize,
-    /// Makes each shard's policy.
-    pub build_policy: Arc<BuildPolicy>,
-    /// Slots of a shard that memory is kept for though nobody has them, beside a quarter of those in use: where there are
-    /// more, entries are given other slots, and memory is given back.
-    pub spare_slots: usize,
-    /// Where the policies' randomness starts.
-    pub seed: u64,
-    /// The index's secret.
-    pub hash_seed: HashSeed,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-}
-
-impl MemoryStoreOptions {
-    /// Options with these limits and policy; the rest as production wants it.
-    #[must_use]
-    pub fn new(
-        limits: Limits,
-        policy_name: &'static str,
-        policy_bytes_per_entry: usize,
-        build_policy: Arc<BuildPolicy>,
-    ) -> Self {
-        Self {
-            limits,
-            weigh_by: if limits.max_items.is_some() { WeighBy::Items } else { WeighBy::Bytes },
-            shards: None,
-            policy_name,
-            policy_bytes_per_entry,
-            build_policy,
-            spare_slots: SPARE_SLOTS,
-            seed: 0,
-            hash_seed: HashSeed::random(),
-            clock: Arc::new(SystemClock::default()),
-        }
-    }
-}
-
-/// Entries that a shard is expected to hold at least, before another shard is worth having.
-const MIN_ENTRIES_PER_SHARD: u64 = 32_768;
-/// Memory of a shard at least, so that what its partly filled pages hold is little against it.
-const MIN_BYTES_PER_SHARD: u64 = 128 << 20;
-/// Shards of a store that is too large for one to be expected to be exact. So many threads can read at once, mostly.
-const MIN_SHARDS: u64 = 8;
-const MAX_SHARDS: u64 = 64;
-/// Shards for each processor at the most: what a shard's partly filled pages hold is not to be had for nothing.
-const SHARDS_PER_PROCESSOR: u64 = 4;
-/// The same where memory alone is limited, so that every byte that holds no entry is one entry less.
-const SHARDS_PER_PROCESSOR_BY_MEMORY: u64 = 2;
-/// Mean bytes of an entry, assumed where only memory is limited.
-const ASSUMED_ENTRY_BYTES: u64 = 512;
-/// See [`MemoryStoreOptions::spare_slots`].
-const SPARE_SLOTS: usize = 4096;
 /// Steps of a sweep under one hold of a shard's lock: tens of microseconds.
 const SWEEP_STEPS: usize = 256;
-/// Expired entries that are counted at most under one hold of a shard's lock: as long as the above.
-const BACKLOG_STEPS: usize = 1024;
-
 /// Puts each shard on cache lines of its own, two of them since some processors fetch pairs.
 #[repr(align(128))]
 struct Padded<T>(T);
@@ -418,30 +349,6 @@ impl MemoryStore {
     }
 }
 
-fn build_policy(
-    options: &MemoryStoreOptions,
-    limits: &Limits,
-    shards: usize,
-    index: usize,
-) -> Box<dyn EvictionPolicy> {
-    let capacity = limits::policy_capacity(limits, options.weigh_by, shards);
-    (options.build_policy)(capacity, options.seed.wrapping_add(index as u64))
-}
-
-fn default_shards(limits: &Limits) -> usize {
-    let by_memory = limits.max_memory_bytes / ASSUMED_ENTRY_BYTES;
-    let entries = limits.max_items.unwrap_or(u64::MAX).min(by_memory);
-    let by_items = match entries / MIN_ENTRIES_PER_SHARD {
-        0 | 1 => 1,
-        shards => shards.max(MIN_SHARDS),
-    };
-    let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
-    let each = if limits.max_items.is_some() { SHARDS_PER_PROCESSOR } else { SHARDS_PER_PROCESSOR_BY_MEMORY };
-    let most = (processors * each).min(MAX_SHARDS);
-    let shards = by_items.min(limits.max_memory_bytes / MIN_BYTES_PER_SHARD).clamp(1, most);
-    1 << shards.ilog2()
-}
-
 impl Store for MemoryStore {
     fn get<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, Option<Value>> {
         let key = self.hashed(key);
@@ -541,70 +448,15 @@ impl Store for MemoryStore {
     }
 
     fn stats(&self) -> StoreFuture<'_, StoreStats> {
-        let mut total = Counters {
-            rejected_oversize: self.rejected_oversize.load(Ordering::Relaxed),
-            rejected_capacity: self.rejected_capacity.load(Ordering::Relaxed),
-            ..Counters::default()
-        };
-        for index in 0..self.shards.len() {
-            let shard = self.lock(index);
-            total.entries += shard.directory().items();
-            total.memory_bytes += shard.directory().bytes();
-            total.hits += shard.counters.hits;
-            total.misses += shard.counters.misses;
-            total.evictions += shard.counters.evictions;
-            total.expired += shard.counters.expired;
-            total.rejected_admission += shard.counters.rejected_admission;
-            total.replaced += shard.counters.replaced;
-            total.deleted += shard.counters.deleted;
-            total.cleared += shard.counters.cleared;
-            total.swept += shard.counters.swept;
-            let (key_bytes, value_bytes) = shard.payload_bytes();
-            total.key_bytes += key_bytes;
-            total.value_bytes += value_bytes;
-            total.largest_shard_bytes = total.largest_shard_bytes.max(shard.directory().bytes());
-        }
-        total.recoveries = self.recoveries();
-        StoreFuture::ready(Ok(StoreStats {
-            counters: total,
-            limits: self.limits.get(),
-            policy: self.options.policy_name,
-            store: "memory",
-            shards: self.shards.len(),
-        }))
+        StoreFuture::ready(Ok(self.read_counters()))
     }
 
     fn insight(&self) -> Insight {
-        let now_nanos = self.now_nanos();
-        let mut insight = Insight::default();
-        let mut gauges = ShardGauges::default();
-        for index in 0..self.shards.len() {
-            let shard = self.lock(index);
-            insight.sweep_backlog += shard.expired_residents(now_nanos, BACKLOG_STEPS);
-            // What only tells cannot have changed anything: the entries need not go if it panics.
-            let policy = AssertUnwindSafe(shard.directory().policy());
-            let told = panic::catch_unwind(|| {
-                let mut told = Vec::new();
-                policy.gauges(&mut |gauge| told.push(gauge));
-                told
-            });
-            drop(shard);
-            told.unwrap_or_else(|panic| panic::resume_unwind(panic))
-                .into_iter()
-                .for_each(|gauge| gauges.add(gauge));
-        }
-        insight.policy = gauges.over_shards(self.shards.len());
-        insight
+        self.read_insides()
     }
 
     fn take_evictions(&self) -> Evictions {
-        let mut all = Evictions::default();
-        for index in 0..self.shards.len() {
-            let (samples, seen) = self.lock(index).take_evictions();
-            all.left_out += seen - samples.len() as u64;
-            all.samples.extend(samples);
-        }
-        all
+        self.collect_evictions()
     }
 
     fn recover(&self) -> Recovery {
@@ -622,29 +474,6 @@ impl Store for MemoryStore {
 
     fn set_limits(&self, limits: Limits) -> StoreFuture<'_, u64> {
         StoreFuture::ready(self.resize(limits))
-    }
-}
-
-/// The gauges of all shards' policies.
-#[derive(Default)]
-struct ShardGauges(Vec<Gauge>);
-
-impl ShardGauges {
-    fn add(&mut self, gauge: Gauge) {
-        match self.0.iter_mut().find(|sum| sum.name == gauge.name) {
-            Some(sum) => sum.value += gauge.value,
-            None => self.0.push(gauge),
-        }
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a few shards")]
-    fn over_shards(mut self, shards: usize) -> Vec<Gauge> {
-        for gauge in &mut self.0 {
-            if gauge.over_shards == OverShards::Mean {
-                gauge.value /= shards as f64;
-            }
-        }
-        self.0
     }
 }
 
