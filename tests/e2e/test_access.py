@@ -347,6 +347,26 @@ def test_tokens_change_without_a_restart_and_a_bad_file_changes_nothing(serve, t
         get(tokens[0])
 
 
+def test_tokens_change_over_http_too(serve, tokens, token_file):
+    with serve(transport("http", auth(token_file))) as server:
+        kept = http.client.HTTPConnection(server.http, timeout=10)
+        with contextlib.closing(kept):
+            status = lambda token: get(kept, "/stats", dict(bearer(token)))[0]
+            assert [status(token) for token in tokens] == [200, 200, 401]
+            # By the look at the file.
+            replace(token_file, f"{tokens[2]}\n")
+            server.wait_for_line("bearer tokens reloaded")
+            assert [status(token) for token in tokens] == [401, 401, 200]
+            replace(token_file, "short\n")
+            server.signal(signal.SIGHUP)
+            server.wait_for_line("bearer tokens not reloaded")
+            assert [status(token) for token in tokens] == [401, 401, 200]
+            replace(token_file, f"{tokens[0]}\n")
+            server.signal(signal.SIGHUP)
+            server.wait_for_line("bearer tokens reloaded", count=2)
+            assert [status(token) for token in tokens] == [200, 401, 401]
+
+
 def test_a_start_without_good_tokens_ends_with_one_line(tmp_path, tokens):
     config, path = tmp_path / "cache.toml", tmp_path / "tokens"
     config.write_text(transport("grpc", auth(path)))
