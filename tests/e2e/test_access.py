@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 import ssl
+import subprocess
 import threading
 from concurrent import futures
 
@@ -20,7 +21,7 @@ from clients import assert_refused, connect, fetch, open_channel
 from cryptography import x509
 from grpc import StatusCode
 from http2 import Http2, address_of, frame
-from server import Server, run, wait_until
+from server import BINARY, Server, clean_environment, run, wait_until
 
 KEY = pb.CacheKey(key="k")
 LISTED, UNLISTED = "spiffe://example.org/jobs/nightly", "spiffe://example.org/other"
@@ -246,6 +247,27 @@ def test_who_listens_beyond_this_machine_without_tls_is_warned(files, serve, tmp
             assert (told, len(lines)) == (expected, len(expected)), config
             assert all(line["level"] == "WARN" and ":" in line["listen"] for line in lines)
             assert all("[transport.tls]" in line["message"] for line in lines)
+
+
+@pytest.mark.parametrize("level", ["error", "critical"])
+def test_no_log_level_hides_the_warning_of_a_listener_without_tls(tmp_path, level):
+    config = tmp_path / "cache.toml"
+    config.write_text(transport("grpc", listen="0.0.0.0:0") + transport("http"))
+    process = subprocess.Popen(
+        [BINARY, "serve", "--config", config, "--log-level", level, "--log-format", "json"],
+        env=clean_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        first = json.loads(process.stderr.readline())
+        assert (first["level"], first["transport"]) == ("WARN", "grpc")
+        assert "beyond this machine without TLS" in first["message"] and first["listen"].startswith("0.0.0.0:")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, rest = process.communicate(timeout=20)
+    # It is the only line: the level holds for everything else.
+    assert (process.returncode, rest) == (0, "")
 
 
 @pytest.fixture
