@@ -210,7 +210,9 @@ impl EvictionPolicy for Trap {
     }
     fn hit_all(&mut self, slots: &[Slot]) {
         self.step("hit_all");
-        slots.iter().for_each(|&slot| self.hit(slot));
+        for &slot in slots {
+            self.hit(slot);
+        }
     }
     fn update(&mut self, _slot: Slot, _item: &Item) {
         self.step("update");

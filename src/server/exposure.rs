@@ -1,9 +1,11 @@
 //! What is said at the start of a transport that others than this machine can reach in the clear.
 
+use crate::telemetry::logs::ALWAYS;
 use crate::transports::Transport;
 use crate::transports::listener::BoundAddress;
 
-/// Warns of a transport without TLS that is reached from beyond this machine, unless all it has is probes.
+/// Warns of a transport without TLS that is reached from beyond this machine, unless all it has is probes. Whatever the
+/// log level: who asks for errors only has not said that everybody may come.
 pub(super) fn warn(transport: &dyn Transport) {
     if transport.tls().is_some() || transport.serves_only_probes() {
         return;
@@ -16,6 +18,7 @@ pub(super) fn warn(transport: &dyn Transport) {
     let (kind, listen) = (transport.kind(), exposed.join(", "));
     if transport.tokens().is_some() {
         tracing::warn!(
+            target: ALWAYS,
             transport = kind,
             listen,
             "bearer tokens without TLS beyond this machine: who sees the traffic has them. Configure [transport.tls], or \
@@ -23,6 +26,7 @@ pub(super) fn warn(transport: &dyn Transport) {
         );
     } else {
         tracing::warn!(
+            target: ALWAYS,
             transport = kind,
             listen,
             "listening beyond this machine without TLS: the network alone decides who may ask, and who may read along. \

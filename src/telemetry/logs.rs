@@ -27,6 +27,9 @@ use super::panics;
 /// being no higher level, and are the only ones shown at [`LogLevel::Critical`].
 pub const FATAL: &str = "tiny_cache::fatal";
 
+/// The target of warnings that nobody may miss: they are shown at every level.
+pub const ALWAYS: &str = "tiny_cache::always";
+
 /// What the names of our own targets start with.
 const OWN: &str = "tiny_cache";
 
@@ -95,7 +98,11 @@ fn filter(level: LogLevel) -> Targets {
         LogLevel::Info => (LevelFilter::INFO, LevelFilter::WARN),
         LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::DEBUG),
     };
-    Targets::new().with_default(others).with_target(OWN, own).with_target(FATAL, own.max(LevelFilter::ERROR))
+    Targets::new()
+        .with_default(others)
+        .with_target(OWN, own)
+        .with_target(FATAL, own.max(LevelFilter::ERROR))
+        .with_target(ALWAYS, own.max(LevelFilter::WARN))
 }
 
 /// The lines that are exported, as far as they are shown.
@@ -132,6 +139,7 @@ mod tests {
     fn shown_at(level: LogLevel) -> String {
         let lines = captured(level, LogFormat::Json, |_| {
             error!(target: FATAL, "F");
+            warn!(target: ALWAYS, "A");
             error!(target: "tiny_cache::server", "E");
             warn!(target: "tiny_cache::server", "W");
             info!(target: "tiny_cache::server", "I");
@@ -146,11 +154,11 @@ mod tests {
 
     #[test]
     fn levels_show_our_lines_and_of_dependencies_what_matters() {
-        assert_eq!(shown_at(LogLevel::Critical), "F");
-        assert_eq!(shown_at(LogLevel::Error), "FEe");
-        assert_eq!(shown_at(LogLevel::Warning), "FEWew");
-        assert_eq!(shown_at(LogLevel::Info), "FEWIew");
-        assert_eq!(shown_at(LogLevel::Debug), "FEWIDewid");
+        assert_eq!(shown_at(LogLevel::Critical), "FA");
+        assert_eq!(shown_at(LogLevel::Error), "FAEe");
+        assert_eq!(shown_at(LogLevel::Warning), "FAEWew");
+        assert_eq!(shown_at(LogLevel::Info), "FAEWIew");
+        assert_eq!(shown_at(LogLevel::Debug), "FAEWIDewid");
     }
 
     #[test]

@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 import ssl
+import subprocess
 import threading
 from concurrent import futures
 
@@ -20,7 +21,7 @@ from clients import assert_refused, connect, fetch, open_channel
 from cryptography import x509
 from grpc import StatusCode
 from http2 import Http2, address_of, frame
-from server import Server, run, wait_until
+from server import BINARY, Server, clean_environment, run, wait_until
 
 KEY = pb.CacheKey(key="k")
 LISTED, UNLISTED = "spiffe://example.org/jobs/nightly", "spiffe://example.org/other"
@@ -248,6 +249,27 @@ def test_who_listens_beyond_this_machine_without_tls_is_warned(files, serve, tmp
             assert all("[transport.tls]" in line["message"] for line in lines)
 
 
+@pytest.mark.parametrize("level", ["error", "critical"])
+def test_no_log_level_hides_the_warning_of_a_listener_without_tls(tmp_path, level):
+    config = tmp_path / "cache.toml"
+    config.write_text(transport("grpc", listen="0.0.0.0:0") + transport("http"))
+    process = subprocess.Popen(
+        [BINARY, "serve", "--config", config, "--log-level", level, "--log-format", "json"],
+        env=clean_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        first = json.loads(process.stderr.readline())
+        assert (first["level"], first["transport"]) == ("WARN", "grpc")
+        assert "beyond this machine without TLS" in first["message"] and first["listen"].startswith("0.0.0.0:")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, rest = process.communicate(timeout=20)
+    # It is the only line: the level holds for everything else.
+    assert (process.returncode, rest) == (0, "")
+
+
 @pytest.fixture
 def tokens():
     return [secrets.token_urlsafe(24) for _ in range(3)]
@@ -347,6 +369,26 @@ def test_tokens_change_without_a_restart_and_a_bad_file_changes_nothing(serve, t
         get(tokens[0])
 
 
+def test_tokens_change_over_http_too(serve, tokens, token_file):
+    with serve(transport("http", auth(token_file))) as server:
+        kept = http.client.HTTPConnection(server.http, timeout=10)
+        with contextlib.closing(kept):
+            status = lambda token: get(kept, "/stats", dict(bearer(token)))[0]
+            assert [status(token) for token in tokens] == [200, 200, 401]
+            # By the look at the file.
+            replace(token_file, f"{tokens[2]}\n")
+            server.wait_for_line("bearer tokens reloaded")
+            assert [status(token) for token in tokens] == [401, 401, 200]
+            replace(token_file, "short\n")
+            server.signal(signal.SIGHUP)
+            server.wait_for_line("bearer tokens not reloaded")
+            assert [status(token) for token in tokens] == [401, 401, 200]
+            replace(token_file, f"{tokens[0]}\n")
+            server.signal(signal.SIGHUP)
+            server.wait_for_line("bearer tokens reloaded", count=2)
+            assert [status(token) for token in tokens] == [200, 401, 401]
+
+
 def test_a_start_without_good_tokens_ends_with_one_line(tmp_path, tokens):
     config, path = tmp_path / "cache.toml", tmp_path / "tokens"
     config.write_text(transport("grpc", auth(path)))
@@ -391,40 +433,64 @@ def test_the_command_line_sends_a_token(serve, files, authority, tmp_path, token
             assert tokens[1] not in ended.stderr + ended.stdout
 
 
-class Refusing(http.server.BaseHTTPRequestHandler):
-    """A collector that wants nothing, over HTTP; keeps the headers that it was sent."""
+class Export:
+    """What a collector got: the head and the body of each request."""
+
+    def __init__(self):
+        self.heads, self.bodies = [], []
+        self.is_welcome = False
+
+    def take(self, head, body):
+        """Whether the collector wants it."""
+        self.heads.append(head)
+        self.bodies.append(body)
+        return self.is_welcome
+
+    def has(self, *words):
+        """Whether all of these are in what was sent."""
+        return all(any(word in body for body in list(self.bodies)) for word in words)
+
+
+class Exports(http.server.BaseHTTPRequestHandler):
+    """A collector over HTTP."""
 
     def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
-        self.server.heard.append(str(self.headers))
-        self.send_error(401)
+        body = self.rfile.read(int(self.headers["content-length"]))
+        is_taken = self.server.export.take(str(self.headers), body)
+        self.send_response(200 if is_taken else 401)
+        self.send_header("content-length", "0")
+        self.end_headers()
 
     def log_message(self, *_):
         pass
 
 
 @contextlib.contextmanager
-def refusing_collector(protocol):
-    """Its address and what it was sent."""
-    heard = []
+def distant_collector(protocol):
+    """A collector that wants nothing until it is told to; its address and what it was sent."""
+    export = Export()
     if protocol == "grpc":
 
-        class Listening(grpc.ServerInterceptor):
-            def intercept_service(self, _, call):
-                heard.append(str(call.invocation_metadata))
-                return None
+        class Listening(grpc.GenericRpcHandler):
+            def service(self, call):
+                def take(body, context):
+                    if not export.take(str(call.invocation_metadata), body):
+                        context.abort(StatusCode.UNAUTHENTICATED, "not yet")
+                    return b""
 
-        server = grpc.server(futures.ThreadPoolExecutor(1), interceptors=[Listening()])
+                return grpc.unary_unary_rpc_method_handler(take)
+
+        server = grpc.server(futures.ThreadPoolExecutor(1), handlers=[Listening()])
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
-        yield f"http://127.0.0.1:{port}", heard
+        yield f"http://127.0.0.1:{port}", export
         server.stop(0).wait()
     else:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
-        server.heard = heard
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Exports)
+        server.export = export
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", heard
+        yield f"http://127.0.0.1:{server.server_port}", export
         server.shutdown()
         thread.join()
         server.server_close()
@@ -436,27 +502,34 @@ def test_no_secret_is_in_anything_that_the_server_says(serve, files, authority, 
     value = f"value-{secrets.token_hex(16)}"
     in_file, in_variable = (f"header-{secrets.token_hex(16)}" for _ in range(2))
     mutual = tls(files, f'client_ca = "{files.client_ca}"')
-    with refusing_collector(protocol) as (collector, heard):
+    with distant_collector(protocol) as (collector, export):
         otlp = f'[telemetry.otlp]\nsignals = ["metrics", "traces", "logs"]\nprotocol = "{protocol}"\nendpoint = "{collector}"\n'
         otlp += f'interval = "100ms"\nsampling_ratio = 1.0\nheaders = {{ authorization = "Bearer {in_file}" }}\n'
         config = transport("grpc", auth(token_file)) + transport("grpc", mutual, auth(token_file))
         config += transport("http", auth(token_file)) + transport("http", tls(files)) + otlp
-        environment = {"OTEL_EXPORTER_OTLP_TRACES_HEADERS": f"x-secret={in_variable}"}
+        environment = {"OTEL_EXPORTER_OTLP_TRACES_HEADERS": f"x-secret={in_variable}", "OTEL_BSP_SCHEDULE_DELAY": "50"}
         said = []
         with serve(config, "--log-level", "debug", environment=environment) as server:
             (plain, secured), (guarded, _) = server.grpc.split(", "), server.http.split(", ")
             first_key = files.key.read_text()
-            with connect(plain) as stub:
-                for token in (tokens[0], tokens[2]):
-                    with contextlib.suppress(grpc.RpcError):
-                        stub.Set(pb.CacheItem(key="k", value=value.encode()), metadata=bearer(token))
-                        stub.Get(KEY, metadata=bearer(token))
-            with connect(secured, authority.credentials(authority.sign("client"))) as stub:
-                stub.Get(KEY, metadata=bearer(tokens[1]))
-            for path in ("/", "/stats", "/metrics", "/history", "/live", "/nothing"):
-                for token in tokens:
-                    answer = fetch(guarded, path, headers=dict(bearer(token)))
-                    said += [str(answer.headers), answer.body.decode()]
+
+            def ask_everything():
+                with connect(plain) as stub:
+                    for token in (tokens[0], tokens[2]):
+                        with contextlib.suppress(grpc.RpcError):
+                            stub.Set(pb.CacheItem(key="k", value=value.encode()), metadata=bearer(token))
+                            stub.Get(KEY, metadata=bearer(token))
+                with connect(secured, authority.credentials(authority.sign("client"))) as stub:
+                    stub.Get(KEY, metadata=bearer(tokens[1]))
+                for path in ("/", "/stats", "/metrics", "/history", "/live", "/nothing"):
+                    for token in tokens:
+                        answer = fetch(guarded, path, headers=dict(bearer(token)))
+                        said.extend([str(answer.headers), answer.body.decode()])
+                        # A token in a URL is none, and yet one.
+                        answer = fetch(guarded, f"{path}?access_token={token}")
+                        said.extend([str(answer.headers), answer.body.decode()])
+
+            ask_everything()
             # Bad rotations of everything: a key on one line, half a key, a token with a blank in it.
             certificate, key = authority.sign()
             lost = b"".join(key.splitlines())
@@ -468,11 +541,18 @@ def test_no_secret_is_in_anything_that_the_server_says(serve, files, authority, 
                 server.wait_for_line("told to reload", count=tried + 1)
                 server.wait_for_line("TLS certificates not reloaded", count=tried + 1)
             server.wait_for_line("bearer tokens not reloaded")
-            # Traces wait for five seconds before they are sent, but not at the end.
-            server.wait_for_line("cannot export", count=2)
+            server.wait_for_line("cannot export", count=3)
             new_key = key.decode()
+            # The same again for a collector that takes it: spans of both protocols, lines of the log and figures.
+            export.is_welcome = True
+            ask_everything()
+            server.signal(signal.SIGHUP)
+            wanted = [b"cache.CacheService/Get", b"GET /stats", b"bearer tokens not reloaded", b"token accepted", b"tiny_cache.hits"]
+            wait_until(lambda: export.has(*wanted), "everything is exported")
         said.append(json.dumps(server.log))
-        assert all(any(secret in text for text in heard) for secret in (in_file, in_variable))
+        assert all(any(secret in head for head in export.heads) for secret in (in_file, in_variable))
+        assert export.has(*wanted)
+        said += [body.decode(errors="replace") for body in export.bodies]
     replace(token_file, "\n".join(tokens) + "\n")
     show = run("config", "show", "--config", tmp_path / "cache.toml", environment=environment)
     assert show.returncode == 0 and '"authorization" = "(hidden)"' in show.stdout, show
