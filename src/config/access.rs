@@ -21,7 +21,9 @@ pub enum ClientIdentity {
 }
 
 impl ClientIdentity {
-    fn parse(text: &str) -> Option<Self> {
+    /// As it stands in a configuration; `None` where it names nobody.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         if let Some(name) = text.strip_prefix("dns:") {
             return is_host_name(name).then(|| Self::Dns(name.to_ascii_lowercase()));
         }

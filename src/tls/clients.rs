@@ -41,8 +41,18 @@ pub fn is_unlisted_client(error: &io::Error) -> bool {
     matches!(error, Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)))
 }
 
+/// Whether a certificate (DER) has a name in it that is listed. Whether it is good is another question, to be asked before.
+#[must_use]
+pub fn is_listed(certificate: &[u8], clients: &[ClientIdentity]) -> bool {
+    with_names(certificate, |names| is_any_listed(names, clients))
+}
+
+fn is_any_listed(names: &[GeneralName<'_>], clients: &[ClientIdentity]) -> bool {
+    names.iter().any(|name| clients.iter().any(|identity| is_named_by(identity, name)))
+}
+
 /// The names in a certificate that a client can be listed by. One that cannot be read has none.
-fn with_names<T>(certificate: &CertificateDer<'_>, read: impl FnOnce(&[GeneralName<'_>]) -> T) -> T {
+fn with_names<T>(certificate: &[u8], read: impl FnOnce(&[GeneralName<'_>]) -> T) -> T {
     let parsed = x509_parser::parse_x509_certificate(certificate).ok();
     let names =
         parsed.as_ref().and_then(|(_, certificate)| certificate.subject_alternative_name().ok().flatten());
@@ -75,8 +85,7 @@ impl ClientCertVerifier for ListedClients {
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.certificates.verify_client_cert(end_entity, intermediates, now)?;
         with_names(end_entity, |names| {
-            let is_listed = |name| self.clients.iter().any(|identity| is_named_by(identity, name));
-            if names.iter().any(is_listed) {
+            if is_any_listed(names, &self.clients) {
                 return Ok(verified);
             }
             // The one error that the client is told as "access denied".

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 
-pub use self::clients::is_unlisted_client;
+pub use self::clients::{is_listed, is_unlisted_client};
 pub use self::files::PemFiles;
 use crate::config::TlsConfig;
 use crate::rotated::{Files, Rotated};
