@@ -26,7 +26,7 @@ const KEPT_BYTES: usize = 4 << 10;
 
 /// How much is read and written before the clock is looked at (again): more than requests at an ordinary pace come to, and little
 /// enough not to take long, whatever it is.
-const UNTIMED_BYTES: usize = 8 << 10;
+const UNTIMED_BYTES: usize = 4 << 10;
 
 /// How many pieces of one write are looked at; h2 has two.
 const PIECES: usize = 4;
