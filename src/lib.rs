@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod lifecycle;
 mod namespace;
+mod pace;
 mod pem;
 pub mod proto;
 pub mod registry;

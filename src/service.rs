@@ -18,6 +18,7 @@ use tokio::task::spawn_blocking;
 
 use self::keys::RefusedKeys;
 use self::told::{result_at, told, told_many, told_write};
+use crate::pace::{self, Pace};
 use crate::striped::Striped;
 use crate::telemetry::metrics::StoreMetrics;
 use crate::telemetry::operations::{Counting, OperationKind, Operations};
@@ -172,8 +173,12 @@ impl CacheService {
         max_bytes: u64,
     ) -> Result<Vec<ItemResult<Option<Value>>>, ServiceError> {
         let began = self.operations.begin();
-        let (valid, refused) = split(keys.iter().map(|key| self.key(namespace, key)));
-        let results = self.get_valid(&valid, max_bytes).await.map(|answers| merge(refused, answers));
+        let (valid, refused) = split(keys.iter().map(|key| self.key(namespace, key))).await;
+        let results = match self.get_valid(&valid, max_bytes).await {
+            Ok(answers) => Ok(merge(refused, answers).await),
+            Err(error) => Err(error),
+        };
+        pace::pause(keys.len()).await;
         let told = told_many(OperationKind::Get, namespace, keys, &results);
         self.operations.tell_batch(began, OperationKind::Get, namespace.0, told);
         results
@@ -186,17 +191,18 @@ impl CacheService {
         items: impl Iterator<Item = Item<'a>> + Clone,
     ) -> Result<Vec<ItemResult<()>>, ServiceError> {
         let began = self.operations.begin();
-        let (valid, refused) = split(items.clone().map(|item| self.entry(namespace, &item)));
+        let (valid, refused) = split(items.clone().map(|item| self.entry(namespace, &item))).await;
         let mut answers = Vec::with_capacity(valid.len());
         let results = loop {
             let Some(slice) = next_slice(&valid, &answers).await else {
-                break Ok(merge(refused, answers));
+                break Ok(merge(refused, answers).await);
             };
             match self.store.set_many(slice).await {
                 Ok(more) => answers.extend(more),
                 Err(error) => break Err(error.into()),
             }
         };
+        pace::pause(valid.len()).await;
         let told = items
             .enumerate()
             .map(|(place, item)| told_write(OperationKind::Set, namespace, item, result_at(&results, place)));
@@ -211,17 +217,18 @@ impl CacheService {
         keys: &[&str],
     ) -> Result<Vec<ItemResult<bool>>, ServiceError> {
         let began = self.operations.begin();
-        let (valid, refused) = split(keys.iter().map(|key| self.key(namespace, key)));
+        let (valid, refused) = split(keys.iter().map(|key| self.key(namespace, key))).await;
         let mut answers = Vec::with_capacity(valid.len());
         let results = loop {
             let Some(slice) = next_slice(&valid, &answers).await else {
-                break Ok(merge(refused, answers));
+                break Ok(merge(refused, answers).await);
             };
             match self.store.delete_many(slice).await {
                 Ok(more) => answers.extend(more),
                 Err(error) => break Err(error.into()),
             }
         };
+        pace::pause(keys.len()).await;
         let told = told_many(OperationKind::Delete, namespace, keys, &results);
         self.operations.tell_batch(began, OperationKind::Delete, namespace.0, told);
         results
@@ -434,14 +441,18 @@ impl<T: Deref<Target: AsRef<CacheService>>> Drop for ActiveRequest<T> {
 
 /// Separates the items that the store will be asked about from those that are refused here, which are told by their
 /// place.
-fn split<T>(items: impl Iterator<Item = Result<T, ServiceError>>) -> (Vec<T>, Vec<(usize, ServiceError)>) {
+async fn split<T>(
+    items: impl Iterator<Item = Result<T, ServiceError>>,
+) -> (Vec<T>, Vec<(usize, ServiceError)>) {
     let mut valid = Vec::with_capacity(items.size_hint().0);
     let mut refused = Vec::new();
+    let mut pace = Pace::default();
     for (place, item) in items.enumerate() {
         match item {
             Ok(item) => valid.push(item),
             Err(error) => refused.push((place, error)),
         }
+        pace.step().await;
     }
     (valid, refused)
 }
@@ -466,10 +477,10 @@ async fn next_slice<'a, K, T>(keys: &'a [K], answers: &[T]) -> Option<&'a [K]> {
 }
 
 /// Puts the refusals between the store's answers, back into the order of the request.
-fn merge<T>(refused: Vec<(usize, ServiceError)>, answers: engine::Batch<T>) -> Vec<ItemResult<T>> {
+async fn merge<T>(refused: Vec<(usize, ServiceError)>, answers: engine::Batch<T>) -> Vec<ItemResult<T>> {
     let mut answers = answers.into_iter().map(|answer| answer.map_err(ServiceError::Store));
     if refused.is_empty() {
-        return answers.collect();
+        return pace::collect(answers).await;
     }
     let mut results = Vec::with_capacity(answers.len() + refused.len());
     for (place, error) in refused {
@@ -482,6 +493,8 @@ fn merge<T>(refused: Vec<(usize, ServiceError)>, answers: engine::Batch<T>) -> V
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -491,8 +504,9 @@ mod tests {
                 Some(number) => Ok(number),
                 None => Err(ServiceError::InvalidArgument("x".to_owned())),
             };
-            let (valid, refused) = split(places.chars().map(item));
-            let texts = merge(refused, valid.into_iter().map(Ok).collect()).into_iter();
+            let (valid, refused) = split(places.chars().map(item)).now_or_never().expect("few");
+            let merged = merge(refused, valid.into_iter().map(Ok).collect()).now_or_never();
+            let texts = merged.expect("few").into_iter();
             let texts = texts.map(|result| result.map_or_else(|error| error.to_string(), |n| n.to_string()));
             assert_eq!(texts.collect::<String>(), places);
         }

@@ -293,6 +293,19 @@ def multi_get_of_one_key(attacker):
     return step
 
 
+def largest_batches(attacker):
+    client = attacker.http2()
+    request = frame(pb.MultiCacheKeyRequest(keys=[f"{number:x}" for number in range(100_000)]).SerializeToString())
+
+    def step():
+        for method in ("MultiGet", "MultiDelete"):
+            time.sleep(0.02)
+            answer = client.call(method, request)
+            assert answer.status == 0, (answer.status, answer.message)
+
+    return step
+
+
 def many_items(attacker):
     client = attacker.http2()
 
@@ -449,6 +462,7 @@ ATTACKS = {
     "values through a window of one byte": slow_readers(1, connections=20, streams=100, size=12 * KIB),
     "old versions of a value": old_versions,
     "one key many times": multi_get_of_one_key,
+    "as many items as may be": largest_batches,
     "too many items": many_items,
     "bodies byte by byte": slow_writers,
     "bodies never finished": unfinished_bodies,

@@ -13,6 +13,7 @@ use super::message;
 use super::reply::{Batch, ItemOutcome, Reply};
 use super::view::{self, View};
 use crate::config::GrpcConfig;
+use crate::pace;
 use crate::proto::{self, CacheStatus, ConditionalCacheResponse, ConditionalCacheStatus as Conditional};
 use crate::service::{CacheService, Item, ItemResult, Namespace, ServiceError, ttl_from_seconds};
 use crate::transports::in_flight::InFlight;
@@ -100,9 +101,9 @@ impl CacheRpc {
     }
 
     /// Looks at how many items there are before any of them is looked at.
-    fn check_batch(&self, message: &[u8]) -> Result<(), Status> {
+    async fn check_batch(&self, message: &[u8]) -> Result<(), Status> {
         let limit = self.max_batch;
-        if view::has_more_items(message, limit) {
+        if view::has_more_items(message, limit).await {
             self.in_flight.count_refused(RequestRefusal::BatchTooLarge);
             return Err(Status::resource_exhausted(format!(
                 "batch too large: at most {limit} items are allowed"
@@ -120,17 +121,17 @@ impl CacheRpc {
         let message = &message.bytes[..];
         let call = Call { service: &self.service, headers: &head.headers, id, in_flight: &self.in_flight };
         if method.is_batch() {
-            self.check_batch(message)?;
+            self.check_batch(message).await?;
         }
         match method {
             Method::Get => call.get(View::read(message)?).await,
-            Method::MultiGet => call.multi_get(View::read(message)?).await,
+            Method::MultiGet => call.multi_get(view::Keys::read_in_slices(message).await?).await,
             Method::Set => call.set(View::read(message)?).await,
             Method::SetIfAbsent => call.set_if_absent(View::read(message)?).await,
             Method::CompareAndSet => call.compare_and_set(View::read(message)?).await,
-            Method::MultiSet => call.multi_set(View::read(message)?).await,
+            Method::MultiSet => call.multi_set(view::Items::read_in_slices(message).await?).await,
             Method::Delete => call.delete(View::read(message)?).await,
-            Method::MultiDelete => call.multi_delete(View::read(message)?).await,
+            Method::MultiDelete => call.multi_delete(view::Keys::read_in_slices(message).await?).await,
             Method::Stats => call.stats(View::read(message)?).await,
         }
     }
@@ -196,7 +197,7 @@ impl<'a> Call<'a> {
     }
 
     /// One answer per item of a batch of writes or deletions.
-    fn operation_results<'k, T>(
+    async fn operation_results<'k, T>(
         &self,
         keys: impl Iterator<Item = &'k str>,
         results: Vec<ItemResult<T>>,
@@ -208,7 +209,7 @@ impl<'a> Call<'a> {
             };
             ItemOutcome { key, number: status as u8, value: None, error }
         });
-        Reply::batch(Batch::Operations, outcomes.collect())
+        Reply::batch(Batch::Operations, pace::collect(outcomes).await).await
     }
 
     async fn get(&self, request: view::Key<'_>) -> Result<Reply, Status> {
@@ -234,7 +235,7 @@ impl<'a> Call<'a> {
             };
             ItemOutcome { key, number: value.is_some().into(), value, error }
         });
-        Reply::batch(Batch::Lookups, outcomes.collect())
+        Reply::batch(Batch::Lookups, pace::collect(outcomes).await).await
     }
 
     async fn set(&self, request: view::Item<'_>) -> Result<Reply, Status> {
@@ -267,7 +268,7 @@ impl<'a> Call<'a> {
         let items = request.items.iter().map(|entry| item(entry.key, entry.value, entry.ttl));
         let results = self.service.set_many(self.namespace()?, items).await;
         let results = results.map_err(|error| self.status(error))?;
-        self.operation_results(request.items.iter().map(|item| item.key), results)
+        self.operation_results(request.items.iter().map(|item| item.key), results).await
     }
 
     async fn delete(&self, request: view::Key<'_>) -> Result<Reply, Status> {
@@ -279,7 +280,7 @@ impl<'a> Call<'a> {
     async fn multi_delete(&self, request: view::Keys<'_>) -> Result<Reply, Status> {
         let results = self.service.delete_many(self.namespace()?, &request.keys).await;
         let results = results.map_err(|error| self.status(error))?;
-        self.operation_results(request.keys.into_iter(), results)
+        self.operation_results(request.keys.into_iter(), results).await
     }
 
     async fn stats(&self, (): ()) -> Result<Reply, Status> {

@@ -23,6 +23,7 @@ use tonic::body::Body;
 use tonic::metadata::GRPC_CONTENT_TYPE;
 
 use super::message::{PREFIX_BYTES, no_room};
+use crate::pace::Pace;
 use crate::transports::in_flight::{Charge, InFlight};
 
 /// From this size on a value is not copied into its message: as much as one HTTP/2 frame holds by default.
@@ -128,13 +129,15 @@ impl Reply {
     }
 
     /// One message per key of a batch.
-    pub(super) fn batch(batch: Batch, items: Vec<ItemOutcome<'_>>) -> Result<Self, Status> {
+    pub(super) async fn batch(batch: Batch, items: Vec<ItemOutcome<'_>>) -> Result<Self, Status> {
+        let mut pace = Pace::default();
         let (mut message_bytes, mut shared) = (0, 0);
         for item in &items {
             // An item without content is there nevertheless.
             let item_bytes = item.message_bytes();
             message_bytes += 1 + encoded_len_varint(item_bytes as u64) + item_bytes;
             shared += item.value.as_ref().map_or(0, shared_bytes);
+            pace.step().await;
         }
         let mut reply = Self::begin(message_bytes, shared)?;
         reply.is_due = matches!(batch, Batch::Operations);
@@ -147,6 +150,7 @@ impl Reply {
                 reply.put_value(Batch::VALUE, value);
             }
             reply.put_bytes(batch.error(), item.error.as_bytes());
+            pace.step().await;
         }
         Ok(reply)
     }
@@ -285,6 +289,7 @@ impl http_body::Body for ReplyBody {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -342,7 +347,7 @@ mod tests {
             let lookups = lookups.iter().map(|(key, number, value, error)| ItemOutcome {
                 key, number: (*number).min(1), value: value.clone(), error: error.clone(),
             });
-            check(Reply::batch(Batch::Lookups, lookups.collect()), &message);
+            check(Reply::batch(Batch::Lookups, lookups.collect()).now_or_never().expect("few"), &message);
 
             let message = proto::MultiCacheResponse {
                 items: items.iter().cloned().map(|(key, number, _, error)| {
@@ -352,7 +357,7 @@ mod tests {
             let operations = items.iter().map(|(key, number, _, error)| ItemOutcome {
                 key, number: *number, value: None, error: error.clone(),
             });
-            check(Reply::batch(Batch::Operations, operations.collect()), &message);
+            check(Reply::batch(Batch::Operations, operations.collect()).now_or_never().expect("few"), &message);
         }
     }
 

@@ -9,6 +9,7 @@ use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use tonic::Status;
 
+use crate::pace::Pace;
 use crate::proto;
 
 /// How a failure to read a message begins.
@@ -24,12 +25,23 @@ pub(super) trait View<'a>: Default {
 
     /// Reads a message. Bytes that are no message, or a key that is not UTF-8, are the caller's mistake.
     fn read(message: &'a [u8]) -> Result<Self, Status> {
-        read_fields(message).ok_or_else(|| {
-            let cause = Self::Message::decode(message).err();
-            let cause = cause.map_or_else(|| "not understood".to_owned(), |error| error.to_string());
-            Status::invalid_argument(format!("{MALFORMED}: {cause}"))
-        })
+        read_fields(message).ok_or_else(|| malformed::<Self::Message>(message))
     }
+
+    /// Reads a message that may have very many fields.
+    fn read_in_slices(message: &'a [u8]) -> impl Future<Output = Result<Self, Status>> + Send
+    where
+        Self: Send,
+    {
+        async { read_fields_in_slices(message).await.ok_or_else(|| malformed::<Self::Message>(message)) }
+    }
+}
+
+/// What is said of bytes that are no `M`.
+fn malformed<M: Message + Default>(message: &[u8]) -> Status {
+    let cause = M::decode(message).err();
+    let cause = cause.map_or_else(|| "not understood".to_owned(), |error| error.to_string());
+    Status::invalid_argument(format!("{MALFORMED}: {cause}"))
 }
 
 /// The content of one field.
@@ -60,29 +72,48 @@ impl<'a> Field<'a> {
 fn read_fields<'a, V: View<'a>>(mut message: &'a [u8]) -> Option<V> {
     let mut view = V::default();
     while !message.is_empty() {
-        let (number, wire_type) = decode_key(&mut message).ok()?;
-        let field = match wire_type {
-            WireType::Varint => Field::Number(decode_varint(&mut message).ok()?),
-            WireType::LengthDelimited => {
-                let length = decode_varint(&mut message).ok()?;
-                let (field, rest) = message.split_at_checked(usize::try_from(length).ok()?)?;
-                message = rest;
-                Field::Bytes(field)
-            }
-            _ => {
-                skip_field(wire_type, number, &mut message, DecodeContext::default()).ok()?;
-                Field::Other
-            }
-        };
-        view.take(number, field)?;
+        read_field(&mut view, &mut message)?;
     }
     Some(view)
 }
 
+async fn read_fields_in_slices<'a, V: View<'a>>(mut message: &'a [u8]) -> Option<V> {
+    let mut view = V::default();
+    let mut pace = Pace::default();
+    while !message.is_empty() {
+        read_field(&mut view, &mut message)?;
+        pace.step().await;
+    }
+    Some(view)
+}
+
+fn read_field<'a, V: View<'a>>(view: &mut V, message: &mut &'a [u8]) -> Option<()> {
+    let (number, wire_type) = decode_key(message).ok()?;
+    let field = match wire_type {
+        WireType::Varint => Field::Number(decode_varint(message).ok()?),
+        WireType::LengthDelimited => {
+            let length = decode_varint(message).ok()?;
+            let (field, rest) = message.split_at_checked(usize::try_from(length).ok()?)?;
+            *message = rest;
+            Field::Bytes(field)
+        }
+        _ => {
+            skip_field(wire_type, number, message, DecodeContext::default()).ok()?;
+            Field::Other
+        }
+    };
+    view.take(number, field)
+}
+
 /// Whether a message of a batch has more than `limit` items, at the cost of a look at where each begins. Of bytes that
 /// are no message it tells of those before it shows.
-pub(super) fn has_more_items(mut message: &[u8], limit: usize) -> bool {
+pub(super) async fn has_more_items(mut message: &[u8], limit: usize) -> bool {
+    // The smallest item takes two bytes.
+    if message.len() / 2 <= limit {
+        return false;
+    }
     let mut items = 0;
+    let mut pace = Pace::default();
     while !message.is_empty() {
         let Ok((number, wire_type)) = decode_key(&mut message) else { return false };
         if wire_type == WireType::LengthDelimited {
@@ -100,6 +131,7 @@ pub(super) fn has_more_items(mut message: &[u8], limit: usize) -> bool {
         if items > limit {
             return true;
         }
+        pace.step().await;
     }
     false
 }
@@ -212,6 +244,7 @@ impl<'a> View<'a> for Comparison<'a> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -226,7 +259,7 @@ mod tests {
             (b"\x0a\0\x0a\0\x0a\x05", 2),
             (b"\x0a\0\x07", 1),
         ] {
-            let counted = (0..9).find(|&limit| !has_more_items(message, limit));
+            let counted = (0..9).find(|&limit| has_more_items(message, limit).now_or_never() == Some(false));
             assert_eq!(counted, Some(items), "{message:?}");
         }
     }

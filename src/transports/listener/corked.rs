@@ -4,8 +4,9 @@
 //! answer, and often a wake-up of the client for each. Whoever drives the connection knows better when all there is to say
 //! has been said, and flushes then ([`Corked::poll_uncork`]).
 //!
-//! It also knows when to stop listening for a while: h2 reads for as long as there is something to read, so a client that sends
-//! faster than it is understood would never let it go. Nothing more is there to be read once a turn is over
+//! It also knows when a connection is to let others have their turn: h2 reads for as long as there is something to read, and
+//! writes for as long as the system takes it, so a client that sends faster than it is understood, or asks for much, would keep its
+//! thread. Once a turn is over nothing more is there to be read, and nothing is taken beyond what is gathered, until the next
 //! ([`Corked::end_turn`]).
 
 use std::io::{self, IoSlice};
@@ -23,9 +24,9 @@ const CORK_BYTES: usize = 64 << 10;
 /// How large a buffer may be that a connection keeps while it has nothing to write.
 const KEPT_BYTES: usize = 4 << 10;
 
-/// How much is read before the clock is looked at (again): more than requests at an ordinary pace come to, and less than is read
-/// within a turn, whatever it is.
-const UNTIMED_BYTES: usize = 8 << 10;
+/// How much is read and written before the clock is looked at (again): more than requests at an ordinary pace come to, and little
+/// enough not to take long, whatever it is.
+const UNTIMED_BYTES: usize = 4 << 10;
 
 /// How many pieces of one write are looked at; h2 has two.
 const PIECES: usize = 4;
@@ -46,11 +47,11 @@ struct Shared<S> {
     turn: Turn,
 }
 
-/// How long reading has gone on.
+/// How long reading and writing have gone on.
 struct Turn {
-    /// What was read since the clock was looked at.
+    /// What was read and written since the clock was looked at.
     untimed_bytes: usize,
-    /// `None`: there was not enough to read to look at it at all.
+    /// `None`: that was not enough yet to look at it at all.
     began: Option<Instant>,
     length: Duration,
     is_over: bool,
@@ -61,7 +62,7 @@ impl Turn {
         Self { untimed_bytes: 0, began: None, length, is_over: false }
     }
 
-    /// Whether there may be more to read.
+    /// Whether there may be more of it.
     fn goes_on(&mut self) -> bool {
         if self.untimed_bytes >= UNTIMED_BYTES && !self.is_over {
             self.untimed_bytes = 0;
@@ -79,7 +80,7 @@ impl<S> Clone for Corked<S> {
 }
 
 impl<S> Corked<S> {
-    /// Lets `stream` be read for about as long as `turn` at a time.
+    /// Lets `stream` be read and written for about as long as `turn` at a time.
     pub(super) fn new(stream: S, turn: Duration) -> Self {
         Self(Arc::new(Mutex::new(Shared {
             stream,
@@ -91,8 +92,7 @@ impl<S> Corked<S> {
         })))
     }
 
-    /// Lets reading go on for another turn, and tells whether this one was over: something may have been left unread then, which
-    /// nobody will be woken for.
+    /// Begins another turn, and tells whether this one was over before all was done: nobody will be woken for what is left.
     pub(super) fn end_turn(&self) -> bool {
         let turn = &mut self.lock().turn;
         let ended = std::mem::replace(turn, Turn::new(turn.length));
@@ -161,6 +161,9 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
                 self.gather(pieces, bytes);
                 return Poll::Ready(Ok(bytes));
             }
+            if !self.turn.goes_on() {
+                return Poll::Pending;
+            }
             let mut all = [IoSlice::new(&[]); 1 + PIECES];
             all[0] = IoSlice::new(&self.gathered);
             all[1..=pieces.len()].copy_from_slice(pieces);
@@ -169,6 +172,7 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.turn.untimed_bytes += written;
             self.unflushed = true;
             if let Some(beyond) = written.checked_sub(self.gathered.len()) {
                 self.gathered.clear();
@@ -315,26 +319,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn there_is_nothing_to_read_from_the_end_of_a_turn_to_the_next() {
-        let read = |corked: &mut Corked<_>, size: usize| {
-            let cx = &mut Context::from_waker(std::task::Waker::noop());
-            let mut received = vec![0; size];
-            let mut received = ReadBuf::new(&mut received);
-            let polled = Pin::new(corked).poll_read(cx, &mut received);
-            polled.map(|read| read.map(|()| received.filled().len()).expect("open"))
-        };
+    async fn nothing_is_read_or_written_through_from_the_end_of_a_turn_to_the_next() {
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let large = vec![7; 1 + CORK_BYTES];
         for (length, ends) in [(Duration::ZERO, true), (Duration::MAX, false)] {
-            let (mut near, far) = duplex(3 * UNTIMED_BYTES);
-            near.write_all(&[7; 3 * UNTIMED_BYTES]).await.expect("room");
+            let (mut near, far) = duplex(4 * CORK_BYTES);
+            near.write_all(&vec![7; 3 * UNTIMED_BYTES]).await.expect("room");
             let mut corked = Corked::new(far, length);
             for _ in 0..2 {
-                assert_eq!(
-                    read(&mut corked, UNTIMED_BYTES),
-                    Poll::Ready(UNTIMED_BYTES),
-                    "so little is not timed"
-                );
-                assert_eq!(read(&mut corked, 1).is_pending(), ends);
-                assert_eq!(read(&mut corked, 1).is_pending(), ends);
+                // So little is not timed.
+                let mut received = [0; UNTIMED_BYTES];
+                let mut received = ReadBuf::new(&mut received);
+                assert!(Pin::new(&mut corked).poll_read(cx, &mut received).is_ready());
+                for _ in 0..2 {
+                    let polled = Pin::new(&mut corked).poll_read(cx, &mut ReadBuf::new(&mut [0]));
+                    assert_eq!(polled.is_pending(), ends);
+                }
+                assert_eq!(corked.end_turn(), ends);
+            }
+            for _ in 0..2 {
+                assert!(Pin::new(&mut corked).poll_write(cx, &large).is_ready());
+                let written = Pin::new(&mut corked).poll_write(cx, &large);
+                assert_eq!(written.is_pending(), ends);
+                assert!(Pin::new(&mut corked).poll_write(cx, &[7]).is_ready(), "it is gathered");
+                assert!(!corked.poll_uncork(cx));
                 assert_eq!(corked.end_turn(), ends);
             }
         }

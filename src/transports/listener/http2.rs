@@ -6,9 +6,9 @@
 //! on the spot, and all their answers leave in one write (see [`Corked`]). A request that has to wait (for the rest of its body, for a
 //! store across a network, for the client's window) becomes a task of its own then.
 //!
-//! A connection that always has something to read or to answer would keep its thread for good, so it does either for a [`TURN`] at a
-//! time and queues up again behind all others, those that the system has not told of yet among them. That is what lets a health
-//! check through where others ask for more than can be done.
+//! A connection that always has something to read, to answer or to write would keep its thread for good, so it does so for a moment
+//! ([`ANSWERING_TURN`], [`WIRE_TURN`]) and queues up again behind all others, those that the system has not told of yet among them. That
+//! is what lets a health check through where others ask for more than can be done, and a client beside one that means no good.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -35,9 +35,12 @@ use crate::transports::refused::RequestRefusal;
 
 type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// How long a connection reads, and how long it answers, before it lets others have their turn: some hundred small requests, of which a connection
+/// How long a connection answers before it lets others have their turn: a hundred small requests, of which a connection
 /// seldom has more at hand, and short enough for a hundred busy connections to go round within a moment.
-const TURN: Duration = Duration::from_micros(500);
+const ANSWERING_TURN: Duration = Duration::from_micros(250);
+
+/// How long it reads and writes before. Requests at an ordinary pace never take so long to be read.
+const WIRE_TURN: Duration = Duration::from_micros(100);
 
 /// Requests that the connection has read and nobody has looked at yet.
 #[derive(Clone, Default)]
@@ -84,6 +87,8 @@ pub(super) struct Http2<S: HttpService> {
     inbox: Inbox,
     /// The requests in hand; empty but for its capacity, unless a turn ended before they did.
     requests: VecDeque<Request>,
+    /// How the connection ended. What it had read before that counts and is answered, whoever may hear of it.
+    ended: Option<hyper::Result<()>>,
     alarm: Arc<Alarm>,
     waker: Waker,
     counters: Arc<ConnectionCounters>,
@@ -105,12 +110,13 @@ impl<S: HttpService> Http2<S> {
         let mut builder = Builder::new(inbox.clone());
         configure(&mut builder);
         let alarm = Arc::<Alarm>::default();
-        let io = Corked::new(io, TURN);
+        let io = Corked::new(io, WIRE_TURN);
         Self {
             connection: builder.serve_connection(TokioIo::new(io.clone()), service),
             io,
             inbox,
             requests: VecDeque::new(),
+            ended: None,
             waker: Waker::from(Arc::clone(&alarm)),
             alarm,
             counters: Arc::clone(counters),
@@ -151,8 +157,6 @@ enum Turn {
     ToBegin,
     Since(Instant),
     Over,
-    /// There will be no other, so it does not end.
-    Last,
 }
 
 impl Turn {
@@ -160,8 +164,8 @@ impl Turn {
     fn answered(&mut self) {
         match self {
             Self::ToBegin => *self = Self::Since(Instant::now()),
-            Self::Since(began) if began.elapsed() >= TURN => *self = Self::Over,
-            Self::Since(_) | Self::Over | Self::Last => {}
+            Self::Since(began) if began.elapsed() >= ANSWERING_TURN => *self = Self::Over,
+            Self::Since(_) | Self::Over => {}
         }
     }
 
@@ -249,23 +253,27 @@ impl<S: HttpService> Future for Http2<S> {
         self.alarm.task.register(cx.waker());
         let mut turn = Turn::ToBegin;
         loop {
-            let Self { connection, waker, .. } = &mut *self;
-            let polled = Pin::new(connection).poll(&mut Context::from_waker(waker));
-            if polled.is_ready() {
-                // What was read before the connection ended counts.
-                while self.answer(&mut Turn::Last) {}
-                // The last words, which say why: as far as they leave at once.
-                self.io.poll_uncork(cx);
-                return polled;
+            let Self { connection, waker, ended, .. } = &mut *self;
+            if ended.is_none()
+                && let Poll::Ready(result) = Pin::new(connection).poll(&mut Context::from_waker(waker))
+            {
+                *ended = Some(result);
             }
-            // Whether writing failed is told by the connection, once it has heard of it.
             if turn.is_over() {
                 self.io.poll_uncork(cx);
                 self.io.end_turn();
                 queue_up(cx);
                 return Poll::Pending;
             }
-            if !self.answer(&mut turn) && !self.io.poll_uncork(cx) {
+            if self.answer(&mut turn) {
+                continue;
+            }
+            // Whether writing failed is told by the connection, once it has heard of it.
+            let has_failed = self.io.poll_uncork(cx);
+            if let Some(ended) = self.ended.take() {
+                return Poll::Ready(ended);
+            }
+            if !has_failed {
                 if self.io.end_turn() {
                     queue_up(cx);
                 }

@@ -42,9 +42,9 @@ async fn a_burst_of_requests_is_answered_to_the_last() {
 
 #[test]
 fn a_connection_that_always_has_work_lets_others_have_their_turn() {
-    // The system is asked for news after every task: how long a turn is shall show, and not how seldom that is done.
+    // As long as there are tasks to run, the system is hardly ever asked for news: that others wait for it is up to the turn's end.
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_all().event_interval(1).build().unwrap();
+    let runtime = runtime.enable_all().event_interval(10_000).build().unwrap();
     runtime.block_on(async {
         let running = Running::start(Protocol::Http2, &config());
         let mut busy = running.client(Protocol::Http2).await;

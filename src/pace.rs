@@ -1,0 +1,77 @@
+//! Work on long batches, in slices. What would hold a thread for milliseconds lets others have their turn now and then.
+
+use tokio::task::yield_now;
+
+/// How many items are looked at before others have their turn: as many as take some 0.1 ms.
+const SLICE_ITEMS: usize = 4096;
+
+/// Counts what is worked on.
+#[derive(Default)]
+pub(crate) struct Pace(usize);
+
+impl Pace {
+    /// To be awaited for each item.
+    pub(crate) async fn step(&mut self) {
+        self.0 += 1;
+        if self.0.is_multiple_of(SLICE_ITEMS) {
+            yield_now().await;
+        }
+    }
+}
+
+/// Lets others have their turn between two works on so many items, if they are many.
+pub(crate) async fn pause(items: usize) {
+    if items >= SLICE_ITEMS {
+        yield_now().await;
+    }
+}
+
+/// What [`Iterator::collect`] gives.
+pub(crate) async fn collect<T>(mut items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut all = Vec::with_capacity(items.size_hint().0);
+    loop {
+        let slice_end = all.len() + SLICE_ITEMS;
+        all.extend(items.by_ref().take(SLICE_ITEMS));
+        if all.len() < slice_end {
+            return all;
+        }
+        yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    /// What comes of it, and how often others had their turn.
+    fn run<T>(work: impl Future<Output = T>) -> (T, usize) {
+        let mut work = pin!(work);
+        let mut turns = 0;
+        loop {
+            if let std::task::Poll::Ready(done) = work.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            {
+                return (done, turns);
+            }
+            turns += 1;
+        }
+    }
+
+    #[test]
+    fn all_is_collected_and_others_have_their_turn_after_each_slice() {
+        for (items, turns) in
+            [(0, 0), (1, 0), (SLICE_ITEMS - 1, 0), (SLICE_ITEMS, 1), (3 * SLICE_ITEMS + 1, 3)]
+        {
+            assert_eq!(run(collect(0..items)), ((0..items).collect(), turns));
+            let steps = async {
+                let mut pace = Pace::default();
+                for _ in 0..items {
+                    pace.step().await;
+                }
+            };
+            assert_eq!(run(steps), ((), turns));
+        }
+    }
+}
