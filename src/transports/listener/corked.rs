@@ -12,6 +12,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frames::Frames;
+
 /// How much is gathered at most. What would be more is written through, together with what was gathered.
 const CORK_BYTES: usize = 64 << 10;
 
@@ -26,6 +28,7 @@ pub(super) struct Corked<S>(Arc<Mutex<Shared<S>>>);
 
 struct Shared<S> {
     stream: S,
+    frames: Frames,
     gathered: BytesMut,
     /// The buffer is larger than is to be kept; it does not tell so itself once a part of it was written.
     is_large: bool,
@@ -46,6 +49,7 @@ impl<S> Corked<S> {
     pub(super) fn new(stream: S) -> Self {
         Self(Arc::new(Mutex::new(Shared {
             stream,
+            frames: Frames::new(),
             gathered: BytesMut::new(),
             is_large: false,
             unflushed: false,
@@ -139,10 +143,12 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut shared = self.lock();
-        match shared.failed.take() {
-            Some(error) => Poll::Ready(Err(error)),
-            None => Pin::new(&mut shared.stream).poll_read(cx, buf),
+        if let Some(error) = shared.failed.take() {
+            return Poll::Ready(Err(error));
         }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut shared.stream).poll_read(cx, buf))?;
+        Poll::Ready(shared.frames.pass(&buf.filled()[before..]).map_err(Into::into))
     }
 }
 
