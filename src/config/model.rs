@@ -133,7 +133,7 @@ pub struct ConnectionConfig {
     /// `max_in_flight`: requests that wait at a time, over all connections. Default 16384, for HTTP 64.
     pub max_in_flight: u64,
     /// `max_in_flight_bytes`, gRPC only: bytes of messages being gathered and of answers being sent, over all
-    /// connections. Default ("auto"): half of `max_memory` or twice `max_message`, whichever is more, and 256 MiB at least.
+    /// connections. Default ("auto"): a quarter of `max_memory`, or a seventh more than `max_message`, and 64 MiB at least.
     pub max_in_flight_bytes: u64,
     /// `max_metadata`: bytes of a request's head. Default 16 KiB, for HTTP 64 KiB.
     pub max_metadata_bytes: u32,
@@ -158,7 +158,7 @@ pub struct TlsConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrpcConfig {
     /// `max_message`: bytes of one request message. Default ("auto"): twice `max_value` (a
-    /// CompareAndSet carries two values) plus 1 MiB, at most 4 GiB - 1.
+    /// CompareAndSet carries two values), at most `max_memory`, plus 1 MiB, at most 4 GiB - 1.
     pub max_message_bytes: usize,
     /// `max_batch`: items of one call. Default 100000.
     pub max_batch: usize,

@@ -229,10 +229,13 @@ fn grpc(
     (max_memory_bytes, max_value_bytes): (u64, u64),
     connections: &mut ConnectionConfig,
 ) -> GrpcConfig {
-    let automatic = max_value_bytes.saturating_mul(2).saturating_add(MIB).min(MESSAGE.max);
+    // Of two values both of which there cannot be at a time, nobody exchanges one for the other.
+    let automatic = max_value_bytes.saturating_mul(2).min(max_memory_bytes);
+    let automatic = automatic.max(max_value_bytes).saturating_add(MIB).min(MESSAGE.max);
     let max_message = section.take("max_message", &OrWord("auto", MESSAGE), None).value.unwrap_or(automatic);
-    // Half of what entries may take, as the rule of thumb for the process has it, and room for large messages.
-    let automatic = (max_memory_bytes / 2).max(max_message.saturating_mul(2)).max(256 * MIB);
+    // A part of what entries may take, as the rule of thumb for the process has it; but one message has seven eighths.
+    let largest = max_message.saturating_mul(8) / 7 + MIB / 16;
+    let automatic = (max_memory_bytes / 4).max(largest).max(64 * MIB);
     let max_in_flight_bytes = section.take("max_in_flight_bytes", &OrWord("auto", Size::at_least(MIB)), None);
     connections.max_in_flight_bytes = max_in_flight_bytes.value.unwrap_or(automatic);
     GrpcConfig {

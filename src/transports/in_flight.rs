@@ -7,7 +7,8 @@
 //!
 //! No connection may hold more than is left for all others: alone it gets half, with one like it a third each, and so on.
 //! Those that come one after another leave less and less, so each has one place of its own besides: a client that does one
-//! thing at a time always finds room, however much others ask for.
+//! thing at a time always finds room, however much others ask for. And a connection that holds one message alone may
+//! go on with that until an eighth is left, or the largest message would need twice its room.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -89,6 +90,13 @@ impl InFlight {
         let charge =
             Charge { in_flight: Arc::clone(self), bytes: AtomicU64::new(0), share: Share::current() };
         charge.grow(bytes).then_some(charge)
+    }
+
+    /// Room for this many bytes, if there is, or if the connection holds nothing else.
+    #[must_use]
+    pub fn charge_first(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
+        let is_first = Share::current().is_some_and(|share| share.bytes.load(Ordering::Relaxed) == 0);
+        if is_first { Some(self.charge_anyway(bytes)) } else { self.charge(bytes) }
     }
 
     /// Room for bytes of which it is too late to refuse any.
@@ -188,8 +196,11 @@ impl Charge {
         let InFlight { bytes: all, max_bytes, refused, .. } = &*self.in_flight;
         let more = bytes as u64;
         let mine = self.share.as_ref().map_or(0, |share| share.bytes.load(Ordering::Relaxed));
+        let is_only = mine == self.bytes.load(Ordering::Relaxed);
         let grown = all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |all| {
-            all.checked_add(more).filter(|all| mine.checked_add(*all).is_some_and(|both| both <= *max_bytes))
+            let all = all.checked_add(more)?;
+            let leaves_enough = mine.checked_add(all).is_some_and(|both| both <= *max_bytes);
+            (leaves_enough || is_only && all <= max_bytes - max_bytes / 8).then_some(all)
         });
         if grown.is_err() {
             refused.count(RequestRefusal::TooManyBytes);
@@ -273,9 +284,9 @@ mod tests {
         }
         assert_eq!(places.len(), 75);
         let charge = |share: &Arc<Share>| {
-            let charge = share.during(true, || room.charge_anyway(0));
-            while charge.grow(1) {}
-            charge
+            let [one, other] = [0, 1].map(|bytes| share.during(true, || room.charge_anyway(bytes)));
+            while one.grow(1) {}
+            [one, other]
         };
         let first = charge(&one);
         assert_eq!(room.bytes(), 50);
@@ -288,6 +299,21 @@ mod tests {
         drop((first, places));
         assert!(one.has_place(&room) && other.has_place(&room));
         assert_eq!((room.bytes(), room.requests()), (25, 0));
+    }
+
+    #[test]
+    fn a_connection_may_have_one_message_of_seven_eighths() {
+        let (room, _) = room(1, 80);
+        let (one, other) = (Arc::<Share>::default(), Arc::<Share>::default());
+        let message = one.during(true, || room.charge_first(1)).expect("there is room");
+        while message.grow(1) {}
+        assert_eq!(room.bytes(), 70);
+        assert!(one.during(true, || room.charge_first(1)).is_none(), "it has its part");
+        let small = other.during(true, || room.charge_first(20));
+        assert_eq!((small.is_some(), room.bytes()), (true, 90), "each may have a first one");
+        assert!(other.during(true, || room.charge_first(1)).is_none());
+        drop((message, small));
+        assert_eq!(room.bytes(), 0);
     }
 
     #[test]

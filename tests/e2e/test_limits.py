@@ -83,10 +83,10 @@ def test_one_request_more_than_may_wait_is_refused_at_once(limited):
 def test_bytes_of_unfinished_requests_have_a_limit(limited):
     with limited('max_in_flight_bytes = "1MiB"') as server, contextlib.ExitStack() as stack:
         put(server, "k", b"v")
-        half = frame(pb.CacheItem(key="big", value=bytes(2 * MIB)).SerializeToString())[: 400 * KIB]
+        half = frame(pb.CacheItem(key="big", value=bytes(2 * MIB)).SerializeToString())[: 500 * KIB]
         first, second = (stack.enter_context(Http2(server.grpc)) for _ in range(2))
         first.send(first.open("Set"), half, end=False)
-        wait_until(lambda: charged(server) >= 380 * KIB, "the first is charged")
+        wait_until(lambda: charged(server) >= 480 * KIB, "the first is charged")
         stream = second.open("Set")
         with contextlib.suppress(Exception):
             second.send(stream, half, end=False)

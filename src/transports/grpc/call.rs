@@ -231,7 +231,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// Size of a request's head as HTTP/2 counts it (RFC 9113, section 6.5.2), but for the four fields that every one has.
-fn metadata_bytes(headers: &HeaderMap) -> usize {
+pub(super) fn metadata_bytes(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 

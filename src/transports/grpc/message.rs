@@ -1,8 +1,8 @@
 //! The one message of a request, taken from its body.
 //!
 //! Nearly every request comes as one frame that holds its message and ends the stream. Such a message is handed on
-//! where it lies. Whatever else there may be (many frames, compression, trailers, and all that can be wrong) is left
-//! to tonic, as it comes in, and charged for what it holds.
+//! where it lies. Whatever else there may be (many frames, trailers, and all that can be wrong) is left to tonic as it
+//! comes in, but for what is [compressed](super::packed); and charged for what it holds.
 
 use std::error::Error;
 use std::pin::{Pin, pin};
@@ -13,15 +13,17 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use tonic::codec::{BufferSettings, CompressionEncoding, DecodeBuf, Decoder};
-use tonic::{Code, Status, Streaming};
+use tonic::codec::{BufferSettings, DecodeBuf, Decoder};
+use tonic::{Status, Streaming};
 
 use crate::transports::in_flight::{Charge, InFlight};
 
 use super::RequestBody;
+use super::call::metadata_bytes;
+use super::packed::{Encoding, Failure};
 
 /// What a gRPC message begins with: whether it is compressed, and its length in four bytes.
 pub(super) const PREFIX_BYTES: usize = 5;
@@ -37,6 +39,9 @@ const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
 /// How much of a compressed message is unpacked on the spot. A larger one may take so long that others wait.
 const UNPACKED_BYTES: usize = 64 << 10;
+
+/// What a request takes that waits for its message, beside its metadata.
+const WAITING_BYTES: usize = 4 << 10;
 
 /// How many messages are unpacked off the threads that serve, at a time.
 static UNPACKING: Semaphore = Semaphore::const_new(2);
@@ -55,22 +60,45 @@ pub(super) async fn read(
     in_flight: &Arc<InFlight>,
 ) -> Result<Message, Status> {
     let encoding = encoding(headers)?;
-    let first = body.frame().await;
-    if let Some(Ok(frame)) = &first
-        && let Some(data) = frame.data_ref()
-        && body.is_end_stream()
-        && is_whole(data, limit)
-    {
-        return Ok(Message { bytes: data.slice(PREFIX_BYTES..), _charge: None });
+    // What is not on the usual way is boxed, as it would make every call's future larger.
+    let Some(first) = body.frame().now_or_never() else {
+        let charge = in_flight.charge_first(metadata_bytes(headers) + WAITING_BYTES).ok_or_else(no_room)?;
+        return Box::pin(async move {
+            let first = body.frame().await;
+            read_on(encoding, first, body, limit, charge).await
+        })
+        .await;
+    };
+    if let Some(bytes) = whole(first.as_ref(), &body, limit) {
+        return Ok(Message { bytes, _charge: None });
     }
-    // Boxed, as it would make every call's future larger.
-    let charge = Arc::new(in_flight.charge_anyway(0));
-    let body = Begun { first, rest: body, charge: Arc::clone(&charge) };
+    Box::pin(read_on(encoding, first, body, limit, in_flight.charge_anyway(0))).await
+}
+
+/// Reads a message whose first frame has come.
+async fn read_on<B: RequestBody>(
+    encoding: Option<Encoding>,
+    first: Option<Result<Frame<Bytes>, B::Error>>,
+    rest: B,
+    limit: usize,
+    charge: Charge,
+) -> Result<Message, Status> {
+    if let Some(bytes) = whole(first.as_ref(), &rest, limit) {
+        return Ok(Message { bytes, _charge: None });
+    }
+    let charge = Arc::new(charge);
+    let body = Begun { first, rest, charge: Arc::clone(&charge) };
     let bytes = match encoding {
-        None => Box::pin(unpack(None, body, limit)).await,
-        Some(encoding) => Box::pin(unpack_apart(encoding, body, limit)).await,
+        None => gather(body, limit).await,
+        Some(encoding) => gather_packed(encoding, body, limit).await,
     };
     Ok(Message { bytes: bytes?, _charge: Some(charge) })
+}
+
+/// The message, if this frame is exactly one that is not compressed and not too long, and all that comes.
+fn whole<E>(frame: Option<&Result<Frame<Bytes>, E>>, rest: &impl Body, limit: usize) -> Option<Bytes> {
+    let data = frame?.as_ref().ok()?.data_ref()?;
+    (rest.is_end_stream() && is_whole(data, limit)).then(|| data.slice(PREFIX_BYTES..))
 }
 
 /// Whether this is exactly one message, not compressed and not too long.
@@ -82,10 +110,10 @@ fn is_whole(mut data: &[u8], limit: usize) -> bool {
     is_plain && data.get_u32() as usize == data.remaining() && data.len() <= limit
 }
 
-/// Unpacks a message that may be compressed: on the spot only if it turns out to be small, since a few bytes can become
-/// very many.
-async fn unpack_apart(
-    encoding: CompressionEncoding,
+/// Takes a message that may be compressed, and unpacks it: on the spot only if it turns out to be small, since a few
+/// bytes can become very many. It is charged as it came, too, for as long as it is there.
+async fn gather_packed(
+    encoding: Encoding,
     mut body: Begun<impl RequestBody>,
     limit: usize,
 ) -> Result<Bytes, Status> {
@@ -100,23 +128,24 @@ async fn unpack_apart(
             break;
         }
     }
-    let packed = packed.freeze();
-    let is_plain = packed.first() == Some(&0);
-    let at_once = if is_plain { limit } else { limit.min(UNPACKED_BYTES) };
-    if announced(&packed) <= at_once {
-        match unpack(Some(encoding), Full::new(packed.clone()), at_once).await {
-            Err(status) if status.code() == Code::OutOfRange && at_once < limit => {}
-            message => return message,
+    let (is_packed, packed) = only_message(packed.freeze(), limit)?;
+    if !is_packed {
+        return Ok(packed);
+    }
+    match encoding.unpack(&packed, limit.min(UNPACKED_BYTES), |_| true) {
+        Ok(message) => {
+            return if charge.grow(message.len()) { Ok(message.into()) } else { Err(no_room()) };
         }
+        Err(Failure::TooLong) if limit > UNPACKED_BYTES => {}
+        Err(failure) => return Err(told(failure, limit)),
     }
     let permit = UNPACKING.acquire().await.expect("never closed");
     let unpacking = spawn_blocking(move || {
         let _permit = permit;
-        unpack(Some(encoding), Full::new(packed), limit).now_or_never()
+        encoding.unpack(&packed, limit, |bytes| charge.grow(bytes))
     });
-    let message = unpacking.await.ok().flatten();
-    let message = message.unwrap_or_else(|| Err(Status::internal("Unpacking ended early.")))?;
-    if charge.grow(message.len()) { Ok(message) } else { Err(no_room()) }
+    let message = unpacking.await.map_err(|_| Status::internal("Unpacking ended early."))?;
+    message.map(Bytes::from).map_err(|failure| told(failure, limit))
 }
 
 /// The length that a message has by its own account, if that has come already.
@@ -124,37 +153,60 @@ fn announced(data: &[u8]) -> usize {
     data.get(1..PREFIX_BYTES).map_or(0, |mut length| length.get_u32() as usize)
 }
 
+/// The message that these bytes are, and whether it is compressed.
+fn only_message(mut data: Bytes, limit: usize) -> Result<(bool, Bytes), Status> {
+    if data.is_empty() {
+        return Err(Status::internal("Missing request message."));
+    }
+    let length = announced(&data);
+    if length > limit {
+        return Err(Status::out_of_range(format!("found {length} bytes, the limit is: {limit} bytes")));
+    }
+    if data.len() < PREFIX_BYTES + length {
+        return Err(Status::internal("Unexpected EOF decoding stream."));
+    }
+    if data.len() > PREFIX_BYTES + length {
+        return Err(Status::internal("more than one message"));
+    }
+    match data[0] {
+        flag @ (0 | 1) => {
+            data.advance(PREFIX_BYTES);
+            Ok((flag == 1, data))
+        }
+        flag => Err(Status::internal(format!("invalid compression flag: {flag} (valid flags are 0 and 1)"))),
+    }
+}
+
+/// What is said of a message that was not unpacked.
+fn told(failure: Failure, limit: usize) -> Status {
+    match failure {
+        Failure::TooLong => Status::out_of_range(format!("unpacked it has more than {limit} bytes")),
+        Failure::NoRoom => no_room(),
+        Failure::Unsound(error) => Status::internal(format!("Error decompressing: {error}")),
+    }
+}
+
 /// What is said where `max_in_flight_bytes` are in flight.
 pub(super) fn no_room() -> Status {
     Status::resource_exhausted("too many bytes of requests and answers in flight")
 }
 
-async fn unpack<B>(encoding: Option<CompressionEncoding>, body: B, limit: usize) -> Result<Bytes, Status>
-where
-    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
-{
-    let mut messages = pin!(Streaming::new_request(Unparsed, body, encoding, Some(limit)));
-    let message = messages.message().await.map_err(|status| told_as_too_long(status, limit))?;
+/// Takes a message that is not compressed.
+async fn gather(body: Begun<impl RequestBody>, limit: usize) -> Result<Bytes, Status> {
+    let mut messages = pin!(Streaming::new_request(Unparsed, body, None, Some(limit)));
+    let message = messages.message().await?;
     let message = message.ok_or_else(|| Status::internal("Missing request message."))?;
     // What follows must be sound, but says nothing.
     messages.trailers().await?;
     Ok(message)
 }
 
-/// tonic tells apart what is too long as it comes and what is once unpacked.
-fn told_as_too_long(status: Status, limit: usize) -> Status {
-    if status.code() == Code::ResourceExhausted && status.message().starts_with("Error decompressing") {
-        return Status::out_of_range(format!("Error, unpacked it has more than {limit} bytes"));
-    }
-    status
-}
-
 /// How a request says that it is compressed.
-fn encoding(headers: &HeaderMap) -> Result<Option<CompressionEncoding>, Status> {
+fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>, Status> {
     match headers.get(ENCODING).map(HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok(None),
-        Some(b"gzip") => Ok(Some(CompressionEncoding::Gzip)),
-        Some(b"zstd") => Ok(Some(CompressionEncoding::Zstd)),
+        Some(b"gzip") => Ok(Some(Encoding::Gzip)),
+        Some(b"zstd") => Ok(Some(Encoding::Zstd)),
         Some(other) => {
             let other = other.escape_ascii();
             let mut status = Status::unimplemented(format!("compression by {other} is not supported"));

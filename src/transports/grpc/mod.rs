@@ -5,6 +5,7 @@ mod call;
 mod failure;
 mod health;
 mod message;
+mod packed;
 mod reply;
 mod span;
 mod streamed;

@@ -22,6 +22,7 @@ use super::Protocol;
 use super::counted::Counted;
 use super::counters::{ConnectionRefusal, OpenConnection};
 use super::first_bytes::FirstBytes;
+use super::frames::Flooded;
 use super::http2::{Http2, Inbox};
 use super::service::{ConnectInfo, ForConnection, HttpService, Peer};
 use super::socket::Stream;
@@ -178,16 +179,14 @@ impl Shared {
         while let Some(error) = cause {
             if let Some(error) = error.downcast_ref::<h2::Error>() {
                 return match error.get_io() {
-                    Some(error) => {
-                        (error.kind() == io::ErrorKind::TimedOut).then_some(RequestRefusal::TooSlow)
-                    }
+                    Some(error) => refusal_by_io(error),
                     None if !error.is_library() => None,
                     None if error.reason() == Some(Reason::ENHANCE_YOUR_CALM) => Some(RequestRefusal::Flood),
                     None => Some(RequestRefusal::Malformed),
                 };
             }
             if let Some(error) = error.downcast_ref::<io::Error>() {
-                return (error.kind() == io::ErrorKind::TimedOut).then_some(RequestRefusal::TooSlow);
+                return refusal_by_io(error);
             }
             cause = error.source();
         }
@@ -218,6 +217,15 @@ impl Shared {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(self.config.max_metadata_bytes + HEAD_MARGIN_BYTES);
+    }
+}
+
+/// Why a connection ended by what our side of it failed with.
+fn refusal_by_io(error: &io::Error) -> Option<RequestRefusal> {
+    match error.kind() {
+        io::ErrorKind::TimedOut => Some(RequestRefusal::TooSlow),
+        Flooded::KIND => Some(RequestRefusal::Flood),
+        _ => None,
     }
 }
 

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frames::Frames;
+
 /// How much is gathered at most. What would be more is written through, together with what was gathered.
 const CORK_BYTES: usize = 64 << 10;
 
@@ -36,6 +38,7 @@ pub(super) struct Corked<S>(Arc<Mutex<Shared<S>>>);
 
 struct Shared<S> {
     stream: S,
+    frames: Frames,
     gathered: BytesMut,
     /// The buffer is larger than is to be kept; it does not tell so itself once a part of it was written.
     is_large: bool,
@@ -84,6 +87,7 @@ impl<S> Corked<S> {
     pub(super) fn new(stream: S, turn: Duration) -> Self {
         Self(Arc::new(Mutex::new(Shared {
             stream,
+            frames: Frames::new(),
             gathered: BytesMut::new(),
             is_large: false,
             unflushed: false,
@@ -196,9 +200,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
             return Poll::Pending;
         }
         let before = buf.filled().len();
-        let polled = Pin::new(&mut shared.stream).poll_read(cx, buf);
-        shared.turn.untimed_bytes += buf.filled().len() - before;
-        polled
+        ready!(Pin::new(&mut shared.stream).poll_read(cx, buf))?;
+        let read = &buf.filled()[before..];
+        shared.turn.untimed_bytes += read.len();
+        Poll::Ready(shared.frames.pass(read).map_err(Into::into))
     }
 }
 

@@ -22,6 +22,7 @@ mod corked;
 mod counted;
 mod counters;
 mod first_bytes;
+mod frames;
 mod http2;
 mod service;
 mod socket;

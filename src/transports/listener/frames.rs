@@ -1,0 +1,182 @@
+//! A look at what kind of HTTP/2 frames a client sends, since some are answered and cost it nothing.
+//!
+//! h2 ends a connection for resets, continuations and tiny data without end, but answers every ping and every change of
+//! settings. So each of these takes a credit, and so does what there is no use for; each frame of a request brings one
+//! back, and so does time. Clients that measure the network with pings send no more of them than they get answers; who runs
+//! out of credit does nothing but to keep the server busy.
+
+use std::io;
+use std::time::Instant;
+
+/// Length of the bytes that open every HTTP/2 connection (RFC 9113, section 3.4).
+const PREFACE_BYTES: usize = 24;
+
+/// Length of what a frame begins with (RFC 9113, section 4.1).
+const HEAD_BYTES: usize = 9;
+
+/// How many frames without use a client may send at once.
+const CREDIT: u32 = 10_000;
+
+/// How many it may send for each second that passes.
+const CREDIT_PER_SECOND: f64 = 1000.0;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+
+/// Why a connection is ended whose client has run out of credit.
+#[derive(Debug, thiserror::Error)]
+#[error("too many frames that ask for nothing")]
+pub(super) struct Flooded;
+
+impl Flooded {
+    /// All that h2 leaves of what it fails with; no socket has it.
+    pub(super) const KIND: io::ErrorKind = io::ErrorKind::QuotaExceeded;
+}
+
+impl From<Flooded> for io::Error {
+    fn from(flooded: Flooded) -> Self {
+        Self::new(Flooded::KIND, flooded)
+    }
+}
+
+/// The frames of one connection, as its bytes come.
+pub(super) struct Frames {
+    /// What is left of the preface, or of a frame's content.
+    passing_bytes: usize,
+    /// The beginning of a head whose rest has not come.
+    head: [u8; HEAD_BYTES],
+    head_bytes: usize,
+    credit: u32,
+    credited: Instant,
+}
+
+impl Frames {
+    pub(super) fn new() -> Self {
+        Self {
+            passing_bytes: PREFACE_BYTES,
+            head: [0; HEAD_BYTES],
+            head_bytes: 0,
+            credit: CREDIT,
+            credited: Instant::now(),
+        }
+    }
+
+    /// Looks at bytes that have come.
+    pub(super) fn pass(&mut self, mut bytes: &[u8]) -> Result<(), Flooded> {
+        while !bytes.is_empty() {
+            let passing = self.passing_bytes.min(bytes.len());
+            self.passing_bytes -= passing;
+            bytes = &bytes[passing..];
+            let missing = &mut self.head[self.head_bytes..];
+            let more = missing.len().min(bytes.len());
+            missing[..more].copy_from_slice(&bytes[..more]);
+            bytes = &bytes[more..];
+            self.head_bytes += more;
+            if self.head_bytes == HEAD_BYTES {
+                self.head_bytes = 0;
+                self.frame()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self) -> Result<(), Flooded> {
+        let [high, middle, low, kind, flags, ..] = self.head;
+        self.passing_bytes = u32::from_be_bytes([0, high, middle, low]) as usize;
+        match kind {
+            HEADERS => self.credit = (self.credit + 1).min(CREDIT),
+            DATA if self.passing_bytes > 0 || flags & END_STREAM != 0 => {
+                self.credit = (self.credit + 1).min(CREDIT);
+            }
+            // h2 bounds these, or they cost nothing.
+            DATA | RST_STREAM | WINDOW_UPDATE | CONTINUATION => {}
+            _ => self.take_credit()?,
+        }
+        Ok(())
+    }
+
+    fn take_credit(&mut self) -> Result<(), Flooded> {
+        if self.credit == 0 {
+            let now = Instant::now();
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "as many as there can be"
+            )]
+            let earned = ((now - self.credited).as_secs_f64() * CREDIT_PER_SECOND) as u32;
+            if earned == 0 {
+                return Err(Flooded);
+            }
+            self.credit = earned.min(CREDIT);
+            self.credited = now;
+        }
+        self.credit -= 1;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PING: u8 = 6;
+
+    fn frame(kind: u8, flags: u8, content: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(content.len()).expect("short").to_be_bytes();
+        [&length[1..], &[kind, flags, 0, 0, 0, 1], content].concat()
+    }
+
+    /// How many of `count` frames that are sent in pieces of `piece` bytes pass.
+    fn passed(frame: &[u8], count: u32, piece: usize) -> u32 {
+        let mut frames = Frames::new();
+        frames.pass(&[0; PREFACE_BYTES]).expect("no frame yet");
+        // In a moment that is over no credit is earned.
+        let mut passed = 0;
+        while passed < count {
+            frames.credited = Instant::now();
+            if frame.chunks(piece).any(|bytes| frames.pass(bytes).is_err()) {
+                break;
+            }
+            passed += 1;
+        }
+        passed
+    }
+
+    #[test]
+    fn frames_that_ask_for_nothing_have_an_end() {
+        let [many, few] = [CREDIT * 3, CREDIT];
+        for (name, frame, expected) in [
+            ("pings", frame(PING, 0, &[0; 8]), few),
+            ("acknowledged pings", frame(PING, 1, &[0; 8]), few),
+            ("settings", frame(4, 0, &[]), few),
+            ("priorities", frame(2, 0, &[0; 5]), few),
+            ("frames that nobody knows", frame(77, 0, &[1; 300]), few),
+            ("requests", [frame(HEADERS, 4, &[1; 30]), frame(DATA, 1, &[2; 20])].concat(), many),
+            ("requests without content", frame(HEADERS, 5, &[1; 30]), many),
+            ("windows", frame(WINDOW_UPDATE, 0, &[0; 4]), many),
+            ("a ping for each answer", [frame(PING, 0, &[6; 8]), frame(HEADERS, 5, &[6; 40])].concat(), many),
+            ("pings in a large frame", frame(DATA, 0, &frame(PING, 0, &[0; 8]).repeat(50)), many),
+        ] {
+            for piece in [1, 7, 1000] {
+                assert_eq!(passed(&frame, many, piece), expected, "{name} in pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_sends_few_at_a_time_may_do_so_for_ever() {
+        let mut frames = Frames { credit: 0, ..Frames::new() };
+        frames.passing_bytes = 0;
+        let ping = frame(PING, 0, &[0; 8]);
+        for _ in 0..100 {
+            frames.credited -= std::time::Duration::from_millis(20);
+            for _ in 0..20 {
+                frames.pass(&ping).expect("they were earned");
+            }
+        }
+    }
+}
