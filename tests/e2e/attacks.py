@@ -57,7 +57,7 @@ def memory_bound(connections):
         LIMITS["max_memory"] * 1.1
         + 32 * MIB
         + 2 * LIMITS["max_in_flight_bytes"]
-        + 4 * LIMITS["max_message"]
+        + 16 * MIB
         + LIMITS["max_in_flight"] * 24 * KIB
         + connections * 256 * KIB
     )

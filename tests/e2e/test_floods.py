@@ -11,7 +11,7 @@ import pytest
 from clients import connect
 from http2 import Http2, address_of, frame
 from server import Server, wait_until
-from test_hostile_wire import CONTINUATION, DATA, END_HEADERS, END_STREAM, HEAD, HEADERS, HELLO, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, http2_frame
+from attacks import CONTINUATION, DATA, END_HEADERS, END_STREAM, HEAD, HEADERS, HELLO, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, http2_frame
 from test_limits import metric, refused
 
 PRIORITY, GOAWAY = 2, 7
@@ -117,12 +117,16 @@ def test_a_client_that_pings_as_it_is_answered_is_none(server):
     get = lambda stream: http2_frame(HEADERS, END_HEADERS, stream, HEAD) + http2_frame(DATA, END_STREAM, stream, frame(b"\x0a\x01k"))
     with socket.create_connection(address_of(server.grpc), SECONDS) as client:
         client.sendall(HELLO + http2_frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 2**30)))
-        for number, data in enumerate(streams(lambda stream: get(stream) + ping)):
+        heard = b""
+        for number, data in zip(range(150), streams(lambda stream: get(stream) + ping)):
             client.sendall(data)
-            heard = client.recv(1 << 20)
-            assert heard and not goaways(heard)
-            if number == 150:
-                break
+            # It waits for its answers: the end of the last stream's.
+            end = struct.pack(">BBI", HEADERS, END_STREAM | END_HEADERS, 200 * number + 199)
+            while end not in heard:
+                said = client.recv(1 << 20)
+                assert said, "it is served"
+                heard += said
+        assert not goaways(heard)
     assert refused(server, "flood") == 0
 
 

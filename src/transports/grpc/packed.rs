@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_message_that_lies_about_its_size_is_unpacked_all_the_same() {
         for said in [0_u32, 5, u32::MAX] {
-            let mut packed = gzip(&[7; 3 * STEP_BYTES]);
+            let mut packed = gzip(&vec![7; 3 * STEP_BYTES]);
             let size = packed.len() - 4;
             packed[size..].copy_from_slice(&said.to_le_bytes());
             // Its checksum covers the size, so in the end it shows.
@@ -151,7 +151,7 @@ mod tests {
         for (log, expected) in [(23, "16777216 bytes"), (24, "unsound")] {
             let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).expect("the level exists");
             encoder.window_log(log).expect("the window exists");
-            encoder.write_all(&[1; 1 << 24]).expect("into memory");
+            encoder.write_all(&vec![1; 1 << 24]).expect("into memory");
             let packed = encoder.finish().expect("into memory");
             check(Encoding::Zstd, &packed, 1 << 24, 1 << 24, expected);
         }
