@@ -518,17 +518,24 @@ fn however_often_a_policy_panics_no_room_is_lost() {
         let options =
             MemoryStoreOptions { shards: Some(4), ..MemoryStoreOptions::new(limits, "trap", 4, build) };
         let store = MemoryStore::new(options);
-        let panics: u64 = std::thread::scope(|scope| {
-            // Some are larger than what a shard has, so that others must give way.
-            let values = [10, 1000, 30_000, 400_000, 900_000];
-            let using = [1, 2].map(|seed| {
-                scope.spawn({
-                    let store = &store;
-                    move || use_store(store, seed, &values)
-                })
+        // Some are larger than what a shard has, so that others must give way.
+        let values = [10, 1000, 30_000, 400_000, 900_000];
+        let mut panics = 0;
+        // How often calls are made that few lead to, depends on how threads take turns.
+        for seed in (1..).step_by(2).take(20) {
+            panics += std::thread::scope(|scope| {
+                let using = [seed, seed + 1].map(|seed| {
+                    scope.spawn({
+                        let store = &store;
+                        move || use_store(store, seed, &values)
+                    })
+                });
+                using.into_iter().map(|thread| thread.join().expect("caught")).sum::<u64>()
             });
-            using.into_iter().map(|thread| thread.join().expect("caught")).sum()
-        });
+            if panics >= 5 && store.recoveries() >= 5 {
+                break;
+            }
+        }
         while catch_unwind(AssertUnwindSafe(|| store.recover())).is_err() {}
         store.check_invariants();
         assert!(panics >= 5 && store.recoveries() >= 5, "{call}: {panics}, {}", store.recoveries());
