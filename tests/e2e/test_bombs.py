@@ -183,3 +183,20 @@ def test_what_is_unpacked_or_never_ends_stays_within_the_memory_that_is_given(de
         print(f"{name}: {most / MIB:.0f} MiB and {entries / MIB:.0f} of entries, {limit / MIB:.0f} are given")
         assert stats(server)["size"] == 0, "nothing of it was stored"
     assert most + entries <= limit, f"{(most + entries) / MIB:.0f} MiB, {limit / MIB:.0f} are given"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_message_is_unpacked_no_further_than_there_is_room(tmp_path, encoding):
+    """Although it may be as large as it is, and nothing else is in flight."""
+    config = tmp_path / "cache.toml"
+    config.write_text('[[transport]]\nkind = "grpc"\nmax_in_flight_bytes = "8MiB"\n[[transport]]\nkind = "http"\n')
+    with Server("--config", config) as server, Http2(server.grpc, timeout=60) as client:
+        before = resident(server, "VmHWM")
+        answer = client.call("Set", Zeros(64 * MIB).packed(encoding), [("grpc-encoding", encoding)])
+        assert (answer.status, "in flight" in answer.message) == (RESOURCE_EXHAUSTED, True)
+        taken = resident(server, "VmHWM") - before
+        print(f"{taken / MIB:.1f} MiB")
+        # What is charged, and the window of zstd, which is not.
+        assert taken <= (8 + 8 + 8) * MIB
+        answer = client.call("Set", Zeros(6 * MIB).packed(encoding), [("grpc-encoding", encoding)])
+        assert answer.status == INVALID_ARGUMENT, "what there is room for is unpacked, and has no key"
