@@ -68,9 +68,7 @@ def test_an_attack_hurts_nobody_else(server, name):
             if attacked <= max(2 * quiet, quiet + NOISE_SECONDS):
                 break
     else:
-        if len(measured) < TRIES:
-            pytest.skip("the machine is too busy to tell")
-        raise AssertionError(f"the bystander had to wait: {measured}")
+        raise AssertionError(f"the bystander had to wait, or there was no quiet to tell by: {measured}")
     with connect(server.grpc) as stub:
         assert stub.Get(pb.CacheKey(key="bystander")).value == b"safe"
 
@@ -120,10 +118,8 @@ def test_ten_thousand_idle_connections_cost_little_and_hurt_nobody(many_files):
                 client.connect(address_of(server.grpc))
                 client.sendall(HELLO)
                 idle.append(client)
-            settled = lambda: "tiny_cache_connections_accepted_total" in fetch(server.http, "/metrics").body.decode()
             for client in idle:
                 assert client.recv(9), "the server's settings"
-            assert settled()
             held = time.monotonic()
             cost = (resident(server, "VmRSS") - before) / len(idle)
             time.sleep(SECONDS / 2)
