@@ -477,17 +477,17 @@ async fn next_slice<'a, K, T>(keys: &'a [K], answers: &[T]) -> Option<&'a [K]> {
 
 /// Puts the refusals between the store's answers, back into the order of the request.
 async fn merge<T>(refused: Vec<(usize, ServiceError)>, answers: engine::Batch<T>) -> Vec<ItemResult<T>> {
+    let items = answers.len() + refused.len();
     let mut answers = answers.into_iter().map(|answer| answer.map_err(ServiceError::Store));
     if refused.is_empty() {
         return pace::collect(answers).await;
     }
-    let mut results = Vec::with_capacity(answers.len() + refused.len());
-    for (place, error) in refused {
-        results.extend(answers.by_ref().take(place - results.len()));
-        results.push(Err(error));
-    }
-    results.extend(answers);
-    results
+    let mut refused = refused.into_iter().peekable();
+    let results = (0..items).map(|at| match refused.next_if(|(place, _)| *place == at) {
+        Some((_, error)) => Err(error),
+        None => answers.next().expect("what was not refused was answered"),
+    });
+    pace::collect(results).await
 }
 
 #[cfg(test)]
@@ -508,6 +508,15 @@ mod tests {
             let texts = merged.expect("few").into_iter();
             let texts = texts.map(|result| result.map_or_else(|error| error.to_string(), |n| n.to_string()));
             assert_eq!(texts.collect::<String>(), places);
+        }
+    }
+
+    #[test]
+    fn others_have_their_turn_while_the_results_of_a_large_batch_are_put_together() {
+        let to_refuse = |place| (place, ServiceError::InvalidArgument(String::new()));
+        for (refused, answers) in [(0, 10_000), (10_000, 0), (1, 10_000)] {
+            let merging = merge((0..refused).map(to_refuse).collect(), vec![Ok(()); answers]);
+            assert!(merging.now_or_never().is_none(), "{refused} refused of {answers}");
         }
     }
 
