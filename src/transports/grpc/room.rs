@@ -59,6 +59,7 @@ impl<'a> Room<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transports::in_flight::Share;
 
     #[test]
     fn an_answer_is_charged_once_for_what_it_is_made_of() {
@@ -77,9 +78,17 @@ mod tests {
             drop(charge);
             assert_eq!(in_flight.bytes(), 0);
         }
-        let mut room = Room::new(&in_flight);
-        assert!(room.grow(1 << 20) && !room.grow(1));
-        assert!(Room::new(&in_flight).charge(CHARGED_BYTES).is_err());
-        assert!(Room::due(&in_flight).charge(CHARGED_BYTES).expect("it is due").is_some());
+    }
+
+    #[test]
+    fn one_answer_may_take_all_there_is_and_others_are_refused_but_for_what_is_due() {
+        let in_flight = Arc::new(InFlight::new(1, 1 << 20, Arc::default()));
+        Arc::<Share>::default().during(true, || {
+            let mut room = Room::new(&in_flight);
+            assert!(room.grow(1 << 19) && room.grow(1 << 19) && !room.grow(1));
+            assert!(Room::new(&in_flight).charge(CHARGED_BYTES).is_err());
+            assert!(Room::due(&in_flight).charge(CHARGED_BYTES).expect("it is due").is_some());
+        });
+        assert_eq!(in_flight.bytes(), 0);
     }
 }
