@@ -55,14 +55,11 @@ pub(super) struct Message {
 impl Message {
     /// Finds room for what is made of it while it is there.
     pub(super) fn charge(&mut self, bytes: usize, in_flight: &Arc<InFlight>) -> Result<(), Status> {
-        let is_charged = match &self.charge {
-            Some(charge) => charge.grow(bytes),
-            None => {
-                self.charge = in_flight.charge(bytes).map(Arc::new);
-                self.charge.is_some()
-            }
-        };
-        if is_charged { Ok(()) } else { Err(no_room()) }
+        if let Some(charge) = &self.charge {
+            return if charge.grow(bytes) { Ok(()) } else { Err(no_room()) };
+        }
+        self.charge = Some(Arc::new(in_flight.charge(bytes).ok_or_else(no_room)?));
+        Ok(())
     }
 }
 

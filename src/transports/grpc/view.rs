@@ -127,6 +127,13 @@ pub(super) async fn count_items(mut message: &[u8], limit: usize) -> usize {
 
 /// Goes on behind the next field; its number, if there is one.
 fn skip_any_field(message: &mut &[u8]) -> Option<u32> {
+    // So begins every item of less than 128 bytes.
+    if let [0x0a, length @ ..128, rest @ ..] = *message
+        && let Some((_, rest)) = rest.split_at_checked(usize::from(*length))
+    {
+        *message = rest;
+        return Some(1);
+    }
     let (number, wire_type) = decode_key(message).ok()?;
     if wire_type == WireType::LengthDelimited {
         let length = decode_varint(message).ok()?;
@@ -259,6 +266,7 @@ mod tests {
             (b"\x12\x01x\x0a\0\x18\x05", 1),
             (b"\x0a\0\x0a\0\x0a\x05", 2),
             (b"\x0a\0\x07", 1),
+            (b"\x0a\x81\x00k\x0a\x7f", 1),
         ] {
             for limit in 0..9 {
                 let counted = count_items(message, limit).now_or_never();
