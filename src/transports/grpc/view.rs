@@ -9,7 +9,7 @@ use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use tonic::Status;
 
-use crate::pace::Pace;
+use crate::pace::{Pace, SLICE_ITEMS, pause};
 use crate::proto;
 
 /// How a failure to read a message begins.
@@ -115,14 +115,16 @@ pub(super) const fn most_items(message_bytes: usize) -> usize {
 /// one beyond `limit`; and of bytes that are no message those count that come before it shows.
 pub(super) async fn count_items(mut message: &[u8], limit: usize) -> usize {
     let mut items = 0;
-    let mut pace = Pace::default();
-    while items <= limit
-        && let Some(number) = skip_any_field(&mut message)
-    {
-        items += usize::from(number == 1);
-        pace.step().await;
+    loop {
+        for _ in 0..SLICE_ITEMS {
+            if items > limit {
+                return items;
+            }
+            let Some(number) = skip_any_field(&mut message) else { return items };
+            items += usize::from(number == 1);
+        }
+        pause(SLICE_ITEMS).await;
     }
-    items
 }
 
 /// Goes on behind the next field; its number, if there is one.
