@@ -3,7 +3,7 @@
 use tokio::task::yield_now;
 
 /// How many items are looked at before others have their turn: as many as take some 0.1 ms.
-const SLICE_ITEMS: usize = 4096;
+pub(crate) const SLICE_ITEMS: usize = 4096;
 
 /// Counts what is worked on.
 #[derive(Default)]

@@ -164,17 +164,17 @@ impl CacheService {
         result
     }
 
-    /// The live values of many keys, one result per key in order; a bad key fails alone. All of it fails where the values
-    /// are more than `max_bytes`, which is noticed before they are all there.
+    /// The live values of many keys, one result per key in order; a bad key fails alone. As values come, `has_room` is
+    /// asked whether there is room for so many more bytes; all of it fails where there is none.
     pub async fn get_many(
         &self,
         namespace: Namespace<'_>,
         keys: &[&str],
-        max_bytes: u64,
+        has_room: impl FnMut(usize) -> bool,
     ) -> Result<Vec<ItemResult<Option<Value>>>, ServiceError> {
         let began = self.operations.begin();
         let (valid, refused) = split(keys.iter().map(|key| self.key(namespace, key))).await;
-        let results = match self.get_valid(&valid, max_bytes).await {
+        let results = match self.get_valid(&valid, has_room).await {
             Ok(answers) => Ok(merge(refused, answers).await),
             Err(error) => Err(error),
         };
@@ -246,7 +246,7 @@ impl CacheService {
     async fn get_valid(
         &self,
         keys: &[Key<'_>],
-        max_bytes: u64,
+        mut has_room: impl FnMut(usize) -> bool,
     ) -> Result<engine::Batch<Option<Value>>, ServiceError> {
         let mut answers: engine::Batch<Option<Value>> = Vec::with_capacity(keys.len());
         let mut bytes = 0;
@@ -259,17 +259,16 @@ impl CacheService {
             }
             let rest = &keys[answers.len()..];
             // How large values are shows only when they are there.
-            let mean = bytes / (answers.len().max(1) as u64);
-            let count = if answers.is_empty() { FIRST_KEYS } else { (SLICE_BYTES / mean.max(1)).max(1) };
-            let count =
-                usize::try_from(count).map_or(SLICE_KEYS, |count| count.min(SLICE_KEYS)).min(rest.len());
+            let mean = bytes / answers.len().max(1);
+            let count = if answers.is_empty() { FIRST_KEYS } else { SLICE_BYTES / mean.max(1) };
+            let count = count.clamp(1, SLICE_KEYS).min(rest.len());
             let more = self.store.get_many(&rest[..count]).await?;
             let values = more.iter().filter_map(|answer| answer.as_ref().ok()?.as_ref());
-            let more_bytes: u64 = values.map(|value| value.len() as u64).sum();
+            let more_bytes: usize = values.map(|value| value.len()).sum();
             answers.extend(more);
             (slice_keys, slice_bytes) = (slice_keys + count, slice_bytes + more_bytes);
             bytes += more_bytes;
-            if bytes > max_bytes {
+            if !has_room(more_bytes) {
                 return Err(ServiceError::AnswerTooLarge);
             }
         }
@@ -458,11 +457,11 @@ async fn split<T>(
 }
 
 /// How much of a batch is done before others have their turn: so many keys, or so many bytes read.
-const SLICE_KEYS: usize = 256;
-const SLICE_BYTES: u64 = 1 << 20;
+pub(crate) const SLICE_KEYS: usize = 256;
+const SLICE_BYTES: usize = 1 << 20;
 
 /// How many keys of a batch are read before it is known how large their values may be.
-const FIRST_KEYS: u64 = 16;
+const FIRST_KEYS: usize = 16;
 
 /// The part of a batch that comes after those which have been answered. Between parts others have their turn.
 async fn next_slice<'a, K, T>(keys: &'a [K], answers: &[T]) -> Option<&'a [K]> {
@@ -478,17 +477,17 @@ async fn next_slice<'a, K, T>(keys: &'a [K], answers: &[T]) -> Option<&'a [K]> {
 
 /// Puts the refusals between the store's answers, back into the order of the request.
 async fn merge<T>(refused: Vec<(usize, ServiceError)>, answers: engine::Batch<T>) -> Vec<ItemResult<T>> {
+    let items = answers.len() + refused.len();
     let mut answers = answers.into_iter().map(|answer| answer.map_err(ServiceError::Store));
     if refused.is_empty() {
         return pace::collect(answers).await;
     }
-    let mut results = Vec::with_capacity(answers.len() + refused.len());
-    for (place, error) in refused {
-        results.extend(answers.by_ref().take(place - results.len()));
-        results.push(Err(error));
-    }
-    results.extend(answers);
-    results
+    let mut refused = refused.into_iter().peekable();
+    let results = (0..items).map(|at| match refused.next_if(|(place, _)| *place == at) {
+        Some((_, error)) => Err(error),
+        None => answers.next().expect("what was not refused was answered"),
+    });
+    pace::collect(results).await
 }
 
 #[cfg(test)]
@@ -509,6 +508,16 @@ mod tests {
             let texts = merged.expect("few").into_iter();
             let texts = texts.map(|result| result.map_or_else(|error| error.to_string(), |n| n.to_string()));
             assert_eq!(texts.collect::<String>(), places);
+        }
+    }
+
+    #[test]
+    fn others_have_their_turn_while_the_results_of_a_large_batch_are_put_together() {
+        let to_refuse = |place| (place, ServiceError::InvalidArgument(String::new()));
+        for (refused, answers) in [(0, 10_000), (10_000, 0), (1, 10_000)] {
+            let answers = std::iter::repeat_with(|| Ok(())).take(answers).collect();
+            let merging = merge((0..refused).map(to_refuse).collect(), answers);
+            assert!(merging.now_or_never().is_none(), "{refused} are refused");
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! A request that is answered as soon as it is read holds nothing and is not counted. One that has to wait (for the rest of
 //! its message, for the store, for a client that does not take its answer) has a place among those in flight, and
-//! messages that are gathered and answers of some size are charged by their bytes until they have left. What there is no
-//! room for is refused at once: nothing here queues.
+//! messages that are gathered, large batches and answers of some size are charged by their bytes until they have left. What
+//! there is no room for is refused at once: nothing here queues.
 //!
 //! No connection may hold more than is left for all others: alone it gets half, with one like it a third each, and so on.
 //! Those that come one after another leave less and less, so each has one place of its own besides: a client that does one
@@ -38,7 +38,7 @@ impl InFlight {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Bytes of messages that are being gathered, and of answers that have not left.
+    /// Bytes of messages that are being gathered, of large batches, and of answers that have not left.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -47,12 +47,6 @@ impl InFlight {
     #[must_use]
     pub const fn max_requests(&self) -> u64 {
         self.max_requests
-    }
-
-    /// The most bytes there may be at a time.
-    #[must_use]
-    pub const fn max_bytes(&self) -> u64 {
-        self.max_bytes
     }
 
     /// Whether there is no place for one more request that waits, whoever asks. Threads that ask at the same time may
@@ -66,7 +60,7 @@ impl InFlight {
         self.count_refused(RequestRefusal::TooManyInFlight);
     }
 
-    /// Counts a request that asks for more than there is room for.
+    /// Counts a request that comes to nothing for this reason.
     pub fn count_refused(&self, reason: RequestRefusal) {
         self.refused.count(reason);
     }
@@ -193,13 +187,25 @@ impl Charge {
     /// Takes in this many more, if there is room: where not, that is counted and nothing changes.
     #[must_use]
     pub fn grow(&self, bytes: usize) -> bool {
+        self.take_in(bytes, 0)
+    }
+
+    /// The same, as if all of it were charged at once: what it has already is not held against its connection.
+    #[must_use]
+    pub fn grow_answer(&self, bytes: usize) -> bool {
+        self.take_in(bytes, self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Takes in bytes, if the connection leaves enough with what it holds but for `spared` bytes.
+    fn take_in(&self, bytes: usize, spared: u64) -> bool {
         let InFlight { bytes: all, max_bytes, refused, .. } = &*self.in_flight;
         let more = bytes as u64;
         let mine = self.share.as_ref().map_or(0, |share| share.bytes.load(Ordering::Relaxed));
         let is_only = mine == self.bytes.load(Ordering::Relaxed);
         let grown = all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |all| {
             let all = all.checked_add(more)?;
-            let leaves_enough = mine.checked_add(all).is_some_and(|both| both <= *max_bytes);
+            let leaves_enough =
+                mine.saturating_sub(spared).checked_add(all).is_some_and(|both| both <= *max_bytes);
             (leaves_enough || is_only && all <= max_bytes - max_bytes / 8).then_some(all)
         });
         if grown.is_err() {

@@ -27,7 +27,7 @@ pub enum RequestRefusal {
     NotTaken,
     /// It would have had to wait, and `max_in_flight` requests do.
     TooManyInFlight,
-    /// Its message, or its answer, is more than is left of `max_in_flight_bytes`.
+    /// Its message, its batch or its answer is more than is left of `max_in_flight_bytes`.
     TooManyBytes,
     /// It has more items than `max_batch`.
     BatchTooLarge,

@@ -26,7 +26,7 @@ END_STREAM, END_HEADERS = 1, 4
 # Between the steps of an attack, which is bounded by it.
 PAUSE_SECONDS = 0.002
 
-LIMITS = {"max_memory": 16 * MIB, "max_in_flight_bytes": 8 * MIB, "max_in_flight": 500, "max_message": 3 * MIB}
+LIMITS = {"max_memory": 16 * MIB, "max_in_flight_bytes": 8 * MIB, "max_in_flight": 500, "max_message": 3 * MIB, "max_batch": 25_000}
 CONFIG = f"""
 [store]
 max_items = "unlimited"
@@ -37,6 +37,7 @@ kind = "grpc"
 listen = "127.0.0.1:0"
 max_in_flight = {LIMITS["max_in_flight"]}
 max_in_flight_bytes = {LIMITS["max_in_flight_bytes"]}
+max_batch = {LIMITS["max_batch"]}
 [[transport]]
 kind = "http"
 listen = "127.0.0.1:0"
@@ -69,11 +70,17 @@ def http2_frame(kind, flags, stream, payload=b"", length=None):
 
 
 HELLO = PREFACE + http2_frame(SETTINGS, 0, 0)
-# A Get's head, without a table of names to keep.
-HEAD = b"\x83\x86" + b"".join(
-    b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
-    for name, value in [(b":path", b"/cache.CacheService/Get"), (b":authority", b"x"), (b"content-type", b"application/grpc")]
-)
+
+
+def head(path):
+    """A call's head, without a table of names to keep."""
+    fields = [(b":path", path), (b":authority", b"x"), (b"content-type", b"application/grpc")]
+    return b"\x83\x86" + b"".join(
+        b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value for name, value in fields
+    )
+
+
+HEAD = head(b"/cache.CacheService/Get")
 
 
 @contextlib.contextmanager
@@ -283,7 +290,7 @@ def old_versions(attacker):
 def multi_get_of_one_key(attacker):
     put_large(attacker, count=1, size=100 * KIB)
     client = attacker.http2()
-    request = frame(pb.MultiCacheKeyRequest(keys=["large-0"] * 50_000).SerializeToString())
+    request = frame(pb.MultiCacheKeyRequest(keys=["large-0"] * 20_000).SerializeToString())
 
     def step():
         time.sleep(0.05)
@@ -295,7 +302,7 @@ def multi_get_of_one_key(attacker):
 
 def largest_batches(attacker):
     client = attacker.http2()
-    request = frame(pb.MultiCacheKeyRequest(keys=[f"{number:x}" for number in range(100_000)]).SerializeToString())
+    request = frame(pb.MultiCacheKeyRequest(keys=[f"{number:x}" for number in range(LIMITS["max_batch"])]).SerializeToString())
 
     def step():
         for method in ("MultiGet", "MultiDelete"):
@@ -304,6 +311,37 @@ def largest_batches(attacker):
             assert answer.status == 0, (answer.status, answer.message)
 
     return step
+
+
+def all_at_once(method, item, count, connections=20, streams=2):
+    """Batches that lack their last byte, until they get it all at the same time; nobody takes the answers."""
+    request = frame(item * count)
+
+    def attack(attacker):
+        clients = []
+        with connect(attacker.grpc) as stub:
+            stub.Set(pb.CacheItem(key="k", value=bytes(KIB)))
+
+        def step():
+            if len(clients) < connections:
+                client = attacker.http2(INITIAL_WINDOW_SIZE=0)
+                client.pump()
+                begun = [client.open(method) for _ in range(streams)]
+                for stream in begun:
+                    with contextlib.suppress(h2.exceptions.ProtocolError):
+                        client.send(stream, request[:-1], end=False)
+                clients.append((client, begun))
+                return
+            while clients:
+                client, begun = clients.pop()
+                for stream in begun:
+                    with contextlib.suppress(h2.exceptions.ProtocolError):
+                        client.send(stream, request[-1:])
+            time.sleep(0.1)
+
+        return step
+
+    return attack
 
 
 def many_items(attacker):
@@ -336,24 +374,27 @@ def slow_writers(attacker):
     return step
 
 
-def unfinished_bodies(attacker):
+def unfinished_bodies(path):
     """Many large messages, each of which lacks its last byte."""
     begun = http2_frame(SETTINGS, 1, 0)
     for stream in (1, 3, 5, 7):
-        begun += http2_frame(HEADERS, END_HEADERS, stream, HEAD) + http2_frame(DATA, 0, stream, frame(length=2 * MIB))
+        begun += http2_frame(HEADERS, END_HEADERS, stream, head(path)) + http2_frame(DATA, 0, stream, frame(length=2 * MIB))
         begun += http2_frame(DATA, 0, stream, bytes(16 * KIB)) * 60
 
-    def step():
-        if attacker.connections < 40:
-            client = attacker.raw()
-            client.settimeout(2)
-            # The windows are wide once they are known.
-            client.recv(4096)
-            with contextlib.suppress(OSError):
-                client.sendall(begun)
-            time.sleep(0.02)
+    def attack(attacker):
+        def step():
+            if attacker.connections < 40:
+                client = attacker.raw()
+                client.settimeout(2)
+                # The windows are wide once they are known.
+                client.recv(4096)
+                with contextlib.suppress(OSError):
+                    client.sendall(begun)
+                time.sleep(0.005)
 
-    return step
+        return step
+
+    return attack
 
 
 def odd_windows(attacker):
@@ -464,8 +505,13 @@ ATTACKS = {
     "one key many times": multi_get_of_one_key,
     "as many items as may be": largest_batches,
     "too many items": many_items,
+    "many answers made at once": all_at_once("MultiGet", b"\x0a\x01k", 7 * KIB, streams=1),
+    "many batches at once": all_at_once("MultiDelete", b"\x0a\x01k", LIMITS["max_batch"]),
+    "many batches of no keys at once": all_at_once("MultiSet", b"\x0a\x00", LIMITS["max_batch"]),
     "bodies byte by byte": slow_writers,
-    "bodies never finished": unfinished_bodies,
+    "bodies never finished": unfinished_bodies(b"/cache.CacheService/Get"),
+    "health checks never finished": unfinished_bodies(b"/grpc.health.v1.Health/Check"),
+    "reflection never finished": unfinished_bodies(b"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
     "silence": silent_connections,
     "clients that vanish": vanishing,
     "unread scrapes": scrapes_nobody_reads,

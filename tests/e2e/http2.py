@@ -83,8 +83,8 @@ class Http2:
         return stream
 
     def send(self, stream, data, end=True):
-        while len(data) > self.h2.max_outbound_frame_size:
-            size = min(self.h2.max_outbound_frame_size, self.h2.local_flow_control_window(stream))
+        room = lambda: min(self.h2.max_outbound_frame_size, self.h2.local_flow_control_window(stream))
+        while len(data) > (size := room()):
             if not size:
                 self.pump()
                 continue

@@ -1,18 +1,14 @@
-"""Logs whose place fails while the server runs: read-only, full, or nobody listens; and no file descriptors for HTTP."""
+"""Logs whose place fails while the server runs: read-only, full, or nobody listens."""
 
 import contextlib
-import http.client
 import json
 import os
-import resource
 import signal
-import socket
 import subprocess
 
 import cache_pb2 as pb
 import pytest
 from clients import connect, fetch
-from http2 import address_of
 from server import BINARY, Server, clean_environment, wait_until
 from test_faults import dropped, free_port, logging, small_disk
 
@@ -116,34 +112,3 @@ def test_an_access_log_on_a_standard_output_that_takes_nothing_stops_nothing(tmp
             assert fetch(server.http, "/ready").status == 200
     finally:
         os.close(stdout)
-
-
-def test_without_file_descriptors_for_http_it_serves_whom_it_has():
-    with Server() as server, connect(server.grpc) as stub, contextlib.ExitStack() as stack:
-        stub.Set(pb.CacheItem(key="k", value=b"v"))
-        probe = http.client.HTTPConnection(server.http, timeout=10)
-        stack.callback(probe.close)
-
-        def ask(path):
-            probe.request("GET", path)
-            answer = probe.getresponse()
-            return answer.status, answer.read().decode()
-
-        assert ask("/live")[0] == 200
-        refused = 'tiny_cache_connections_refused_total{reason="accept_failed",transport="http"} '
-        lines = lambda: ask("/metrics")[1].splitlines()
-        failed = lambda: next(int(line.removeprefix(refused)) for line in lines() if line.startswith(refused))
-        pid = server.process.pid
-        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        used = max(map(int, os.listdir(f"/proc/{pid}/fd"))) + 1
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 5, before[1]))
-        clients = [stack.enter_context(socket.create_connection(address_of(server.http), 10)) for _ in range(30)]
-        wait_until(lambda: failed() > 0, "accept fails")
-        for path in ("/live", "/ready", "/metrics"):
-            assert ask(path)[0] == 200, path
-        assert stub.Get(KEY).value == b"v"
-        assert len(server.lines("accepting a connection failed")) == 1
-        for client in clients:
-            client.close()
-        wait_until(lambda: fetch(server.http, "/ready").status == 200, "newcomers are served")
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)

@@ -236,7 +236,8 @@ def test_an_access_log_whose_directory_is_gone_is_opened_anew_once_it_is_back(tm
         assert len(server.lines("cannot be opened anew")) == 1
 
 
-def test_without_file_descriptors_it_waits_for_some_and_serves_whom_it_has():
+@pytest.mark.parametrize("port", ["grpc", "http"])
+def test_without_file_descriptors_it_waits_for_some_and_serves_whom_it_has(port):
     with Server() as server, connect(server.grpc) as stub, contextlib.ExitStack() as stack:
         stub.Set(pb.CacheItem(key="k", value=b"v"))
         probe = http.client.HTTPConnection(server.http, timeout=10)
@@ -248,7 +249,7 @@ def test_without_file_descriptors_it_waits_for_some_and_serves_whom_it_has():
             return answer.status, answer.read().decode()
 
         assert ask("/live")[0] == 200
-        refused = 'tiny_cache_connections_refused_total{reason="accept_failed",transport="grpc"} '
+        refused = f'tiny_cache_connections_refused_total{{reason="accept_failed",transport="{port}"}} '
         lines = lambda: ask("/metrics")[1].splitlines()
         failed = lambda: next(int(line.removeprefix(refused)) for line in lines() if line.startswith(refused))
         # Few are left: those of what it has open, and five.
@@ -256,7 +257,7 @@ def test_without_file_descriptors_it_waits_for_some_and_serves_whom_it_has():
         before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         used = max(map(int, os.listdir(f"/proc/{pid}/fd"))) + 1
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 5, before[1]))
-        clients = [stack.enter_context(socket.create_connection(address_of(server.grpc), 10)) for _ in range(30)]
+        clients = [stack.enter_context(socket.create_connection(address_of(getattr(server, port)), 10)) for _ in range(30)]
         wait_until(lambda: failed() > 0, "accept fails")
         tries, began = failed(), time.monotonic()
         for path in ("/live", "/ready", "/metrics"):

@@ -8,14 +8,22 @@ import cache_pb2 as pb
 import pytest
 from clients import connect, fetch
 from grpc import StatusCode
+from grpc_health.v1.health_pb2 import HealthCheckRequest
 from http2 import Http2, frame
 from server import Server, wait_until
 
 KIB, MIB = 1 << 10, 1 << 20
 GET = frame(pb.CacheKey(key="k").SerializeToString())
-OK, INVALID_ARGUMENT, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE = (
+OK, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND, RESOURCE_EXHAUSTED, UNAVAILABLE = (
     code.value[0]
-    for code in (StatusCode.OK, StatusCode.INVALID_ARGUMENT, StatusCode.DEADLINE_EXCEEDED, StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAVAILABLE)
+    for code in (
+        StatusCode.OK,
+        StatusCode.INVALID_ARGUMENT,
+        StatusCode.DEADLINE_EXCEEDED,
+        StatusCode.NOT_FOUND,
+        StatusCode.RESOURCE_EXHAUSTED,
+        StatusCode.UNAVAILABLE,
+    )
 )
 
 
@@ -145,6 +153,26 @@ def test_a_batch_may_have_so_many_items_and_no_more(limited):
             assert all(answer.value == key.encode() and bool(answer.error) == (not key) for answer, key in zip(found, keys))
             deleted = stub.MultiDelete(pb.MultiCacheKeyRequest(keys=keys)).items
             assert [bool(answer.error) for answer in deleted] == [not key for key in keys]
+
+
+def test_large_batches_that_are_worked_on_have_room_for_their_items(limited):
+    with limited('max_in_flight_bytes = "1MiB"') as server, Http2(server.grpc) as client:
+        for method in ("MultiGet", "MultiSet", "MultiDelete"):
+            for count, expected in ((256, OK), (3_000, OK), (9_000, RESOURCE_EXHAUSTED)):
+                answer = client.call(method, frame(b"\x0a\x00" * count))
+                assert (answer.status, "in flight" in answer.message) == (expected, expected != OK), (method, count)
+        assert refused(server, "too_many_bytes") == 3
+        wait_until(lambda: charged(server) == 0, "nothing is held")
+
+
+def test_who_asks_for_health_has_little_to_say(limited):
+    with limited("") as server, Http2(server.grpc) as client:
+        for size, expected in ((4000, NOT_FOUND), (5000, RESOURCE_EXHAUSTED)):
+            stream = client.open("Check", service="/grpc.health.v1.Health/")
+            client.send(stream, frame(HealthCheckRequest(service="x" * size).SerializeToString()))
+            answer = client.answer(stream)
+            assert (answer.status, "message too large" in answer.message) == (expected, expected != NOT_FOUND)
+        assert refused(server, "message_too_large") == 1
 
 
 def test_metadata_beyond_its_limit_is_told_and_counted(limited):

@@ -52,6 +52,14 @@ def stop_under(load, server):
     assert server.wait_for_line("stopped")["aborted_connections"] == 0
 
 
+def stop_until_nobody_is_let_in(session, server):
+    """Each client goes on until it is not let in, and nothing else goes wrong."""
+    load = Load(session, clients=8)
+    stop_under(load, server)
+    assert len(load.errors) == 8
+    assert all(isinstance(error, (ConnectionRefusedError, FileNotFoundError)) for error in load.errors), load.errors
+
+
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_a_stop_answers_each_http_request_whose_connection_was_let_in(tmp_path, kind):
     @contextlib.contextmanager
@@ -67,11 +75,7 @@ def test_a_stop_answers_each_http_request_whose_connection_was_let_in(tmp_path, 
         yield call
 
     with Server(*listening(kind, tmp_path), listen=False) as server:
-        load = Load(session, clients=8)
-        stop_under(load, server)
-    # Each went on until it was not let in.
-    assert len(load.errors) == 8
-    assert all(isinstance(error, (ConnectionRefusedError, FileNotFoundError)) for error in load.errors), load.errors
+        stop_until_nobody_is_let_in(session, server)
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
@@ -91,10 +95,7 @@ def test_a_stop_cuts_no_answer_of_http_connections_that_are_kept(tmp_path, kind)
             yield call
 
     with Server(*listening(kind, tmp_path), listen=False) as server:
-        load = Load(session, clients=8)
-        stop_under(load, server)
-    assert len(load.errors) == 8
-    assert all(isinstance(error, (ConnectionRefusedError, FileNotFoundError)) for error in load.errors), load.errors
+        stop_until_nobody_is_let_in(session, server)
 
 
 def test_a_stop_takes_no_grpc_request_of_a_unix_socket_that_it_does_not_answer(tmp_path):

@@ -9,19 +9,24 @@ use tonic::body::Body;
 
 use super::RequestBody;
 use super::call::{Handler, RequestId};
-use super::message;
+use super::message::{self, Message};
 use super::reply::{Batch, ItemOutcome, Reply};
+use super::room::Room;
 use super::view::{self, View};
 use crate::config::GrpcConfig;
 use crate::pace;
 use crate::proto::{self, CacheStatus, ConditionalCacheResponse, ConditionalCacheStatus as Conditional};
-use crate::service::{CacheService, Item, ItemResult, Namespace, ServiceError, ttl_from_seconds};
+use crate::service::{CacheService, Item, ItemResult, Namespace, SLICE_KEYS, ServiceError, ttl_from_seconds};
 use crate::transports::in_flight::InFlight;
 use crate::transports::refused::RequestRefusal;
 use crate::transports::stats::cache_stats;
 
 /// The metadata key of the caller's namespace.
 const NAMESPACE: &str = "x-cache-namespace";
+
+/// What an item of a batch takes from when it is read until it is answered, beside its own bytes: 130 to 215 bytes, of
+/// which some are buffers that grow. A batch of [`SLICE_KEYS`] is done in one go, so that few are there at a time.
+const ITEM_BYTES: usize = 128;
 
 /// `cache.CacheService` over the use-cases. Cloned per call.
 #[derive(Clone)]
@@ -95,21 +100,24 @@ impl CacheRpc {
         let (rpc, id) = (self.clone(), id.clone());
         Box::pin(async move {
             let answer = rpc.answer(request, &id).await;
-            let response = answer.and_then(|reply| reply.into_response(&rpc.in_flight));
-            Ok(response.unwrap_or_else(Status::into_http::<Body>))
+            Ok(answer.map_or_else(Status::into_http::<Body>, Reply::into_response))
         })
     }
 
-    /// Looks at how many items there are before any of them is looked at.
-    async fn check_batch(&self, message: &[u8]) -> Result<(), Status> {
+    /// Looks at how many items there are, and whether there is room for them, before any of them is looked at.
+    async fn check_batch(&self, message: &mut Message) -> Result<(), Status> {
         let limit = self.max_batch;
-        if view::has_more_items(message, limit).await {
+        if view::most_items(message.bytes.len()) <= limit.min(SLICE_KEYS) {
+            return Ok(());
+        }
+        let items = view::count_items(&message.bytes, limit).await;
+        if items > limit {
             self.in_flight.count_refused(RequestRefusal::BatchTooLarge);
             return Err(Status::resource_exhausted(format!(
                 "batch too large: at most {limit} items are allowed"
             )));
         }
-        Ok(())
+        if items > SLICE_KEYS { message.charge(items * ITEM_BYTES, &self.in_flight) } else { Ok(()) }
     }
 
     async fn answer(&self, request: Request<impl RequestBody>, id: &RequestId) -> Result<Reply, Status> {
@@ -117,12 +125,12 @@ impl CacheRpc {
         let Some(method) = Method::of_path(head.uri.path()) else {
             return Err(Status::unimplemented("unknown method"));
         };
-        let message = message::read(&head.headers, body, self.max_message_bytes, &self.in_flight).await?;
+        let mut message = message::read(&head.headers, body, self.max_message_bytes, &self.in_flight).await?;
+        if method.is_batch() {
+            self.check_batch(&mut message).await?;
+        }
         let message = &message.bytes[..];
         let call = Call { service: &self.service, headers: &head.headers, id, in_flight: &self.in_flight };
-        if method.is_batch() {
-            self.check_batch(message).await?;
-        }
         match method {
             Method::Get => call.get(View::read(message)?).await,
             Method::MultiGet => call.multi_get(view::Keys::read_in_slices(message).await?).await,
@@ -142,19 +150,11 @@ struct Call<'a> {
     service: &'a CacheService,
     headers: &'a HeaderMap,
     id: &'a RequestId,
-    in_flight: &'a InFlight,
+    in_flight: &'a Arc<InFlight>,
 }
 
 fn item<'a>(key: &'a str, value: &'a [u8], ttl: i32) -> Item<'a> {
     Item { key, value, ttl: ttl_from_seconds(ttl) }
-}
-
-fn ok() -> Result<Reply, Status> {
-    Reply::message(&proto::CacheResponse { status: CacheStatus::Ok.into() })
-}
-
-fn conditional(status: Conditional) -> Result<Reply, Status> {
-    Reply::message(&ConditionalCacheResponse { status: status.into() })
 }
 
 impl<'a> Call<'a> {
@@ -191,6 +191,16 @@ impl<'a> Call<'a> {
         }
     }
 
+    fn ok(&self) -> Result<Reply, Status> {
+        let message = proto::CacheResponse { status: CacheStatus::Ok.into() };
+        Reply::message(&message, Room::due(self.in_flight))
+    }
+
+    fn conditional(&self, status: Conditional) -> Result<Reply, Status> {
+        let message = ConditionalCacheResponse { status: status.into() };
+        Reply::message(&message, Room::due(self.in_flight))
+    }
+
     /// A failure of one item of a batch: a text, as the call itself goes on.
     fn item_error(&self, error: ServiceError) -> String {
         self.status(error).message().to_owned()
@@ -209,25 +219,18 @@ impl<'a> Call<'a> {
             };
             ItemOutcome { key, number: status as u8, value: None, error }
         });
-        Reply::batch(Batch::Operations, pace::collect(outcomes).await).await
+        Reply::batch(Batch::Operations, pace::collect(outcomes).await, Room::due(self.in_flight)).await
     }
 
     async fn get(&self, request: view::Key<'_>) -> Result<Reply, Status> {
         let value = self.service.get(self.namespace()?, request.key).await;
-        Reply::value(value.map_err(|error| self.status(error))?)
+        Reply::value(value.map_err(|error| self.status(error))?, Room::new(self.in_flight))
     }
 
     async fn multi_get(&self, request: view::Keys<'_>) -> Result<Reply, Status> {
-        let in_flight = self.in_flight;
-        let room = in_flight.max_bytes().saturating_sub(in_flight.bytes());
-        let results = self.service.get_many(self.namespace()?, &request.keys, room).await;
-        let results = results.map_err(|error| {
-            if matches!(error, ServiceError::AnswerTooLarge) {
-                in_flight.count_refused(RequestRefusal::TooManyBytes);
-                return message::no_room();
-            }
-            self.status(error)
-        })?;
+        let mut room = Room::new(self.in_flight);
+        let results = self.service.get_many(self.namespace()?, &request.keys, |bytes| room.grow(bytes)).await;
+        let results = results.map_err(|error| self.status(error))?;
         let outcomes = request.keys.into_iter().zip(results).map(|(key, result)| {
             let (value, error) = match result {
                 Ok(value) => (value, String::new()),
@@ -235,20 +238,20 @@ impl<'a> Call<'a> {
             };
             ItemOutcome { key, number: value.is_some().into(), value, error }
         });
-        Reply::batch(Batch::Lookups, pace::collect(outcomes).await).await
+        Reply::batch(Batch::Lookups, pace::collect(outcomes).await, room).await
     }
 
     async fn set(&self, request: view::Item<'_>) -> Result<Reply, Status> {
         let view::Item { key, value, ttl } = request;
         let stored = self.service.set(self.namespace()?, item(key, value, ttl)).await;
         stored.map_err(|error| self.status(error))?;
-        ok()
+        self.ok()
     }
 
     async fn set_if_absent(&self, request: view::Item<'_>) -> Result<Reply, Status> {
         let view::Item { key, value, ttl } = request;
         let result = self.service.set_if_absent(self.namespace()?, item(key, value, ttl)).await;
-        conditional(match result.map_err(|error| self.status(error))? {
+        self.conditional(match result.map_err(|error| self.status(error))? {
             SetIfAbsent::Stored => Conditional::Stored,
             SetIfAbsent::Exists => Conditional::Exists,
         })
@@ -257,7 +260,7 @@ impl<'a> Call<'a> {
     async fn compare_and_set(&self, request: view::Comparison<'_>) -> Result<Reply, Status> {
         let view::Comparison { key, expected, value, ttl } = request;
         let result = self.service.compare_and_set(self.namespace()?, expected, item(key, value, ttl)).await;
-        conditional(match result.map_err(|error| self.status(error))? {
+        self.conditional(match result.map_err(|error| self.status(error))? {
             CompareAndSet::Stored => Conditional::Stored,
             CompareAndSet::NotFound => Conditional::NotFound,
             CompareAndSet::Mismatch => Conditional::Mismatch,
@@ -274,7 +277,7 @@ impl<'a> Call<'a> {
     async fn delete(&self, request: view::Key<'_>) -> Result<Reply, Status> {
         let deleted = self.service.delete(self.namespace()?, request.key).await;
         deleted.map_err(|error| self.status(error))?;
-        ok()
+        self.ok()
     }
 
     async fn multi_delete(&self, request: view::Keys<'_>) -> Result<Reply, Status> {
@@ -285,7 +288,7 @@ impl<'a> Call<'a> {
 
     async fn stats(&self, (): ()) -> Result<Reply, Status> {
         let stats = self.service.stats().await.map_err(|error| self.status(error))?;
-        Reply::message(&cache_stats(&stats))
+        Reply::message(&cache_stats(&stats), Room::new(self.in_flight))
     }
 }
 

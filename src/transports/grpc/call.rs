@@ -172,12 +172,14 @@ impl Call {
             // A message over the size limit: `RESOURCE_EXHAUSTED` everywhere but in tonic.
             Code::OutOfRange => {
                 self.shared.access.refused().count(RequestRefusal::MessageTooLarge);
-                if Method::of_name(self.method.name()).is_some_and(Method::is_write) {
-                    self.shared.service.count_refused_message();
-                }
-                let limit = self.shared.service.limits().max_value_bytes;
                 let detail = detail.trim_start_matches("Error, ");
-                let text = format!("message too large: {detail}; a value may have {limit} bytes");
+                let text = if Method::of_name(self.method.name()).is_some_and(Method::is_write) {
+                    self.shared.service.count_refused_message();
+                    let limit = self.shared.service.limits().max_value_bytes;
+                    format!("message too large: {detail}; a value may have {limit} bytes")
+                } else {
+                    format!("message too large: {detail}")
+                };
                 Status::resource_exhausted(text).into_http()
             }
             // A message that ends too early, is missing, or does not unpack.

@@ -49,7 +49,18 @@ static UNPACKING: Semaphore = Semaphore::const_new(2);
 /// A message, and what it is charged while it is there.
 pub(super) struct Message {
     pub(super) bytes: Bytes,
-    _charge: Option<Arc<Charge>>,
+    charge: Option<Arc<Charge>>,
+}
+
+impl Message {
+    /// Finds room for what is made of it while it is there.
+    pub(super) fn charge(&mut self, bytes: usize, in_flight: &Arc<InFlight>) -> Result<(), Status> {
+        if let Some(charge) = &self.charge {
+            return if charge.grow(bytes) { Ok(()) } else { Err(no_room()) };
+        }
+        self.charge = Some(Arc::new(in_flight.charge(bytes).ok_or_else(no_room)?));
+        Ok(())
+    }
 }
 
 /// Reads the message of a request, which may have `limit` bytes.
@@ -70,7 +81,7 @@ pub(super) async fn read(
         .await;
     };
     if let Some(bytes) = whole(first.as_ref(), &body, limit) {
-        return Ok(Message { bytes, _charge: None });
+        return Ok(Message { bytes, charge: None });
     }
     Box::pin(read_on(encoding, first, body, limit, in_flight.charge_anyway(0))).await
 }
@@ -84,7 +95,7 @@ async fn read_on<B: RequestBody>(
     charge: Charge,
 ) -> Result<Message, Status> {
     if let Some(bytes) = whole(first.as_ref(), &rest, limit) {
-        return Ok(Message { bytes, _charge: None });
+        return Ok(Message { bytes, charge: None });
     }
     let charge = Arc::new(charge);
     let body = Begun { first, rest, charge: Arc::clone(&charge) };
@@ -92,7 +103,7 @@ async fn read_on<B: RequestBody>(
         None => gather(body, limit).await,
         Some(encoding) => gather_packed(encoding, body, limit).await,
     };
-    Ok(Message { bytes: bytes?, _charge: Some(charge) })
+    Ok(Message { bytes: bytes?, charge: Some(charge) })
 }
 
 /// The message, if this frame is exactly one that is not compressed and not too long, and all that comes.

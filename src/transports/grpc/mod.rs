@@ -7,6 +7,7 @@ mod health;
 mod message;
 mod packed;
 mod reply;
+mod room;
 mod span;
 mod streamed;
 mod view;
@@ -53,6 +54,9 @@ impl<B> RequestBody for B where
     B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send + Unpin> + Send + Unpin + 'static
 {
 }
+
+/// The largest message to health and reflection, which gather it without being charged: far more than a name takes.
+const MAX_SIDE_MESSAGE_BYTES: usize = 4 << 10;
 
 type SideService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
@@ -117,7 +121,8 @@ impl GrpcService {
         let cache = CacheRpc::new(Arc::clone(&service), config, Arc::clone(&in_flight));
         let mut others = Vec::new();
         if access.serves(Part::Probes) {
-            others.push(side(HealthServer::new(HealthRpc::new(draining))));
+            let health = HealthServer::new(HealthRpc::new(draining));
+            others.push(side(health.max_decoding_message_size(MAX_SIDE_MESSAGE_BYTES)));
         }
         if config.reflection && access.serves(Part::Cache) {
             let descriptors = || {
@@ -130,8 +135,10 @@ impl GrpcService {
                     .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
             };
             let valid = "the embedded descriptor sets are valid";
-            others.push(side(descriptors().build_v1().expect(valid)));
-            others.push(side(descriptors().build_v1alpha().expect(valid)));
+            let v1 = descriptors().build_v1().expect(valid);
+            let v1alpha = descriptors().build_v1alpha().expect(valid);
+            others.push(side(v1.max_decoding_message_size(MAX_SIDE_MESSAGE_BYTES)));
+            others.push(side(v1alpha.max_decoding_message_size(MAX_SIDE_MESSAGE_BYTES)));
         }
         let shared = Shared {
             service,

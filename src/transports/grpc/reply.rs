@@ -22,15 +22,13 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::metadata::GRPC_CONTENT_TYPE;
 
-use super::message::{PREFIX_BYTES, no_room};
+use super::message::PREFIX_BYTES;
+use super::room::Room;
 use crate::pace::Pace;
-use crate::transports::in_flight::{Charge, InFlight};
+use crate::transports::in_flight::Charge;
 
 /// From this size on a value is not copied into its message: as much as one HTTP/2 frame holds by default.
 const SHARED_BYTES: usize = 16 << 10;
-
-/// From this size on an answer is charged until it has left. Smaller ones are bounded by how many streams there may be.
-const CHARGED_BYTES: usize = 4 << 10;
 
 /// Wire types of protobuf.
 const VARINT: u8 = 0;
@@ -92,44 +90,50 @@ impl ItemOutcome<'_> {
 pub(super) struct Reply {
     pieces: VecDeque<Bytes>,
     last: BytesMut,
-    /// Something was done, so that it is too late to refuse the answer.
-    is_due: bool,
+    /// `None`: it is too small to be charged.
+    charge: Option<Charge>,
 }
 
 impl Reply {
-    /// Begins a message of this size, of which `shared_bytes` will not be copied.
-    fn begin(message_bytes: usize, shared_bytes: usize) -> Result<Self, Status> {
+    /// Begins a message of this size, of which `shared_bytes` will not be copied, if there is room for it.
+    fn begin(message_bytes: usize, shared_bytes: usize, room: Room<'_>) -> Result<Self, Status> {
         let length = u32::try_from(message_bytes).map_err(|_| {
             Status::resource_exhausted(format!(
                 "answer too large: {message_bytes} bytes, at most {} can be sent",
                 u32::MAX
             ))
         })?;
-        let mut last = BytesMut::with_capacity(PREFIX_BYTES + message_bytes - shared_bytes);
+        let bytes = PREFIX_BYTES + message_bytes;
+        let charge = room.charge(bytes)?;
+        let mut last = BytesMut::with_capacity(bytes - shared_bytes);
         last.put_u8(0);
         last.put_u32(length);
-        Ok(Self { pieces: VecDeque::new(), last, is_due: true })
+        Ok(Self { pieces: VecDeque::new(), last, charge })
     }
 
-    /// A message without values.
-    pub(super) fn message(message: &impl Message) -> Result<Self, Status> {
-        let mut reply = Self::begin(message.encoded_len(), 0)?;
+    /// A message without keys and values.
+    pub(super) fn message(message: &impl Message, room: Room<'_>) -> Result<Self, Status> {
+        let mut reply = Self::begin(message.encoded_len(), 0, room)?;
         message.encode_raw(&mut reply.last);
         Ok(reply)
     }
 
     /// `CacheValue`.
-    pub(super) fn value(value: Option<Value>) -> Result<Self, Status> {
-        let Some(value) = value else { return Self::begin(0, 0) };
-        let mut reply = Self::begin(number_bytes(1) + field_bytes(value.len()), shared_bytes(&value))?;
-        reply.is_due = false;
+    pub(super) fn value(value: Option<Value>, room: Room<'_>) -> Result<Self, Status> {
+        let Some(value) = value else { return Self::begin(0, 0, room) };
+        let message_bytes = number_bytes(1) + field_bytes(value.len());
+        let mut reply = Self::begin(message_bytes, shared_bytes(&value), room)?;
         reply.put_number(1, 1);
         reply.put_value(2, value);
         Ok(reply)
     }
 
-    /// One message per key of a batch.
-    pub(super) async fn batch(batch: Batch, items: Vec<ItemOutcome<'_>>) -> Result<Self, Status> {
+    /// One message per key of a batch. `room` has taken in the values.
+    pub(super) async fn batch(
+        batch: Batch,
+        items: Vec<ItemOutcome<'_>>,
+        room: Room<'_>,
+    ) -> Result<Self, Status> {
         let mut pace = Pace::default();
         let (mut message_bytes, mut shared) = (0, 0);
         for item in &items {
@@ -139,8 +143,7 @@ impl Reply {
             shared += item.value.as_ref().map_or(0, shared_bytes);
             pace.step().await;
         }
-        let mut reply = Self::begin(message_bytes, shared)?;
-        reply.is_due = matches!(batch, Batch::Operations);
+        let mut reply = Self::begin(message_bytes, shared, room)?;
         for item in items {
             reply.put_key(1, LENGTH_DELIMITED);
             encode_varint(item.message_bytes() as u64, &mut reply.last);
@@ -184,31 +187,24 @@ impl Reply {
         self.pieces.push_back(value.into());
     }
 
-    /// The response to a call that succeeded, if there is room for it.
-    pub(super) fn into_response(mut self, in_flight: &Arc<InFlight>) -> Result<Response<Body>, Status> {
+    /// The response to a call that succeeded.
+    pub(super) fn into_response(mut self) -> Response<Body> {
         if !self.last.is_empty() {
             self.pieces.push_back(self.last.freeze());
         }
-        let bytes = self.pieces.iter().map(Bytes::len).sum();
-        let mut owed = None;
-        if bytes >= CHARGED_BYTES {
-            let charge = if self.is_due {
-                in_flight.charge_anyway(bytes)
-            } else {
-                in_flight.charge(bytes).ok_or_else(no_room)?
-            };
+        let owed = self.charge.map(|charge| {
             let pieces = AtomicUsize::new(self.pieces.len());
             let all = Arc::new(Owed { charge, pieces, body: AtomicWaker::new() });
             for piece in &mut self.pieces {
                 let owed = Piece { bytes: std::mem::take(piece), of: Arc::clone(&all) };
                 *piece = Bytes::from_owner(owed);
             }
-            owed = Some(all);
-        }
+            all
+        });
         let body = ReplyBody { pieces: self.pieces, owed, is_over: false };
         let mut response = Response::new(Body::new(body));
         response.headers_mut().insert(CONTENT_TYPE, GRPC_CONTENT_TYPE);
-        Ok(response)
+        response
     }
 }
 
@@ -295,6 +291,7 @@ mod tests {
 
     use super::*;
     use crate::proto;
+    use crate::transports::in_flight::InFlight;
 
     fn sent(reply: Reply) -> Vec<u8> {
         let mut bytes = reply.pieces.into_iter().collect::<Vec<_>>().concat();
@@ -315,6 +312,10 @@ mod tests {
         prop_oneof![0..300_usize, SHARED_BYTES - 2..SHARED_BYTES + 2, Just(70_000)]
     }
 
+    fn in_flight() -> Arc<InFlight> {
+        Arc::new(InFlight::new(1, 1 << 30, Arc::default()))
+    }
+
     fn content(size: usize) -> Vec<u8> {
         (0_u8..=255).cycle().take(size).collect()
     }
@@ -324,8 +325,9 @@ mod tests {
         fn a_value_is_sent_as_the_generated_type_is(size in sizes()) {
             let value = content(size);
             let message = proto::CacheValue { found: true, value: value.clone().into() };
-            check(Reply::value(Some(Value::from(&value[..]))), &message);
-            check(Reply::value(None), &proto::CacheValue::default());
+            let in_flight = in_flight();
+            check(Reply::value(Some(Value::from(&value[..])), Room::new(&in_flight)), &message);
+            check(Reply::value(None, Room::new(&in_flight)), &proto::CacheValue::default());
         }
 
         #[test]
@@ -347,7 +349,9 @@ mod tests {
             let lookups = lookups.iter().map(|(key, number, value, error)| ItemOutcome {
                 key, number: (*number).min(1), value: value.clone(), error: error.clone(),
             });
-            check(Reply::batch(Batch::Lookups, lookups.collect()).now_or_never().expect("few"), &message);
+            let in_flight = in_flight();
+            let reply = Reply::batch(Batch::Lookups, lookups.collect(), Room::new(&in_flight));
+            check(reply.now_or_never().expect("few"), &message);
 
             let message = proto::MultiCacheResponse {
                 items: items.iter().cloned().map(|(key, number, _, error)| {
@@ -357,7 +361,8 @@ mod tests {
             let operations = items.iter().map(|(key, number, _, error)| ItemOutcome {
                 key, number: *number, value: None, error: error.clone(),
             });
-            check(Reply::batch(Batch::Operations, operations.collect()).now_or_never().expect("few"), &message);
+            let reply = Reply::batch(Batch::Operations, operations.collect(), Room::due(&in_flight));
+            check(reply.now_or_never().expect("few"), &message);
         }
     }
 
@@ -365,7 +370,7 @@ mod tests {
     fn a_large_value_is_sent_from_where_it_lies() {
         let value = Value::from(&content(SHARED_BYTES)[..]);
         let (address, size) = (value.as_ptr(), value.len());
-        let reply = Reply::value(Some(value)).expect("not too large");
+        let reply = Reply::value(Some(value), Room::new(&in_flight())).expect("not too large");
         let piece = &reply.pieces[1];
         assert_eq!((piece.as_ptr(), piece.len()), (address, size));
         assert!(reply.last.is_empty());

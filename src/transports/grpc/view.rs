@@ -9,7 +9,7 @@ use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use tonic::Status;
 
-use crate::pace::Pace;
+use crate::pace::{Pace, SLICE_ITEMS, pause};
 use crate::proto;
 
 /// How a failure to read a message begins.
@@ -105,35 +105,45 @@ fn read_field<'a, V: View<'a>>(view: &mut V, message: &mut &'a [u8]) -> Option<(
     view.take(number, field)
 }
 
-/// Whether a message of a batch has more than `limit` items, at the cost of a look at where each begins. Of bytes that
-/// are no message it tells of those before it shows.
-pub(super) async fn has_more_items(mut message: &[u8], limit: usize) -> bool {
-    // The smallest item takes two bytes.
-    if message.len() / 2 <= limit {
-        return false;
-    }
+/// How many items a message of so many bytes has at the most.
+pub(super) const fn most_items(message_bytes: usize) -> usize {
+    // The smallest takes two.
+    message_bytes / 2
+}
+
+/// How many items a message of a batch has, at the cost of a look at where each begins. It is not looked for more than
+/// one beyond `limit`; and of bytes that are no message those count that come before it shows.
+pub(super) async fn count_items(mut message: &[u8], limit: usize) -> usize {
     let mut items = 0;
-    let mut pace = Pace::default();
-    while !message.is_empty() {
-        let Ok((number, wire_type)) = decode_key(&mut message) else { return false };
-        if wire_type == WireType::LengthDelimited {
-            let Ok(length) = decode_varint(&mut message) else { return false };
-            let Some((_, rest)) =
-                usize::try_from(length).ok().and_then(|length| message.split_at_checked(length))
-            else {
-                return false;
-            };
-            message = rest;
-        } else if skip_field(wire_type, number, &mut message, DecodeContext::default()).is_err() {
-            return false;
+    loop {
+        for _ in 0..SLICE_ITEMS {
+            if items > limit {
+                return items;
+            }
+            let Some(number) = skip_any_field(&mut message) else { return items };
+            items += usize::from(number == 1);
         }
-        items += usize::from(number == 1);
-        if items > limit {
-            return true;
-        }
-        pace.step().await;
+        pause(SLICE_ITEMS).await;
     }
-    false
+}
+
+/// Goes on behind the next field; its number, if there is one.
+fn skip_any_field(message: &mut &[u8]) -> Option<u32> {
+    // So begins every item of less than 128 bytes.
+    if let [0x0a, length @ ..128, rest @ ..] = *message
+        && let Some((_, rest)) = rest.split_at_checked(usize::from(*length))
+    {
+        *message = rest;
+        return Some(1);
+    }
+    let (number, wire_type) = decode_key(message).ok()?;
+    if wire_type == WireType::LengthDelimited {
+        let length = decode_varint(message).ok()?;
+        (_, *message) = message.split_at_checked(usize::try_from(length).ok()?)?;
+    } else {
+        skip_field(wire_type, number, message, DecodeContext::default()).ok()?;
+    }
+    Some(number)
 }
 
 /// `Empty`.
@@ -258,9 +268,13 @@ mod tests {
             (b"\x12\x01x\x0a\0\x18\x05", 1),
             (b"\x0a\0\x0a\0\x0a\x05", 2),
             (b"\x0a\0\x07", 1),
+            (b"\x0a\x81\x00k\x0a\x7f", 1),
         ] {
-            let counted = (0..9).find(|&limit| has_more_items(message, limit).now_or_never() == Some(false));
-            assert_eq!(counted, Some(items), "{message:?}");
+            for limit in 0..9 {
+                let counted = count_items(message, limit).now_or_never();
+                assert_eq!(counted, Some(items.min(limit + 1)), "{message:?}, at most {limit}");
+            }
+            assert!(items <= most_items(message.len()));
         }
     }
 

@@ -5,8 +5,8 @@
 //! guarantees about connections:
 //!
 //! - There are never more than `max_connections`; one more is accepted and closed at once.
-//! - No more than `max_in_flight` requests wait over HTTP/2, and none for a client that does not take its answer: see
-//!   [`InFlight`](super::in_flight::InFlight).
+//! - No more than `max_in_flight` requests wait over HTTP/2, beside one for each connection, and none for long for a client
+//!   that does not take its answer: see [`InFlight`](super::in_flight::InFlight).
 //! - None is held by a client that takes nothing of what it was sent for `request_timeout`.
 //! - None is held by a client that does not speak: a TLS handshake and the first bytes after it are due within
 //!   `handshake_timeout` each, and so is every HTTP/1 request head.
