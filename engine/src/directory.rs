@@ -9,7 +9,7 @@
 //! keep it: it asks its owner, through [`Entries`]. [`TaggedDirectory`] is for owners that have no
 //! records to ask.
 
-use crate::index::{INDEX_BYTES_PER_ENTRY, SlotIndex};
+use crate::index::{INDEX_BYTES_PER_ENTRY, Reader, SlotIndex};
 use crate::policy::{EvictionPolicy, Item, Slot, Verdict};
 use crate::slots::Slots;
 
@@ -161,8 +161,14 @@ impl<P: EvictionPolicy> Directory<P> {
     }
 
     /// The slot whose key has this hash and satisfies `is_key`.
-    pub fn find(&self, hash: u64, is_key: impl FnMut(Slot) -> bool) -> Option<Slot> {
-        self.index.find(hash, is_key)
+    pub fn find(&self, hash: u64, mut is_key: impl FnMut(Slot) -> bool) -> Option<Slot> {
+        self.read(hash, |slot| is_key(slot).then_some(())).map(|(slot, ())| slot)
+    }
+
+    /// [`find`](Self::find) for who has read the entry once its key is found: the slot, and what was read.
+    #[inline]
+    pub(crate) fn read<R: Reader>(&self, hash: u64, reader: R) -> Option<(Slot, R::Found)> {
+        self.index.find(hash, reader)
     }
 
     /// Tells the policy that a resident entry was read. Some policies let others go because of that.

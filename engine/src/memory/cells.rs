@@ -161,6 +161,11 @@ impl Chunk {
     }
 
     #[inline]
+    fn bytes_from(&self, start: usize) -> &[u8] {
+        &self.mapping[self.start + start..]
+    }
+
+    #[inline]
     fn bytes_mut(&mut self, start: usize, len: usize) -> &mut [u8] {
         let start = self.start + start;
         &mut self.mapping[start..start + len]
@@ -203,6 +208,15 @@ impl Cells {
         let (chunk, start) = place(frame);
         let len = usize::from(cell_bytes);
         self.chunks[chunk].as_ref().expect(MAPPED).bytes(start + at.cell() * len, len)
+    }
+
+    /// A cell's bytes and whatever follows them, and how many are the cell's.
+    #[inline]
+    pub(super) fn from(&self, at: Location) -> (&[u8], usize) {
+        let Page { frame, cell_bytes, .. } = self.pages[at.page()];
+        let (chunk, start) = place(frame);
+        let len = usize::from(cell_bytes);
+        (self.chunks[chunk].as_ref().expect(MAPPED).bytes_from(start + at.cell() * len), len)
     }
 
     /// The same to write to.

@@ -353,8 +353,11 @@ impl Store for MemoryStore {
     fn get<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, Option<Value>> {
         let key = self.hashed(key);
         let mut removed = Removed::default();
-        let value = self.lock(self.shard_of(key.hash)).get(key, || self.now_nanos(), &mut removed);
-        StoreFuture::ready(Ok(value))
+        let mut answer = StoreFuture::ready(Ok(None));
+        if let StoreFuture::Ready(Some(Ok(value))) = &mut answer {
+            self.lock(self.shard_of(key.hash)).get(key, || self.now_nanos(), &mut removed, value);
+        }
+        answer
     }
 
     fn set<'a>(&'a self, entry: Entry<'a>) -> StoreFuture<'a, ()> {
@@ -389,7 +392,9 @@ impl Store for MemoryStore {
         let mut removed = Removed::default();
         let mut results: Batch<Option<Value>> = keys.iter().map(|_| Ok(None)).collect();
         self.by_shard(keys.iter().map(|&key| self.hashed(key)), |shard, position, key| {
-            results[position] = Ok(shard.get(key, || self.now_nanos(), &mut removed));
+            if let Ok(value) = &mut results[position] {
+                shard.get(key, || self.now_nanos(), &mut removed, value);
+            }
         });
         StoreFuture::ready(Ok(results))
     }

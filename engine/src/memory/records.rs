@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::cpu::{prefetch, prefetch_one};
 use crate::expiry::ExpiryWheel;
+use crate::index::Reader;
 use crate::key::{HashSeed, Key};
 use crate::policy::Slot;
 use crate::value::Value;
@@ -26,6 +27,7 @@ const OUTSIDE_BYTES: usize = 4;
 /// Bits of the header's second half: the value's length, the name's length, two flags.
 const VALUE_BITS: u32 = 13;
 const NAME_BITS: u32 = 12;
+const NAME_MASK: u32 = ((1 << NAME_BITS) - 1) << VALUE_BITS;
 const HAS_DEADLINE: u32 = 1 << 30;
 const HAS_NAMESPACE: u32 = 1 << 31;
 /// In place of a value's length: the value lies outside.
@@ -121,6 +123,11 @@ enum Stored<'a> {
 }
 
 #[inline]
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+#[inline]
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
@@ -150,11 +157,33 @@ impl<'a> Record<'a> {
 }
 
 /// A record that was found under its key: all that is left to read of it.
-pub(super) struct Live<'a> {
-    pub(super) deadline_nanos: Option<u64>,
+pub(super) struct Found<'a> {
+    /// From its cell on.
+    bytes: &'a [u8],
     lengths: u32,
-    /// From the value on.
-    rest: &'a [u8],
+    /// Where the value begins.
+    value: usize,
+}
+
+impl Found<'_> {
+    #[inline]
+    pub(super) fn deadline_nanos(&self) -> Option<u64> {
+        (self.lengths & HAS_DEADLINE != 0).then(|| u64_at(self.bytes, HEADER_BYTES))
+    }
+}
+
+/// Whether two slices of one length hold the same bytes. Most names are short: to call the C library takes longer than to
+/// compare their first and their last bytes, of which some may be the same ones.
+#[inline]
+fn same(left: &[u8], right: &[u8]) -> bool {
+    const BLOCK: usize = size_of::<u128>();
+    let len = left.len().min(right.len());
+    if !(BLOCK..=2 * BLOCK).contains(&len) {
+        return left == right;
+    }
+    let block = |bytes: &[u8], at: usize| u128::from_ne_bytes(bytes[at..at + BLOCK].try_into().expect("a block"));
+    let difference = block(left, 0) ^ block(right, 0) | block(left, len - BLOCK) ^ block(right, len - BLOCK);
+    difference == 0
 }
 
 #[inline]
@@ -174,6 +203,14 @@ pub(super) struct Taken {
     pub(super) outside: Option<Bytes>,
 }
 
+/// What a key says of its record's lengths.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "a key bounds its name")]
+const fn lengths_of(key: &Key<'_>) -> u32 {
+    let name = (key.name().len() as u32) << VALUE_BITS;
+    if key.namespace().is_empty() { name } else { name | HAS_NAMESPACE }
+}
+
 const fn name_len(lengths: u32) -> usize {
     (lengths >> VALUE_BITS & ((1 << NAME_BITS) - 1)) as usize
 }
@@ -185,6 +222,47 @@ fn deadline(cell: &[u8], lengths: u32) -> (Option<u64>, &[u8]) {
     }
     let (deadline, rest) = cell[HEADER_BYTES..].split_first_chunk().expect("a deadline is eight bytes");
     (Some(u64::from_le_bytes(*deadline)), rest)
+}
+
+/// Reads records that are under a key.
+pub(super) struct UnderKey<'a> {
+    records: &'a Records,
+    key: &'a Key<'a>,
+}
+
+impl<'a> Reader for UnderKey<'a> {
+    type Found = Found<'a>;
+
+    /// Where a slot holds another key, its lengths tell in most cases.
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "the middle of every operation: a tenth of a get's instructions"
+    )]
+    fn read(&mut self, slot: Slot) -> Option<Found<'a>> {
+        let Self { records, key } = self;
+        let (bytes, cell_bytes) = records.cells.from(records.locations[slot.index()]);
+        // The value is asked for with the key: it is what comes next in most cases.
+        prefetch(bytes, cell_bytes);
+        let lengths = u32_at(bytes, 4);
+        if (lengths ^ lengths_of(key)) & (HAS_NAMESPACE | NAME_MASK) != 0 {
+            return None;
+        }
+        let mut at = if lengths & HAS_DEADLINE == 0 { HEADER_BYTES } else { HEADER_BYTES + DEADLINE_BYTES };
+        let (namespace, name) = (key.namespace(), key.name());
+        if !namespace.is_empty() {
+            if usize::from(bytes[at]) != namespace.len() {
+                return None;
+            }
+            at += 1;
+            if !same(&bytes[at..at + namespace.len()], namespace) {
+                return None;
+            }
+            at += namespace.len();
+        }
+        let value = at + name.len();
+        same(&bytes[at..value], name).then_some(Found { bytes, lengths, value })
+    }
 }
 
 /// The records of a shard.
@@ -213,27 +291,10 @@ impl Records {
         Record::read(self.cells.bytes(self.locations[slot.index()]))
     }
 
-    /// What a slot holds, if that is under this key. Where it is not, its lengths tell in most cases.
-    #[inline(always)]
-    #[expect(
-        clippy::inline_always,
-        reason = "the middle of every operation: a tenth of a get's instructions"
-    )]
-    pub(super) fn under_key(&self, slot: Slot, key: &Key<'_>) -> Option<Live<'_>> {
-        let cell = self.cells.bytes(self.locations[slot.index()]);
-        // The value is asked for with the key: it is what comes next in most cases.
-        prefetch(cell);
-        let lengths = u32_at(cell, 4);
-        let (namespace, name) = (key.namespace(), key.name());
-        if name_len(lengths) != name.len() || (lengths & HAS_NAMESPACE == 0) != namespace.is_empty() {
-            return None;
-        }
-        let (deadline_nanos, mut rest) = deadline(cell, lengths);
-        if !namespace.is_empty() {
-            rest = rest.strip_prefix(&[u8::try_from(namespace.len()).ok()?])?.strip_prefix(namespace)?;
-        }
-        let (stored_name, rest) = rest.split_at(name.len());
-        (stored_name == name).then_some(Live { deadline_nanos, lengths, rest })
+    /// Reads what is under this key.
+    #[inline]
+    pub(super) const fn under_key<'a>(&'a self, key: &'a Key<'a>) -> UnderKey<'a> {
+        UnderKey { records: self, key }
     }
 
     /// Asks for what tells where a slot's record lies.
@@ -245,7 +306,8 @@ impl Records {
     /// Asks for the memory of a slot's record, if it has one.
     pub(super) fn prefetch(&self, slot: Slot) {
         if self.is_stored(slot) {
-            prefetch(self.cells.bytes(self.locations[slot.index()]));
+            let (bytes, cell_bytes) = self.cells.from(self.locations[slot.index()]);
+            prefetch(bytes, cell_bytes);
         }
     }
 
@@ -270,11 +332,13 @@ impl Records {
         deadline(cell, u32_at(cell, 4)).0
     }
 
+    /// Reads the value that was found to where its reader will find it.
     #[inline]
-    pub(super) fn value(&self, live: &Live<'_>) -> Value {
-        match stored(live.lengths, live.rest) {
-            Stored::Inside(value) => Value::from(value),
-            Stored::Outside(number) => self.outside.value(number, &self.cells),
+    pub(super) fn read_value(&self, found: &Found<'_>, into: &mut Option<Value>) {
+        let from = &found.bytes[found.value..];
+        match found.lengths & OUTSIDE {
+            OUTSIDE => *into = Some(self.outside.value(u32_at(from, 0) as usize, &self.cells)),
+            len => Value::read(len as usize, from, into),
         }
     }
 
@@ -301,13 +365,9 @@ impl Records {
             NewValue::Inside(value) => (Ok(value), u32::try_from(value.len()).expect("it fits a cell")),
             NewValue::Outside(value) => (Err(self.outside.insert(value, &mut self.cells)), OUTSIDE),
         };
-        let name_len = u32::try_from(key.name().len()).expect("a key bounds its name");
-        let mut lengths = value_len | name_len << VALUE_BITS;
+        let mut lengths = value_len | lengths_of(key);
         if deadline_nanos.is_some() {
             lengths |= HAS_DEADLINE;
-        }
-        if !key.namespace().is_empty() {
-            lengths |= HAS_NAMESPACE;
         }
         let mut rest = self.cells.bytes_mut(at);
         let mut put = |bytes: &[u8]| {

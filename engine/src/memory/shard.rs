@@ -35,13 +35,13 @@ pub(super) struct Write<'a> {
 /// Values that were removed under the lock, to be freed after it is released: only large ones have
 /// anything to free.
 #[derive(Default)]
-pub(super) struct Removed(Vec<Bytes>);
+pub(super) struct Removed(Option<Vec<Bytes>>);
 
 impl Removed {
     #[inline]
     pub(super) fn push(&mut self, value: Option<Bytes>) {
         if let Some(value) = value {
-            self.0.push(value);
+            self.0.get_or_insert_default().push(value);
         }
     }
 }
@@ -144,30 +144,28 @@ impl Shard {
         self.directory.set_policy_capacity(capacity);
     }
 
+    /// Reads a key's live value, if there is one, to where it is wanted.
     pub(super) fn get(
         &mut self,
         key: HashedKey<'_>,
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
-    ) -> Option<Value> {
+        value: &mut Option<Value>,
+    ) {
         self.prefetch_victim();
         let records = &self.entries.records;
-        let mut found = None;
-        let slot = self.directory.find(key.hash, |slot| {
-            found = records.under_key(slot, &key.key);
-            found.is_some()
-        });
-        let Some((slot, live)) = slot.zip(found) else {
+        let Some((slot, found)) =
+            self.directory.read(key.hash, records.under_key(&key.key))
+        else {
             self.counters.misses += 1;
-            return None;
+            return;
         };
-        if live.deadline_nanos.is_some_and(|deadline| deadline <= now()) {
+        if found.deadline_nanos().is_some_and(|deadline| deadline <= now()) {
             self.expire(slot, removed);
             self.counters.misses += 1;
-            return None;
+            return;
         }
-        // First, and by a call: built last and in place it takes fewer instructions and a sixth more time.
-        let value = records.value(&live);
+        records.read_value(&found, value);
         self.counters.hits += 1;
         if self.entries.ages.samples(key.hash) {
             self.entries.ages.used(slot, now());
@@ -178,7 +176,6 @@ impl Shard {
         } else {
             self.hits.push(slot, &mut self.directory);
         }
-        Some(value)
     }
 
     /// Stores the record whatever is there. What a shortage leaves undone has changed nothing.
@@ -328,13 +325,8 @@ impl Shard {
     ) -> Option<Slot> {
         self.prefetch_victim();
         let records = &self.entries.records;
-        let mut deadline_nanos = None;
-        let slot = self.directory.find(key.hash, |slot| {
-            let found = records.under_key(slot, &key.key);
-            deadline_nanos = found.as_ref().and_then(|live| live.deadline_nanos);
-            found.is_some()
-        })?;
-        if deadline_nanos.is_none_or(|deadline| deadline > now()) {
+        let (slot, found) = self.directory.read(key.hash, records.under_key(&key.key))?;
+        if found.deadline_nanos().is_none_or(|deadline| deadline > now()) {
             return Some(slot);
         }
         self.expire(slot, removed);
@@ -532,7 +524,11 @@ mod tests {
                 }
                 b'-' => assert!(shard.delete(key, || 0, &mut removed), "{word}"),
                 b'!' => assert!(shard.evict_one(|| 0, &mut removed), "{word}"),
-                _ => assert!(shard.get(key, || 0, &mut removed).is_some(), "{word}"),
+                _ => {
+                    let mut value = None;
+                    shard.get(key, || 0, &mut removed, &mut value);
+                    assert!(value.is_some(), "{word}");
+                }
             }
             shard.check_invariants();
         }
