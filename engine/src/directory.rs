@@ -135,6 +135,7 @@ pub struct Directory<P> {
     budget: Budget,
     weigh_by: WeighBy,
     sheds_on_hit: bool,
+    ignores_hashes: bool,
     policy: P,
 }
 
@@ -156,6 +157,7 @@ impl<P: EvictionPolicy> Directory<P> {
             budget,
             weigh_by,
             sheds_on_hit: policy.sheds_on_hit(),
+            ignores_hashes: policy.ignores_hashes(),
             policy,
         }
     }
@@ -179,6 +181,12 @@ impl<P: EvictionPolicy> Directory<P> {
                 self.evicted(shed, entries);
             }
         }
+    }
+
+    /// Whether nobody looks at fingerprints, which then need not be made.
+    #[must_use]
+    pub const fn ignores_fingerprints(&self) -> bool {
+        self.ignores_hashes
     }
 
     /// Whether a hit can make others leave, so that it must be told at once.

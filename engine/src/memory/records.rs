@@ -87,7 +87,7 @@ impl<'a> NewRecord<'a> {
             NewValue::Inside(_) => 0,
             NewValue::Outside(value) => value.charge(),
         };
-        charge(self.len, self.deadline_nanos.is_some(), outside)
+        charge(cell_bytes(self.len), self.deadline_nanos.is_some(), outside)
     }
 
     pub(super) const fn deadline_nanos(&self) -> Option<u64> {
@@ -102,16 +102,15 @@ const fn before_value(key: &Key<'_>, deadline: bool) -> usize {
 
 /// Bytes of memory that a record costs: its cell, its location, its place on the wheel, and what its value
 /// costs outside.
-const fn charge(len: usize, deadline: bool, outside: usize) -> usize {
+const fn charge(cell_bytes: usize, deadline: bool, outside: usize) -> usize {
     let wheel = if deadline { ExpiryWheel::bytes_per_deadline() } else { 0 };
-    cell_bytes(len) + BYTES_PER_ENTRY + wheel + outside
+    cell_bytes + BYTES_PER_ENTRY + wheel + outside
 }
 
 /// A record as it lies in its cell.
 struct Record<'a> {
     deadline_nanos: Option<u64>,
-    namespace: &'a [u8],
-    name: &'a [u8],
+    key: Key<'a>,
     value: Stored<'a>,
     len: usize,
 }
@@ -132,30 +131,33 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
+/// The key of a record with these lengths, and where its value begins.
+#[inline]
+fn key_at(bytes: &[u8], lengths: u32) -> (Key<'_>, usize) {
+    let mut at = if lengths & HAS_DEADLINE == 0 { HEADER_BYTES } else { HEADER_BYTES + DEADLINE_BYTES };
+    let mut namespace: &[u8] = &[];
+    if lengths & HAS_NAMESPACE != 0 {
+        let len = usize::from(bytes[at]);
+        namespace = &bytes[at + 1..][..len];
+        at += 1 + len;
+    }
+    let value = at + name_len(lengths);
+    (Key::new(namespace, &bytes[at..value]).expect("a stored key was one"), value)
+}
+
 impl<'a> Record<'a> {
     #[inline]
     fn read(cell: &'a [u8]) -> Self {
         let lengths = u32_at(cell, 4);
-        let name_len = name_len(lengths);
-        let value_len = lengths & OUTSIDE;
-        let (deadline_nanos, rest) = deadline(cell, lengths);
-        let (namespace, rest) = if lengths & HAS_NAMESPACE == 0 {
-            rest.split_at(0)
-        } else {
-            rest[1..].split_at(usize::from(rest[0]))
+        let (key, at) = key_at(cell, lengths);
+        let (value, value_len) = match lengths & OUTSIDE {
+            OUTSIDE => (Stored::Outside(u32_at(cell, at) as usize), OUTSIDE_BYTES),
+            len => (Stored::Inside(&cell[at..at + len as usize]), len as usize),
         };
-        let (name, rest) = rest.split_at(name_len);
-        let value_len = if value_len == OUTSIDE { OUTSIDE_BYTES } else { value_len as usize };
-        let value = stored(lengths, rest);
-        Self { deadline_nanos, namespace, name, value, len: cell.len() - rest.len() + value_len }
-    }
-
-    #[inline]
-    fn key(&self) -> Key<'a> {
-        Key::new(self.namespace, self.name).expect("a stored key was one")
+        let deadline_nanos = (lengths & HAS_DEADLINE != 0).then(|| u64_at(cell, HEADER_BYTES));
+        Self { deadline_nanos, key, value, len: at + value_len }
     }
 }
-
 /// A record that was found under its key: all that is left to read of it.
 pub(super) struct Found<'a> {
     /// From its cell on.
@@ -172,6 +174,14 @@ impl Found<'_> {
     }
 }
 
+/// Writes bytes, and gives what follows them.
+#[inline]
+fn put<'a>(to: &'a mut [u8], bytes: &[u8]) -> &'a mut [u8] {
+    let (part, rest) = to.split_at_mut(bytes.len());
+    part.copy_from_slice(bytes);
+    rest
+}
+
 /// Whether two slices of one length hold the same bytes. Most names are short: to call the C library takes longer than to
 /// compare their first and their last bytes, of which some may be the same ones.
 #[inline]
@@ -184,14 +194,6 @@ fn same(left: &[u8], right: &[u8]) -> bool {
     let block = |bytes: &[u8], at: usize| u128::from_ne_bytes(bytes[at..at + BLOCK].try_into().expect("a block"));
     let difference = block(left, 0) ^ block(right, 0) | block(left, len - BLOCK) ^ block(right, len - BLOCK);
     difference == 0
-}
-
-#[inline]
-fn stored(lengths: u32, from_value: &[u8]) -> Stored<'_> {
-    match lengths & OUTSIDE {
-        OUTSIDE => Stored::Outside(u32_at(from_value, 0) as usize),
-        len => Stored::Inside(&from_value[..len as usize]),
-    }
 }
 
 /// A record that was taken out.
@@ -213,15 +215,6 @@ const fn lengths_of(key: &Key<'_>) -> u32 {
 
 const fn name_len(lengths: u32) -> usize {
     (lengths >> VALUE_BITS & ((1 << NAME_BITS) - 1)) as usize
-}
-
-#[inline]
-fn deadline(cell: &[u8], lengths: u32) -> (Option<u64>, &[u8]) {
-    if lengths & HAS_DEADLINE == 0 {
-        return (None, &cell[HEADER_BYTES..]);
-    }
-    let (deadline, rest) = cell[HEADER_BYTES..].split_first_chunk().expect("a deadline is eight bytes");
-    (Some(u64::from_le_bytes(*deadline)), rest)
 }
 
 /// Reads records that are under a key.
@@ -312,7 +305,7 @@ impl Records {
     }
 
     pub(super) fn hash(&self, slot: Slot) -> u64 {
-        self.hash_seed.hash(&self.record(slot).key())
+        self.hash_seed.hash(&self.record(slot).key)
     }
 
     pub(super) fn charge(&self, slot: Slot) -> usize {
@@ -324,12 +317,12 @@ impl Records {
             Stored::Inside(_) => 0,
             Stored::Outside(number) => self.outside.charge(number),
         };
-        charge(record.len, record.deadline_nanos.is_some(), outside)
+        charge(cell_bytes(record.len), record.deadline_nanos.is_some(), outside)
     }
 
     pub(super) fn deadline_nanos(&self, slot: Slot) -> Option<u64> {
         let cell = self.cells.bytes(self.locations[slot.index()]);
-        deadline(cell, u32_at(cell, 4)).0
+        (u32_at(cell, 4) & HAS_DEADLINE != 0).then(|| u64_at(cell, HEADER_BYTES))
     }
 
     /// Reads the value that was found to where its reader will find it.
@@ -369,53 +362,59 @@ impl Records {
         if deadline_nanos.is_some() {
             lengths |= HAS_DEADLINE;
         }
-        let mut rest = self.cells.bytes_mut(at);
-        let mut put = |bytes: &[u8]| {
-            let (part, after) = std::mem::take(&mut rest).split_at_mut(bytes.len());
-            part.copy_from_slice(bytes);
-            rest = after;
-        };
-        put(&slot.get().to_le_bytes());
-        put(&lengths.to_le_bytes());
+        let bytes = self.cells.bytes_mut(at);
+        bytes[..4].copy_from_slice(&slot.get().to_le_bytes());
+        bytes[4..HEADER_BYTES].copy_from_slice(&lengths.to_le_bytes());
+        let mut rest = &mut bytes[HEADER_BYTES..];
         if let Some(deadline) = deadline_nanos {
-            put(&deadline.to_le_bytes());
+            rest = put(rest, &deadline.to_le_bytes());
         }
         if !key.namespace().is_empty() {
-            put(&[u8::try_from(key.namespace().len()).expect("a key bounds its namespace")]);
-            put(key.namespace());
+            rest = put(rest, &[u8::try_from(key.namespace().len()).expect("a key bounds its namespace")]);
+            rest = put(rest, key.namespace());
         }
-        put(key.name());
+        rest = put(rest, key.name());
         match outside {
-            Ok(value) => put(value),
-            Err(number) => put(&number.to_le_bytes()),
-        }
+            Ok(value) => put(rest, value),
+            Err(number) => put(rest, &number.to_le_bytes()),
+        };
     }
 
     /// Takes a slot's record out, and says what it was.
     #[inline]
     pub(super) fn remove(&mut self, slot: Slot) -> Taken {
-        let record = self.record(slot);
-        let (hash, charge) = (self.hash_seed.hash(&record.key()), self.charge_of(&record));
-        let has_deadline = record.deadline_nanos.is_some();
-        let key_len = record.namespace.len() + record.name.len();
-        let (number, value_len) = match record.value {
-            Stored::Inside(value) => (None, value.len()),
-            Stored::Outside(number) => (Some(number), self.outside.len(number)),
-        };
-        self.key_bytes -= key_len as u64;
-        self.value_bytes -= value_len as u64;
         let at = std::mem::replace(&mut self.locations[slot.index()], Location::NOWHERE);
+        let (bytes, cell_bytes) = self.cells.from(at);
+        let lengths = u32_at(bytes, 4);
+        let (key, value) = key_at(bytes, lengths);
+        let hash = self.hash_seed.hash(&key);
+        self.key_bytes -= key.len() as u64;
+        let has_deadline = lengths & HAS_DEADLINE != 0;
+        let mut charge = charge(cell_bytes, has_deadline, 0);
+        let mut number = None;
+        match lengths & OUTSIDE {
+            OUTSIDE => {
+                let outside = u32_at(bytes, value) as usize;
+                charge += self.outside.charge(outside);
+                self.value_bytes -= self.outside.len(outside) as u64;
+                number = Some(outside);
+            }
+            len => self.value_bytes -= u64::from(len),
+        }
         if let Some((owner, to)) = self.cells.remove(at) {
             match piece_of(owner) {
                 Some(piece) => self.outside.piece_moved(piece, to),
                 None => self.locations[owner as usize] = to,
             }
         }
-        let locations = &mut self.locations;
-        let outside = number.and_then(|number| {
-            self.outside.remove(number, &mut self.cells, |slot, to| locations[slot as usize] = to)
-        });
+        let outside = number.and_then(|number| self.remove_outside(number));
         Taken { hash, charge, has_deadline, outside }
+    }
+
+    #[inline(never)]
+    fn remove_outside(&mut self, number: usize) -> Option<Bytes> {
+        let locations = &mut self.locations;
+        self.outside.remove(number, &mut self.cells, |slot, to| locations[slot as usize] = to)
     }
 
     /// Gives a record another slot, which has none and is smaller. Whether it has a deadline.
@@ -440,7 +439,7 @@ impl Records {
         let (mut outside, mut key_bytes, mut value_bytes) = (0, 0, 0);
         for slot in (0..).take(self.locations.len()).map(Slot::new).filter(|&slot| self.is_stored(slot)) {
             let record = self.record(slot);
-            key_bytes += record.key().len() as u64;
+            key_bytes += record.key.len() as u64;
             value_bytes += match record.value {
                 Stored::Inside(value) => value.len(),
                 Stored::Outside(number) => {

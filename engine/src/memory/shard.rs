@@ -346,7 +346,7 @@ impl Shard {
         removed: &mut Removed,
     ) -> Result<(), Shortage> {
         let newcomer =
-            Newcomer { hash: write.key.hash, fingerprint: write.key.key.fingerprint(), charge: write.charge };
+            Newcomer { hash: write.key.hash, fingerprint: self.fingerprint(&write.key.key), charge: write.charge };
         let evicted_before = self.counters.evictions;
         let (directory, mut entries) = self.evicting(now, removed);
         match directory.insert(newcomer, &mut entries) {
@@ -378,8 +378,9 @@ impl Shard {
         removed: &mut Removed,
     ) -> Result<(), Shortage> {
         let evicted_before = self.counters.evictions;
+        let fingerprint = self.fingerprint(&write.key.key);
         let (directory, mut entries) = self.evicting(now, removed);
-        match directory.update(slot, write.key.key.fingerprint(), write.charge, &mut entries) {
+        match directory.update(slot, fingerprint, write.charge, &mut entries) {
             Update::Kept => {
                 self.counters.replaced += 1;
                 self.entries.remove(slot, removed);
@@ -398,6 +399,11 @@ impl Shard {
             Update::TooLarge => return Err(self.shortage(0, write.charge)),
         }
         Ok(())
+    }
+
+    #[inline]
+    fn fingerprint(&self, key: &Key<'_>) -> u64 {
+        if self.directory.ignores_fingerprints() { 0 } else { key.fingerprint() }
     }
 
     fn store(&mut self, slot: Slot, write: &mut Write<'_>, now: impl Fn() -> u64) {
