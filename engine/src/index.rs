@@ -188,6 +188,7 @@ impl Segment {
         unreachable!("slot {slot:?} is not in the index");
     }
 
+    #[inline]
     fn take(&mut self, hash: u64, slot: Slot) {
         let tag = tag_of(hash);
         let mut at = home_of(hash, self.buckets.len());
@@ -230,7 +231,10 @@ impl Default for SlotIndex {
 impl SlotIndex {
     /// The slot under this hash that the reader finds something in, and what that is.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "a call would hand over all that was read: 40 instructions of a get")]
+    #[expect(
+        clippy::inline_always,
+        reason = "a call would hand over all that was read: 40 instructions of a get"
+    )]
     pub(crate) fn find<R: Reader>(&self, hash: u64, reader: R) -> Option<(Slot, R::Found)> {
         self.segments[segment_of(hash)].find(hash, reader)
     }
@@ -250,6 +254,7 @@ impl SlotIndex {
     }
 
     /// Takes a slot out that was entered under this hash. `hash_of` is asked about the others.
+    #[inline]
     pub(crate) fn remove(&mut self, hash: u64, slot: Slot, hash_of: impl Fn(Slot) -> u64) {
         let segment = &mut self.segments[segment_of(hash)];
         segment.take(hash, slot);

@@ -44,7 +44,8 @@ enum Mark {
     Other,
 }
 
-const _: () = assert!(size_of::<Option<Value>>() == INLINE_BYTES + BLOCK_BYTES && INLINE_BYTES <= u8::MAX as usize);
+const _: () =
+    assert!(size_of::<Option<Value>>() == INLINE_BYTES + BLOCK_BYTES && INLINE_BYTES <= u8::MAX as usize);
 
 impl Inline {
     const EMPTY: Self =
@@ -54,16 +55,21 @@ impl Inline {
     #[inline]
     fn fill(&mut self, len: u8, from: &[u8]) {
         self.len = len;
+        let Some(from) = from.first_chunk::<INLINE_BYTES>() else { return self.fill_exactly(from) };
+        let (from, _) = from.as_chunks::<BLOCK_BYTES>();
         // Few lengths, so that no loop and no call is needed.
-        let copied = match len {
-            0..=32 => copy_blocks::<2>(from, &mut self.blocks),
-            33..=64 => copy_blocks::<4>(from, &mut self.blocks),
-            _ => copy_blocks::<BLOCKS>(from, &mut self.blocks),
-        };
-        if copied.is_none() {
-            let len = usize::from(len);
-            self.blocks.as_flattened_mut()[..len].copy_from_slice(&from[..len]);
+        match len {
+            0..=32 => self.blocks[..2].copy_from_slice(&from[..2]),
+            33..=64 => self.blocks[..4].copy_from_slice(&from[..4]),
+            _ => self.blocks.copy_from_slice(from),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn fill_exactly(&mut self, from: &[u8]) {
+        let len = usize::from(self.len);
+        self.blocks.as_flattened_mut()[..len].copy_from_slice(&from[..len]);
     }
 
     fn bytes(&self) -> &[u8] {
@@ -87,17 +93,14 @@ impl Value {
                     inline.fill(len_byte, from);
                 }
             }
-            _ => *into = Some(Self::shared(Bytes::copy_from_slice(&from[..len]))),
+            _ => *into = Some(Self::copied(&from[..len])),
         }
     }
-}
 
-/// Copies so many blocks, if there are so many.
-#[inline]
-fn copy_blocks<const COUNT: usize>(from: &[u8], to: &mut [[u8; BLOCK_BYTES]; BLOCKS]) -> Option<()> {
-    let (blocks, _) = from.as_chunks::<BLOCK_BYTES>();
-    *to.first_chunk_mut::<COUNT>()? = *blocks.first_chunk::<COUNT>()?;
-    Some(())
+    #[inline(never)]
+    fn copied(bytes: &[u8]) -> Self {
+        Self::shared(Bytes::copy_from_slice(bytes))
+    }
 }
 
 impl Deref for Value {

@@ -129,6 +129,7 @@ struct Class {
 }
 
 impl Class {
+    #[inline]
     fn last(&self) -> Location {
         let page = *self.pages.last().expect("a class with a cell has a page");
         Location::new(page, self.in_last_page - 1)
@@ -253,6 +254,7 @@ impl Cells {
 
     /// Takes a cell out. Where another one has been moved into its place: that one's slot and where it
     /// is now.
+    #[inline]
     pub(super) fn remove(&mut self, at: Location) -> Option<(u32, Location)> {
         let number = usize::from(self.pages[at.page()].class);
         let class = &mut self.classes[number];
@@ -266,6 +268,7 @@ impl Cells {
     }
 
     /// Takes the last cell of a size out, whose bytes go to another cell of it that nobody needs.
+    #[inline(never)]
     fn close(&mut self, class: usize, at: Location, last: Location) -> Option<(u32, Location)> {
         let mut moved = None;
         if last != at {
@@ -304,6 +307,7 @@ impl Cells {
     }
 
     /// One more cell at the end.
+    #[inline(never)]
     fn append(&mut self, class: usize) -> Location {
         let is_full = self.classes[class].in_last_page == per_page(class);
         if is_full || self.classes[class].pages.is_empty() {

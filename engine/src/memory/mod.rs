@@ -157,8 +157,9 @@ impl MemoryStore {
         }
     }
 
-    fn hashed<'a>(&self, key: Key<'a>) -> HashedKey<'a> {
-        HashedKey { key, hash: self.options.hash_seed.hash(&key) }
+    #[inline]
+    fn hashed<'k>(&self, key: &'k Key<'k>) -> HashedKey<'k> {
+        HashedKey { key, hash: self.options.hash_seed.hash(key) }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "less than the number of shards")]
@@ -196,7 +197,7 @@ impl MemoryStore {
 
     /// Copies and measures an entry before any lock is taken.
     #[inline]
-    fn write<'a>(&self, entry: &Entry<'a>) -> Result<Write<'a>, StoreError> {
+    fn write<'a>(&self, entry: &'a Entry<'a>) -> Result<Write<'a>, StoreError> {
         let size = entry.value.len() as u64;
         let limit = self.limits.max_value_bytes();
         if size > limit {
@@ -207,7 +208,7 @@ impl MemoryStore {
         let record = NewRecord::new(&entry.key, entry.value, deadline_nanos);
         let charge = self.bytes_per_entry + record.charge();
         Ok(Write {
-            key: self.hashed(entry.key),
+            key: self.hashed(&entry.key),
             record,
             charge: u32::try_from(charge).expect("max_value_bytes keeps entries below 4 GiB"),
         })
@@ -217,7 +218,7 @@ impl MemoryStore {
     #[inline]
     fn run_write<'a, T>(
         &self,
-        entry: &Entry<'a>,
+        entry: &'a Entry<'a>,
         mut operation: impl FnMut(&mut Shard, &mut Write<'a>, &mut Removed) -> Result<T, Shortage>,
     ) -> Result<T, StoreError> {
         let write = &mut self.write(entry)?;
@@ -351,7 +352,7 @@ impl MemoryStore {
 
 impl Store for MemoryStore {
     fn get<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, Option<Value>> {
-        let key = self.hashed(key);
+        let key = self.hashed(&key);
         let mut removed = Removed::default();
         let mut answer = StoreFuture::ready(Ok(None));
         if let StoreFuture::Ready(Some(Ok(value))) = &mut answer {
@@ -379,7 +380,7 @@ impl Store for MemoryStore {
     }
 
     fn delete<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, bool> {
-        let key = self.hashed(key);
+        let key = self.hashed(&key);
         let mut removed = Removed::default();
         let mut shard = self.lock(self.shard_of(key.hash));
         let deleted = shard.delete(key, || self.now_nanos(), &mut removed);
@@ -391,7 +392,7 @@ impl Store for MemoryStore {
     fn get_many<'a>(&'a self, keys: &'a [Key<'a>]) -> StoreFuture<'a, Batch<Option<Value>>> {
         let mut removed = Removed::default();
         let mut results: Batch<Option<Value>> = keys.iter().map(|_| Ok(None)).collect();
-        self.by_shard(keys.iter().map(|&key| self.hashed(key)), |shard, position, key| {
+        self.by_shard(keys.iter().map(|key| self.hashed(key)), |shard, position, key| {
             if let Ok(value) = &mut results[position] {
                 shard.get(key, || self.now_nanos(), &mut removed, value);
             }
@@ -410,7 +411,7 @@ impl Store for MemoryStore {
     fn delete_many<'a>(&'a self, keys: &'a [Key<'a>]) -> StoreFuture<'a, Batch<bool>> {
         let mut removed = Removed::default();
         let mut results: Batch<bool> = keys.iter().map(|_| Ok(false)).collect();
-        self.by_shard(keys.iter().map(|&key| self.hashed(key)), |shard, position, key| {
+        self.by_shard(keys.iter().map(|key| self.hashed(key)), |shard, position, key| {
             results[position] = Ok(shard.delete(key, || self.now_nanos(), &mut removed));
         });
         StoreFuture::ready(Ok(results))

@@ -47,46 +47,32 @@ const _: () = assert!(
 /// Bytes that a resident entry costs beside its cell: where the cell is.
 pub(super) const BYTES_PER_ENTRY: usize = size_of::<Location>();
 
-/// A value on its way in: the largest are copied before a lock is taken.
-pub(super) enum NewValue<'a> {
-    Inside(&'a [u8]),
-    Outside(NewLarge<'a>),
-}
-
-impl NewValue<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Self::Inside(value) => value.len(),
-            Self::Outside(value) => value.len(),
-        }
-    }
-}
-
 /// What is to be stored under a key.
 pub(super) struct NewRecord<'a> {
-    value: NewValue<'a>,
+    value: &'a [u8],
+    /// A value too large for a cell, until it is stored: the largest are copied before a lock is taken.
+    large: Option<NewLarge<'a>>,
     deadline_nanos: Option<u64>,
     /// Bytes of the cell that are used.
     len: usize,
 }
 
 impl<'a> NewRecord<'a> {
+    #[inline]
     pub(super) fn new(key: &Key<'_>, value: &'a [u8], deadline_nanos: Option<u64>) -> Self {
         let before_value = before_value(key, deadline_nanos.is_some());
-        let (value, len) = if before_value + value.len() <= MAX_CELL_BYTES {
-            (NewValue::Inside(value), before_value + value.len())
-        } else {
-            (NewValue::Outside(NewLarge::new(value)), before_value + OUTSIDE_BYTES)
-        };
-        Self { value, deadline_nanos, len }
+        let len = before_value + value.len();
+        if len > MAX_CELL_BYTES {
+            let large = Some(NewLarge::new(value));
+            return Self { value, large, deadline_nanos, len: before_value + OUTSIDE_BYTES };
+        }
+        Self { value, large: None, deadline_nanos, len }
     }
 
     /// What the record will be charged: see [`charge`].
+    #[inline]
     pub(super) fn charge(&self) -> usize {
-        let outside = match &self.value {
-            NewValue::Inside(_) => 0,
-            NewValue::Outside(value) => value.charge(),
-        };
+        let outside = self.large.as_ref().map_or(0, NewLarge::charge);
         charge(cell_bytes(self.len), self.deadline_nanos.is_some(), outside)
     }
 
@@ -191,7 +177,8 @@ fn same(left: &[u8], right: &[u8]) -> bool {
     if !(BLOCK..=2 * BLOCK).contains(&len) {
         return left == right;
     }
-    let block = |bytes: &[u8], at: usize| u128::from_ne_bytes(bytes[at..at + BLOCK].try_into().expect("a block"));
+    let block =
+        |bytes: &[u8], at: usize| u128::from_ne_bytes(bytes[at..at + BLOCK].try_into().expect("a block"));
     let difference = block(left, 0) ^ block(right, 0) | block(left, len - BLOCK) ^ block(right, len - BLOCK);
     difference == 0
 }
@@ -201,8 +188,6 @@ pub(super) struct Taken {
     pub(super) hash: u64,
     pub(super) charge: usize,
     pub(super) has_deadline: bool,
-    /// What is the caller's to free.
-    pub(super) outside: Option<Bytes>,
 }
 
 /// What a key says of its record's lengths.
@@ -297,9 +282,12 @@ impl Records {
     }
 
     /// Asks for the memory of a slot's record, if it has one.
+    #[inline]
     pub(super) fn prefetch(&self, slot: Slot) {
-        if self.is_stored(slot) {
-            let (bytes, cell_bytes) = self.cells.from(self.locations[slot.index()]);
+        if let Some(&at) = self.locations.get(slot.index())
+            && at != Location::NOWHERE
+        {
+            let (bytes, cell_bytes) = self.cells.from(at);
             prefetch(bytes, cell_bytes);
         }
     }
@@ -326,13 +314,19 @@ impl Records {
     }
 
     /// Reads the value that was found to where its reader will find it.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as for finding it: a call costs a fifth of what is done in it")]
     pub(super) fn read_value(&self, found: &Found<'_>, into: &mut Option<Value>) {
         let from = &found.bytes[found.value..];
         match found.lengths & OUTSIDE {
-            OUTSIDE => *into = Some(self.outside.value(u32_at(from, 0) as usize, &self.cells)),
+            OUTSIDE => *into = Some(self.outside_value(from)),
             len => Value::read(len as usize, from, into),
         }
+    }
+
+    #[inline(never)]
+    fn outside_value(&self, number: &[u8]) -> Value {
+        self.outside.value(u32_at(number, 0) as usize, &self.cells)
     }
 
     pub(super) fn value_is(&self, slot: Slot, expected: &[u8]) -> bool {
@@ -344,20 +338,17 @@ impl Records {
 
     /// Stores a record in a slot that has none.
     pub(super) fn insert(&mut self, slot: Slot, key: &Key<'_>, new: &mut NewRecord<'_>) {
-        let NewRecord { deadline_nanos, len, .. } = *new;
-        let value = std::mem::replace(&mut new.value, NewValue::Inside(&[]));
+        let NewRecord { value, deadline_nanos, len, .. } = *new;
         self.key_bytes += key.len() as u64;
         self.value_bytes += value.len() as u64;
         let at = self.cells.insert(len);
         if slot.index() >= self.locations.len() {
-            assert!(piece_of(slot.get()).is_none(), "a shard has fewer than 2^31 entries");
-            self.locations.resize(slot.index() + 1, Location::NOWHERE);
+            self.extend_to(slot);
         }
         self.locations[slot.index()] = at;
-        let (outside, value_len) = match value {
-            NewValue::Inside(value) => (Ok(value), u32::try_from(value.len()).expect("it fits a cell")),
-            NewValue::Outside(value) => (Err(self.outside.insert(value, &mut self.cells)), OUTSIDE),
-        };
+        let outside = new.large.take().map(|large| self.outside.insert(large, &mut self.cells));
+        let value_len =
+            if outside.is_some() { OUTSIDE } else { u32::try_from(value.len()).expect("it fits a cell") };
         let mut lengths = value_len | lengths_of(key);
         if deadline_nanos.is_some() {
             lengths |= HAS_DEADLINE;
@@ -375,14 +366,20 @@ impl Records {
         }
         rest = put(rest, key.name());
         match outside {
-            Ok(value) => put(rest, value),
-            Err(number) => put(rest, &number.to_le_bytes()),
+            None => put(rest, value),
+            Some(number) => put(rest, &number.to_le_bytes()),
         };
     }
 
-    /// Takes a slot's record out, and says what it was.
+    #[cold]
+    fn extend_to(&mut self, slot: Slot) {
+        assert!(piece_of(slot.get()).is_none(), "a shard has fewer than 2^31 entries");
+        self.locations.resize(slot.index() + 1, Location::NOWHERE);
+    }
+
+    /// Takes a slot's record out, and says what it was. What is to be freed is for later, and for the caller.
     #[inline]
-    pub(super) fn remove(&mut self, slot: Slot) -> Taken {
+    pub(super) fn remove(&mut self, slot: Slot, free_later: impl FnOnce(Bytes)) -> Taken {
         let at = std::mem::replace(&mut self.locations[slot.index()], Location::NOWHERE);
         let (bytes, cell_bytes) = self.cells.from(at);
         let lengths = u32_at(bytes, 4);
@@ -391,30 +388,33 @@ impl Records {
         self.key_bytes -= key.len() as u64;
         let has_deadline = lengths & HAS_DEADLINE != 0;
         let mut charge = charge(cell_bytes, has_deadline, 0);
-        let mut number = None;
         match lengths & OUTSIDE {
             OUTSIDE => {
-                let outside = u32_at(bytes, value) as usize;
-                charge += self.outside.charge(outside);
-                self.value_bytes -= self.outside.len(outside) as u64;
-                number = Some(outside);
+                let number = u32_at(bytes, value) as usize;
+                charge += self.outside.charge(number);
+                self.value_bytes -= self.outside.len(number) as u64;
+                self.remove_cell(at);
+                let locations = &mut self.locations;
+                let removed =
+                    self.outside.remove(number, &mut self.cells, |slot, to| locations[slot as usize] = to);
+                removed.map(free_later);
             }
-            len => self.value_bytes -= u64::from(len),
+            len => {
+                self.value_bytes -= u64::from(len);
+                self.remove_cell(at);
+            }
         }
+        Taken { hash, charge, has_deadline }
+    }
+
+    #[inline]
+    fn remove_cell(&mut self, at: Location) {
         if let Some((owner, to)) = self.cells.remove(at) {
             match piece_of(owner) {
                 Some(piece) => self.outside.piece_moved(piece, to),
                 None => self.locations[owner as usize] = to,
             }
         }
-        let outside = number.and_then(|number| self.remove_outside(number));
-        Taken { hash, charge, has_deadline, outside }
-    }
-
-    #[inline(never)]
-    fn remove_outside(&mut self, number: usize) -> Option<Bytes> {
-        let locations = &mut self.locations;
-        self.outside.remove(number, &mut self.cells, |slot, to| locations[slot as usize] = to)
     }
 
     /// Gives a record another slot, which has none and is smaller. Whether it has a deadline.

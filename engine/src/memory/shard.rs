@@ -21,7 +21,7 @@ use self::residents::{Evicting, Residents};
 /// A key with its hash, computed once before the lock is taken.
 #[derive(Clone, Copy)]
 pub(super) struct HashedKey<'a> {
-    pub(super) key: Key<'a>,
+    pub(super) key: &'a Key<'a>,
     pub(super) hash: u64,
 }
 
@@ -38,11 +38,8 @@ pub(super) struct Write<'a> {
 pub(super) struct Removed(Option<Vec<Bytes>>);
 
 impl Removed {
-    #[inline]
-    pub(super) fn push(&mut self, value: Option<Bytes>) {
-        if let Some(value) = value {
-            self.0.get_or_insert_default().push(value);
-        }
+    pub(super) fn push(&mut self, value: Bytes) {
+        self.0.get_or_insert_default().push(value);
     }
 }
 
@@ -154,9 +151,7 @@ impl Shard {
     ) {
         self.prefetch_victim();
         let records = &self.entries.records;
-        let Some((slot, found)) =
-            self.directory.read(key.hash, records.under_key(&key.key))
-        else {
+        let Some((slot, found)) = self.directory.read(key.hash, records.under_key(key.key)) else {
             self.counters.misses += 1;
             return;
         };
@@ -244,7 +239,7 @@ impl Shard {
                     self.entries.ages.removed(slot);
                     self.directory.remove(slot, &&self.entries);
                     // It is off the wheel already.
-                    removed.push(self.entries.records.remove(slot).outside);
+                    self.entries.records.remove(slot, |value| removed.push(value));
                     self.counters.expired += 1;
                     self.counters.swept += 1;
                     self.condense(1);
@@ -325,7 +320,7 @@ impl Shard {
     ) -> Option<Slot> {
         self.prefetch_victim();
         let records = &self.entries.records;
-        let (slot, found) = self.directory.read(key.hash, records.under_key(&key.key))?;
+        let (slot, found) = self.directory.read(key.hash, records.under_key(key.key))?;
         if found.deadline_nanos().is_none_or(|deadline| deadline > now()) {
             return Some(slot);
         }
@@ -345,8 +340,11 @@ impl Shard {
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Result<(), Shortage> {
-        let newcomer =
-            Newcomer { hash: write.key.hash, fingerprint: self.fingerprint(&write.key.key), charge: write.charge };
+        let newcomer = Newcomer {
+            hash: write.key.hash,
+            fingerprint: self.fingerprint(write.key.key),
+            charge: write.charge,
+        };
         let evicted_before = self.counters.evictions;
         let (directory, mut entries) = self.evicting(now, removed);
         match directory.insert(newcomer, &mut entries) {
@@ -378,7 +376,7 @@ impl Shard {
         removed: &mut Removed,
     ) -> Result<(), Shortage> {
         let evicted_before = self.counters.evictions;
-        let fingerprint = self.fingerprint(&write.key.key);
+        let fingerprint = self.fingerprint(write.key.key);
         let (directory, mut entries) = self.evicting(now, removed);
         match directory.update(slot, fingerprint, write.charge, &mut entries) {
             Update::Kept => {
@@ -521,10 +519,10 @@ mod tests {
         let mut removed = Removed::default();
         for word in script.split(' ') {
             let key = Key::shared(word.trim_start_matches(['+', '-']).as_bytes()).expect("short");
-            let key = HashedKey { key, hash: seed.hash(&key) };
+            let key = HashedKey { key: &key, hash: seed.hash(&key) };
             match word.as_bytes()[0] {
                 b'+' => {
-                    let record = NewRecord::new(&key.key, b"value", None);
+                    let record = NewRecord::new(key.key, b"value", None);
                     let charge = u32::try_from(8 + record.charge()).expect("small");
                     shard.set(&mut Write { key, record, charge }, || 0, &mut removed).expect("room");
                 }
