@@ -1,8 +1,8 @@
 //! The index: from a hash to the slots that may hold its key.
 //!
-//! Buckets are a cache line each: twelve slots, twelve one-byte tags of their hashes, and a count of
-//! the entries that found this bucket full and went on to the next. A look-up reads one line in most
-//! cases and never follows a pointer. No key and no hash is kept: where buckets have to be filled
+//! Buckets are a cache line each: twelve slots, twelve one-byte tags of their hashes, and eight counts of
+//! the entries that found this bucket full and went on to the next, by three bits of their tags. A look-up reads one
+//! line in most cases, also of a key that is not there, and never follows a pointer. No key and no hash is kept: where buckets have to be filled
 //! anew, the owner is asked for the hashes.
 //!
 //! The buckets are divided into segments that grow on their own and by a fifth at a time, so that
@@ -27,8 +27,8 @@ pub(crate) const INDEX_BYTES_PER_ENTRY: usize = 7;
 #[derive(Clone)]
 #[repr(align(64))]
 struct Bucket {
-    /// A tag for each lane, 0 where it is empty. Then, in four bytes, the number of entries whose search starts at or
-    /// before this bucket and that live beyond it. Together, since sixteen bytes are compared at once.
+    /// A tag for each lane, 0 where it is empty. Then, in four bytes, the [`Passed`]. Together, since sixteen bytes are
+    /// compared at once.
     head: [u8; LANES + size_of::<u32>()],
     slots: [u32; LANES],
 }
@@ -104,13 +104,49 @@ impl Bucket {
     }
 
     #[inline]
-    fn passed(&self) -> u32 {
+    fn passed(&self) -> Passed {
         let [.., a, b, c, d] = self.head;
-        u32::from_le_bytes([a, b, c, d])
+        Passed(u32::from_le_bytes([a, b, c, d]))
     }
 
-    fn set_passed(&mut self, passed: u32) {
-        self.head[LANES..].copy_from_slice(&passed.to_le_bytes());
+    fn set_passed(&mut self, Passed(counts): Passed) {
+        self.head[LANES..].copy_from_slice(&counts.to_le_bytes());
+    }
+}
+
+/// How many entries there are whose search starts at or before a bucket and that live beyond it: eight counts of four bits,
+/// by their tag. A count that was once at its end stays there until the bucket is filled anew.
+#[derive(Clone, Copy)]
+struct Passed(u32);
+
+impl Passed {
+    const MOST: u32 = 15;
+
+    const fn shift(tag: u8) -> u32 {
+        (tag as u32 & 7) * 4
+    }
+
+    #[inline]
+    const fn count(self, tag: u8) -> u32 {
+        self.0 >> Self::shift(tag) & Self::MOST
+    }
+
+    /// Whether an entry with this tag may live beyond.
+    #[inline]
+    const fn any(self, tag: u8) -> bool {
+        self.count(tag) > 0
+    }
+
+    const fn one_more(self, tag: u8) -> Self {
+        if self.count(tag) == Self::MOST { self } else { Self(self.0 + (1 << Self::shift(tag))) }
+    }
+
+    fn one_less(self, tag: u8) -> Self {
+        match self.count(tag) {
+            0 => unreachable!("an indexed slot is found on its way"),
+            Self::MOST => self,
+            _ => Self(self.0 - (1 << Self::shift(tag))),
+        }
     }
 }
 
@@ -125,7 +161,8 @@ impl Segment {
     #[expect(clippy::inline_always, reason = "as for the next")]
     fn find<R: Reader>(&self, hash: u64, mut reader: R) -> Option<(Slot, R::Found)> {
         let bucket = self.buckets.get(home_of(hash, self.buckets.len()))?;
-        match bucket.lanes_with(tag_of(hash)).next() {
+        let tag = tag_of(hash);
+        match bucket.lanes_with(tag).next() {
             Some(lane) => {
                 let slot = Slot::new(bucket.slots[lane]);
                 match reader.read(slot) {
@@ -133,7 +170,7 @@ impl Segment {
                     None => self.find_among_all(hash, reader),
                 }
             }
-            None if bucket.passed() == 0 => None,
+            None if !bucket.passed().any(tag) => None,
             None => self.find_among_all(hash, reader),
         }
     }
@@ -151,7 +188,7 @@ impl Segment {
                     return Some((slot, found));
                 }
             }
-            if bucket.passed() == 0 {
+            if !bucket.passed().any(tag) {
                 return None;
             }
             at = self.after(at);
@@ -161,15 +198,16 @@ impl Segment {
 
     /// There must be an empty lane.
     fn put(&mut self, hash: u64, slot: Slot) {
+        let tag = tag_of(hash);
         let mut at = home_of(hash, self.buckets.len());
         loop {
             let bucket = &mut self.buckets[at];
             if let Some(lane) = bucket.lanes_with(0).next() {
-                bucket.head[lane] = tag_of(hash);
+                bucket.head[lane] = tag;
                 bucket.slots[lane] = slot.get();
                 return;
             }
-            bucket.set_passed(bucket.passed() + 1);
+            bucket.set_passed(bucket.passed().one_more(tag));
             at = self.after(at);
         }
     }
@@ -199,8 +237,7 @@ impl Segment {
                 return;
             }
             // Whoever lives beyond was counted on the way.
-            let passed = bucket.passed().checked_sub(1).expect("an indexed slot is found on its way");
-            bucket.set_passed(passed);
+            bucket.set_passed(bucket.passed().one_less(tag));
             at = self.after(at);
         }
         unreachable!("slot {slot:?} is not in the index");
@@ -311,18 +348,23 @@ impl SlotIndex {
                 let found = segment.find(hash, |other| (other == slot).then_some(()));
                 assert_eq!(found, Some((slot, ())), "{slot:?} is found");
             }
-            let mut passed = vec![0_u32; segment.buckets.len()];
+            let mut passed = vec![[0_u32; 8]; segment.buckets.len()];
             for (place, bucket) in segment.buckets.iter().enumerate() {
                 for lane in (0..LANES).filter(|&lane| bucket.head[lane] != 0) {
                     let mut at = home_of(hash_of(Slot::new(bucket.slots[lane])), segment.buckets.len());
                     while at != place {
-                        passed[at] += 1;
+                        passed[at][usize::from(bucket.head[lane] % 8)] += 1;
                         at = segment.after(at);
                     }
                 }
             }
-            let counted: Vec<u32> = segment.buckets.iter().map(Bucket::passed).collect();
-            assert_eq!(counted, passed, "a bucket counts who went on");
+            for (bucket, passed) in segment.buckets.iter().zip(passed) {
+                for (tag, passed) in (0..).zip(passed) {
+                    let counted = bucket.passed().count(tag);
+                    let is_at_its_end = counted == Passed::MOST;
+                    assert!(is_at_its_end || counted == passed, "a bucket counts who went on");
+                }
+            }
         }
     }
 }
