@@ -55,6 +55,8 @@ pub use options::{BuildPolicy, MemoryStoreOptions};
 
 /// Steps of a sweep under one hold of a shard's lock: tens of microseconds.
 const SWEEP_STEPS: usize = 256;
+/// Between rounds through all shards, where more has expired: for requests on a machine without an idle processor.
+const SWEEP_PAUSE: Duration = Duration::from_micros(100);
 /// Puts each shard on cache lines of its own, two of them since some processors fetch pairs.
 #[repr(align(128))]
 struct Padded<T>(T);
@@ -448,7 +450,10 @@ impl Store for MemoryStore {
                 self.settle(&mut shard);
                 more
             });
-            std::thread::yield_now();
+            if !unfinished.is_empty() {
+                // Who only yields is given the processor again before those who wait for other reasons than it.
+                std::thread::sleep(SWEEP_PAUSE);
+            }
         }
         StoreFuture::ready(Ok(swept))
     }
