@@ -13,6 +13,7 @@
 /// Bits of a fingerprint that count. A policy may keep so many, and no more, of a resident entry's.
 pub const DENSE_BITS: u32 = 29;
 
+/// Cells of a bucket, which three bits tell apart.
 const BUCKET: usize = 8;
 /// Cells per ghost, in percent: buckets fill unevenly.
 const CELLS_PERCENT: usize = 105;
@@ -169,16 +170,16 @@ impl DenseGhosts {
     #[inline]
     fn survey(&self, bucket: usize) -> Place {
         let (now, oldest) = (self.stored_now(), self.oldest_age());
+        // The age above, and below it how far the cell is from the bucket's end.
         let (mut free, mut best) = (0, 0);
-        for (place, cell) in (0..).zip(self.cells_of(bucket)) {
+        for (before_end, cell) in (0..8).rev().zip(self.cells_of(bucket)) {
             let age = age(now, cell);
             let is_over = age > oldest;
             free += u32::from(is_over);
             let age = if is_over { EMPTY_AGE } else { age };
-            best = best.max(age * BUCKET as u32 + (BUCKET as u32 - 1 - place));
+            best = best.max(age << 3 | before_end);
         }
-        let (age, place) = (best / BUCKET as u32, BUCKET - 1 - best as usize % BUCKET);
-        Place::new(free, age, bucket * BUCKET + place)
+        Place::new(free, best >> 3, bucket * BUCKET + (BUCKET - 1 - best as usize % BUCKET))
     }
 
     fn cells_of(&self, bucket: usize) -> [u32; BUCKET] {
