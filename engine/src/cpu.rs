@@ -9,10 +9,10 @@ const LINE_BYTES: usize = 64;
 /// How far a range is asked for at the most: the processor follows what is longer by itself.
 const MOST_BYTES: usize = 6 * LINE_BYTES;
 
-/// Asks for the first lines of these bytes.
+/// Asks for the lines of the first so many bytes.
 #[inline]
-pub(crate) fn prefetch(bytes: &[u8]) {
-    let (start, len) = (bytes.as_ptr(), bytes.len().min(MOST_BYTES));
+pub(crate) fn prefetch(bytes: &[u8], len: usize) {
+    let (start, len) = (bytes.as_ptr(), len.min(MOST_BYTES));
     let mut at = 0;
     while at < len {
         prefetch_line(start.wrapping_add(at));
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn any_range_may_be_asked_for() {
         for len in [0, 1, 63, 64, 65, 5000] {
-            prefetch(&vec![0; len]);
+            prefetch(&vec![0; len], len);
         }
     }
 }

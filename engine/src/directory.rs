@@ -9,7 +9,7 @@
 //! keep it: it asks its owner, through [`Entries`]. [`TaggedDirectory`] is for owners that have no
 //! records to ask.
 
-use crate::index::{INDEX_BYTES_PER_ENTRY, SlotIndex};
+use crate::index::{INDEX_BYTES_PER_ENTRY, Reader, SlotIndex};
 use crate::policy::{EvictionPolicy, Item, Slot, Verdict};
 use crate::slots::Slots;
 
@@ -135,6 +135,7 @@ pub struct Directory<P> {
     budget: Budget,
     weigh_by: WeighBy,
     sheds_on_hit: bool,
+    ignores_hashes: bool,
     policy: P,
 }
 
@@ -156,13 +157,20 @@ impl<P: EvictionPolicy> Directory<P> {
             budget,
             weigh_by,
             sheds_on_hit: policy.sheds_on_hit(),
+            ignores_hashes: policy.ignores_hashes(),
             policy,
         }
     }
 
     /// The slot whose key has this hash and satisfies `is_key`.
-    pub fn find(&self, hash: u64, is_key: impl FnMut(Slot) -> bool) -> Option<Slot> {
-        self.index.find(hash, is_key)
+    pub fn find(&self, hash: u64, mut is_key: impl FnMut(Slot) -> bool) -> Option<Slot> {
+        self.read(hash, |slot| is_key(slot).then_some(())).map(|(slot, ())| slot)
+    }
+
+    /// [`find`](Self::find) for who has read the entry once its key is found: the slot, and what was read.
+    #[inline]
+    pub(crate) fn read<R: Reader>(&self, hash: u64, reader: R) -> Option<(Slot, R::Found)> {
+        self.index.find(hash, reader)
     }
 
     /// Tells the policy that a resident entry was read. Some policies let others go because of that.
@@ -173,6 +181,12 @@ impl<P: EvictionPolicy> Directory<P> {
                 self.evicted(shed, entries);
             }
         }
+    }
+
+    /// Whether nobody looks at fingerprints, which then need not be made.
+    #[must_use]
+    pub const fn ignores_fingerprints(&self) -> bool {
+        self.ignores_hashes
     }
 
     /// Whether a hit can make others leave, so that it must be told at once.

@@ -1,8 +1,8 @@
 //! The index: from a hash to the slots that may hold its key.
 //!
-//! Buckets are a cache line each: twelve slots, twelve one-byte tags of their hashes, and a count of
-//! the entries that found this bucket full and went on to the next. A look-up reads one line in most
-//! cases and never follows a pointer. No key and no hash is kept: where buckets have to be filled
+//! Buckets are a cache line each: twelve slots, twelve one-byte tags of their hashes, and eight counts of
+//! the entries that found this bucket full and went on to the next, by three bits of their tags. A look-up reads one
+//! line in most cases, also of a key that is not there, and never follows a pointer. No key and no hash is kept: where buckets have to be filled
 //! anew, the owner is asked for the hashes.
 //!
 //! The buckets are divided into segments that grow on their own and by a fifth at a time, so that
@@ -27,13 +27,30 @@ pub(crate) const INDEX_BYTES_PER_ENTRY: usize = 7;
 #[derive(Clone)]
 #[repr(align(64))]
 struct Bucket {
-    /// A tag for each lane, 0 where it is empty. Then, in four bytes, the number of entries whose search starts at or
-    /// before this bucket and that live beyond it. Together, since sixteen bytes are compared at once.
+    /// A tag for each lane, 0 where it is empty. Then, in four bytes, the [`Passed`]. Together, since sixteen bytes are
+    /// compared at once.
     head: [u8; LANES + size_of::<u32>()],
     slots: [u32; LANES],
 }
 
 const EMPTY: Bucket = Bucket { head: [0; LANES + size_of::<u32>()], slots: [0; LANES] };
+
+/// Reads what a slot holds. No closure, since compilers would not make one of this size part of a look-up.
+pub(crate) trait Reader {
+    /// What is read of a slot that holds the key which is looked for.
+    type Found;
+
+    /// `None` where it holds another one.
+    fn read(&mut self, slot: Slot) -> Option<Self::Found>;
+}
+
+impl<T, F: FnMut(Slot) -> Option<T>> Reader for F {
+    type Found = T;
+
+    fn read(&mut self, slot: Slot) -> Option<T> {
+        self(slot)
+    }
+}
 
 #[derive(Default)]
 struct Segment {
@@ -43,7 +60,7 @@ struct Segment {
 
 /// Which slots may hold a key, by its hash.
 pub(crate) struct SlotIndex {
-    segments: Box<[Segment]>,
+    segments: Box<[Segment; SEGMENTS]>,
     /// Of all segments.
     buckets: usize,
 }
@@ -87,13 +104,49 @@ impl Bucket {
     }
 
     #[inline]
-    fn passed(&self) -> u32 {
+    fn passed(&self) -> Passed {
         let [.., a, b, c, d] = self.head;
-        u32::from_le_bytes([a, b, c, d])
+        Passed(u32::from_le_bytes([a, b, c, d]))
     }
 
-    fn set_passed(&mut self, passed: u32) {
-        self.head[LANES..].copy_from_slice(&passed.to_le_bytes());
+    fn set_passed(&mut self, Passed(counts): Passed) {
+        self.head[LANES..].copy_from_slice(&counts.to_le_bytes());
+    }
+}
+
+/// How many entries there are whose search starts at or before a bucket and that live beyond it: eight counts of four bits,
+/// by their tag. A count that was once at its end stays there until the bucket is filled anew.
+#[derive(Clone, Copy)]
+struct Passed(u32);
+
+impl Passed {
+    const MOST: u32 = 15;
+
+    const fn shift(tag: u8) -> u32 {
+        (tag as u32 & 7) * 4
+    }
+
+    #[inline]
+    const fn count(self, tag: u8) -> u32 {
+        self.0 >> Self::shift(tag) & Self::MOST
+    }
+
+    /// Whether an entry with this tag may live beyond.
+    #[inline]
+    const fn any(self, tag: u8) -> bool {
+        self.count(tag) > 0
+    }
+
+    const fn one_more(self, tag: u8) -> Self {
+        if self.count(tag) == Self::MOST { self } else { Self(self.0 + (1 << Self::shift(tag))) }
+    }
+
+    fn one_less(self, tag: u8) -> Self {
+        match self.count(tag) {
+            0 => unreachable!("an indexed slot is found on its way"),
+            Self::MOST => self,
+            _ => Self(self.0 - (1 << Self::shift(tag))),
+        }
     }
 }
 
@@ -102,18 +155,40 @@ impl Segment {
         if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
     }
 
-    fn find(&self, hash: u64, mut is_key: impl FnMut(Slot) -> bool) -> Option<Slot> {
+    /// The first slot under this hash whose reader finds something in it, and what that is. Nearly every search is over
+    /// with the first lane that has its tag, or has none: so that much is made part of the caller, without a loop.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as for the next")]
+    fn find<R: Reader>(&self, hash: u64, mut reader: R) -> Option<(Slot, R::Found)> {
+        let bucket = self.buckets.get(home_of(hash, self.buckets.len()))?;
+        let tag = tag_of(hash);
+        match bucket.lanes_with(tag).next() {
+            Some(lane) => {
+                let slot = Slot::new(bucket.slots[lane]);
+                match reader.read(slot) {
+                    Some(found) => Some((slot, found)),
+                    None => self.find_among_all(hash, reader),
+                }
+            }
+            None if !bucket.passed().any(tag) => None,
+            None => self.find_among_all(hash, reader),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_among_all<R: Reader>(&self, hash: u64, mut reader: R) -> Option<(Slot, R::Found)> {
         let tag = tag_of(hash);
         let mut at = home_of(hash, self.buckets.len());
         for _ in 0..self.buckets.len() {
             let bucket = &self.buckets[at];
             for lane in bucket.lanes_with(tag) {
                 let slot = Slot::new(bucket.slots[lane]);
-                if is_key(slot) {
-                    return Some(slot);
+                if let Some(found) = reader.read(slot) {
+                    return Some((slot, found));
                 }
             }
-            if bucket.passed() == 0 {
+            if !bucket.passed().any(tag) {
                 return None;
             }
             at = self.after(at);
@@ -123,15 +198,16 @@ impl Segment {
 
     /// There must be an empty lane.
     fn put(&mut self, hash: u64, slot: Slot) {
+        let tag = tag_of(hash);
         let mut at = home_of(hash, self.buckets.len());
         loop {
             let bucket = &mut self.buckets[at];
             if let Some(lane) = bucket.lanes_with(0).next() {
-                bucket.head[lane] = tag_of(hash);
+                bucket.head[lane] = tag;
                 bucket.slots[lane] = slot.get();
                 return;
             }
-            bucket.set_passed(bucket.passed() + 1);
+            bucket.set_passed(bucket.passed().one_more(tag));
             at = self.after(at);
         }
     }
@@ -150,6 +226,7 @@ impl Segment {
         unreachable!("slot {slot:?} is not in the index");
     }
 
+    #[inline]
     fn take(&mut self, hash: u64, slot: Slot) {
         let tag = tag_of(hash);
         let mut at = home_of(hash, self.buckets.len());
@@ -160,8 +237,7 @@ impl Segment {
                 return;
             }
             // Whoever lives beyond was counted on the way.
-            let passed = bucket.passed().checked_sub(1).expect("an indexed slot is found on its way");
-            bucket.set_passed(passed);
+            bucket.set_passed(bucket.passed().one_less(tag));
             at = self.after(at);
         }
         unreachable!("slot {slot:?} is not in the index");
@@ -185,14 +261,19 @@ impl Segment {
 
 impl Default for SlotIndex {
     fn default() -> Self {
-        Self { segments: (0..SEGMENTS).map(|_| Segment::default()).collect(), buckets: 0 }
+        Self { segments: Box::new(std::array::from_fn(|_| Segment::default())), buckets: 0 }
     }
 }
 
 impl SlotIndex {
-    /// The slot under this hash that satisfies `is_key`.
-    pub(crate) fn find(&self, hash: u64, is_key: impl FnMut(Slot) -> bool) -> Option<Slot> {
-        self.segments[segment_of(hash)].find(hash, is_key)
+    /// The slot under this hash that the reader finds something in, and what that is.
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "a call would hand over all that was read: 40 instructions of a get"
+    )]
+    pub(crate) fn find<R: Reader>(&self, hash: u64, reader: R) -> Option<(Slot, R::Found)> {
+        self.segments[segment_of(hash)].find(hash, reader)
     }
 
     /// Enters a slot that is not in the index. `hash_of` is asked about slots that already are. Whether it had to grow.
@@ -210,6 +291,7 @@ impl SlotIndex {
     }
 
     /// Takes a slot out that was entered under this hash. `hash_of` is asked about the others.
+    #[inline]
     pub(crate) fn remove(&mut self, hash: u64, slot: Slot, hash_of: impl Fn(Slot) -> u64) {
         let segment = &mut self.segments[segment_of(hash)];
         segment.take(hash, slot);
@@ -263,20 +345,26 @@ impl SlotIndex {
             for slot in segment.slots() {
                 let hash = hash_of(slot);
                 assert_eq!(segment_of(hash), number, "{slot:?} is in its segment");
-                assert_eq!(segment.find(hash, |other| other == slot), Some(slot), "{slot:?} is found");
+                let found = segment.find(hash, |other| (other == slot).then_some(()));
+                assert_eq!(found, Some((slot, ())), "{slot:?} is found");
             }
-            let mut passed = vec![0_u32; segment.buckets.len()];
+            let mut passed = vec![[0_u32; 8]; segment.buckets.len()];
             for (place, bucket) in segment.buckets.iter().enumerate() {
                 for lane in (0..LANES).filter(|&lane| bucket.head[lane] != 0) {
                     let mut at = home_of(hash_of(Slot::new(bucket.slots[lane])), segment.buckets.len());
                     while at != place {
-                        passed[at] += 1;
+                        passed[at][usize::from(bucket.head[lane] % 8)] += 1;
                         at = segment.after(at);
                     }
                 }
             }
-            let counted: Vec<u32> = segment.buckets.iter().map(Bucket::passed).collect();
-            assert_eq!(counted, passed, "a bucket counts who went on");
+            for (bucket, passed) in segment.buckets.iter().zip(passed) {
+                for (tag, passed) in (0..).zip(passed) {
+                    let counted = bucket.passed().count(tag);
+                    let is_at_its_end = counted == Passed::MOST;
+                    assert!(is_at_its_end || counted == passed, "a bucket counts who went on");
+                }
+            }
         }
     }
 }
@@ -320,8 +408,8 @@ mod tests {
                         model.insert(other);
                     }
                     (_, there) => {
-                        let found = index.find(hash, |other| other == slot);
-                        prop_assert_eq!(found, there.then_some(slot));
+                        let found = index.find(hash, |other| (other == slot).then_some(()));
+                        prop_assert_eq!(found, there.then_some((slot, ())));
                     }
                 }
             }

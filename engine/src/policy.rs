@@ -187,6 +187,12 @@ pub trait EvictionPolicy: Send {
     /// Bytes of memory held now: all vectors by their capacity, ghosts included.
     fn footprint_bytes(&self) -> usize;
 
+    /// Whether the policy never looks at [`Item::hash`]: then the store spares itself to compute it, and it is 0. Constant
+    /// over a policy's life.
+    fn ignores_hashes(&self) -> bool {
+        false
+    }
+
     /// Whether a hit can make the policy let entries go on its own; then the directory calls
     /// [`shed`](Self::shed) after each hit. Constant over a policy's life.
     fn sheds_on_hit(&self) -> bool {
@@ -251,6 +257,9 @@ impl<P: EvictionPolicy + ?Sized> EvictionPolicy for Box<P> {
     }
     fn footprint_bytes(&self) -> usize {
         (**self).footprint_bytes()
+    }
+    fn ignores_hashes(&self) -> bool {
+        (**self).ignores_hashes()
     }
     fn sheds_on_hit(&self) -> bool {
         (**self).sheds_on_hit()

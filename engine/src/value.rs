@@ -20,31 +20,60 @@ pub struct Value(Held);
 
 #[derive(Clone)]
 enum Held {
-    Inline { len: u8, bytes: Blocks },
+    Inline(Inline),
     Shared(Bytes),
 }
 
+/// A small value. Every byte of the handle belongs to a field of this, and what tells it from other variants lies behind its
+/// bytes: so it is made, copied and moved in whole blocks.
 #[derive(Clone, Copy)]
-#[repr(align(16))]
-struct Blocks([u8; INLINE_BYTES]);
+#[repr(C, align(16))]
+struct Inline {
+    blocks: [[u8; BLOCK_BYTES]; BLOCKS],
+    len: u8,
+    mark: Mark,
+    unused: [u8; BLOCK_BYTES - 2],
+}
 
-const _: () = assert!(size_of::<Value>() == INLINE_BYTES + BLOCK_BYTES && INLINE_BYTES <= u8::MAX as usize);
+/// A byte with values that stand for something else than a small value, in whatever type holds it.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Mark {
+    Inline,
+    #[expect(dead_code, reason = "with one variant only, it would be no byte")]
+    Other,
+}
 
-impl Blocks {
-    /// These bytes, of which there must not be too many, and then nothing in particular.
+const _: () =
+    assert!(size_of::<Option<Value>>() == INLINE_BYTES + BLOCK_BYTES && INLINE_BYTES <= u8::MAX as usize);
+
+impl Inline {
+    const EMPTY: Self =
+        Self { blocks: [[0; BLOCK_BYTES]; BLOCKS], len: 0, mark: Mark::Inline, unused: [0; BLOCK_BYTES - 2] };
+
+    /// Holds the first `len` of these bytes. What follows them may be copied as well, where whole blocks are less work.
     #[inline]
-    fn of(value: &[u8]) -> Self {
-        let mut blocks = [0; INLINE_BYTES];
-        let (whole, rest) = value.as_chunks::<BLOCK_BYTES>();
-        let (to, _) = blocks.as_chunks_mut::<BLOCK_BYTES>();
-        for (to, block) in to.iter_mut().zip(whole) {
-            *to = *block;
+    fn fill(&mut self, len: u8, from: &[u8]) {
+        self.len = len;
+        let Some(from) = from.first_chunk::<INLINE_BYTES>() else { return self.fill_exactly(from) };
+        let (from, _) = from.as_chunks::<BLOCK_BYTES>();
+        // Few lengths, so that no loop and no call is needed.
+        match len {
+            0..=32 => self.blocks[..2].copy_from_slice(&from[..2]),
+            33..=64 => self.blocks[..4].copy_from_slice(&from[..4]),
+            _ => self.blocks.copy_from_slice(from),
         }
-        match value.last_chunk::<BLOCK_BYTES>() {
-            Some(last) => blocks[value.len() - BLOCK_BYTES..value.len()].copy_from_slice(last),
-            None => blocks[..rest.len()].copy_from_slice(rest),
-        }
-        Self(blocks)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn fill_exactly(&mut self, from: &[u8]) {
+        let len = usize::from(self.len);
+        self.blocks.as_flattened_mut()[..len].copy_from_slice(&from[..len]);
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.blocks.as_flattened()[..usize::from(self.len)]
     }
 }
 
@@ -52,6 +81,25 @@ impl Value {
     /// Bytes that are shared with the store. They must be an allocation of their own.
     pub(crate) const fn shared(bytes: Bytes) -> Self {
         Self(Held::Shared(bytes))
+    }
+
+    /// Copies the first `len` of these bytes to where the handle is to be: moving it takes longer than making it. Of what
+    /// follows them, some may be copied as well; it is never shown.
+    #[inline]
+    pub(crate) fn read(len: usize, from: &[u8], into: &mut Option<Self>) {
+        match u8::try_from(len) {
+            Ok(len_byte) if len <= INLINE_BYTES => {
+                if let Self(Held::Inline(inline)) = into.insert(Self(Held::Inline(Inline::EMPTY))) {
+                    inline.fill(len_byte, from);
+                }
+            }
+            _ => *into = Some(Self::copied(&from[..len])),
+        }
+    }
+
+    #[inline(never)]
+    fn copied(bytes: &[u8]) -> Self {
+        Self::shared(Bytes::copy_from_slice(bytes))
     }
 }
 
@@ -61,7 +109,7 @@ impl Deref for Value {
     #[inline]
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Held::Inline { len, bytes } => &bytes.0[..usize::from(*len)],
+            Held::Inline(inline) => inline.bytes(),
             Held::Shared(bytes) => bytes,
         }
     }
@@ -85,7 +133,7 @@ impl From<Value> for Bytes {
     /// Copies what lies in the handle and nothing else.
     fn from(value: Value) -> Self {
         match value.0 {
-            Held::Inline { len, bytes } => Self::copy_from_slice(&bytes.0[..usize::from(len)]),
+            Held::Inline(inline) => Self::copy_from_slice(inline.bytes()),
             Held::Shared(bytes) => bytes,
         }
     }
@@ -95,10 +143,9 @@ impl From<&[u8]> for Value {
     /// Copies.
     #[inline]
     fn from(value: &[u8]) -> Self {
-        match u8::try_from(value.len()) {
-            Ok(len) if value.len() <= INLINE_BYTES => Self(Held::Inline { len, bytes: Blocks::of(value) }),
-            _ => Self(Held::Shared(Bytes::copy_from_slice(value))),
-        }
+        let mut read = None;
+        Self::read(value.len(), value, &mut read);
+        read.expect("just read")
     }
 }
 

@@ -102,6 +102,10 @@ impl EvictionPolicy for Clock {
         }
     }
 
+    fn ignores_hashes(&self) -> bool {
+        true
+    }
+
     fn resize(&mut self, _capacity: u64) {}
 
     fn len(&self) -> usize {

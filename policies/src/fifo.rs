@@ -50,6 +50,10 @@ impl EvictionPolicy for Fifo {
         Verdict::Evict(self.queue.pop_back(&mut self.links).expect("evict needs a resident entry"))
     }
 
+    fn ignores_hashes(&self) -> bool {
+        true
+    }
+
     fn resize(&mut self, _capacity: u64) {}
 
     fn len(&self) -> usize {

@@ -58,6 +58,10 @@ impl EvictionPolicy for Lru {
         self.list.back()
     }
 
+    fn ignores_hashes(&self) -> bool {
+        true
+    }
+
     fn resize(&mut self, _capacity: u64) {}
 
     fn len(&self) -> usize {

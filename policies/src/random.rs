@@ -52,6 +52,10 @@ impl EvictionPolicy for RandomReplacement {
         Verdict::Evict(victim)
     }
 
+    fn ignores_hashes(&self) -> bool {
+        true
+    }
+
     fn resize(&mut self, _capacity: u64) {}
 
     fn len(&self) -> usize {

@@ -87,6 +87,10 @@ impl EvictionPolicy for Sieve {
         self.hand.or_else(|| self.queue.back())
     }
 
+    fn ignores_hashes(&self) -> bool {
+        true
+    }
+
     fn resize(&mut self, _capacity: u64) {}
 
     fn len(&self) -> usize {

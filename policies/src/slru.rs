@@ -191,6 +191,10 @@ impl EvictionPolicy for Slru {
         Verdict::Evict(victim.expect("evict needs a resident entry"))
     }
 
+    fn ignores_hashes(&self) -> bool {
+        true
+    }
+
     fn resize(&mut self, capacity: u64) {
         self.capacity = capacity;
         self.set_budget(capacity);

@@ -123,9 +123,17 @@ struct Page {
 #[derive(Default)]
 struct Class {
     pages: Vec<u32>,
-    /// Cells in use, the gap included.
-    cells: u32,
+    /// Cells in use in the last page, the gap included: at least one, where there is a page.
+    in_last_page: u32,
     gap: Option<Location>,
+}
+
+impl Class {
+    #[inline]
+    fn last(&self) -> Location {
+        let page = *self.pages.last().expect("a class with a cell has a page");
+        Location::new(page, self.in_last_page - 1)
+    }
 }
 
 /// As large as a huge page of the common processors, and aligned like one: so most look-ups find
@@ -158,6 +166,11 @@ impl Chunk {
     fn bytes(&self, start: usize, len: usize) -> &[u8] {
         let start = self.start + start;
         &self.mapping[start..start + len]
+    }
+
+    #[inline]
+    fn bytes_from(&self, start: usize) -> &[u8] {
+        &self.mapping[self.start + start..]
     }
 
     #[inline]
@@ -205,6 +218,15 @@ impl Cells {
         self.chunks[chunk].as_ref().expect(MAPPED).bytes(start + at.cell() * len, len)
     }
 
+    /// A cell's bytes and whatever follows them, and how many are the cell's.
+    #[inline]
+    pub(super) fn from(&self, at: Location) -> (&[u8], usize) {
+        let Page { frame, cell_bytes, .. } = self.pages[at.page()];
+        let (chunk, start) = place(frame);
+        let len = usize::from(cell_bytes);
+        (self.chunks[chunk].as_ref().expect(MAPPED).bytes_from(start + at.cell() * len), len)
+    }
+
     /// The same to write to.
     #[inline]
     pub(super) fn bytes_mut(&mut self, at: Location) -> &mut [u8] {
@@ -232,31 +254,33 @@ impl Cells {
 
     /// Takes a cell out. Where another one has been moved into its place: that one's slot and where it
     /// is now.
+    #[inline]
     pub(super) fn remove(&mut self, at: Location) -> Option<(u32, Location)> {
-        let class = usize::from(self.pages[at.page()].class);
-        let mut moved = None;
-        if self.classes[class].gap.is_none() {
-            self.classes[class].gap = Some(at);
-        } else {
-            let last = self.last(class);
-            if last != at {
-                self.copy(last, at);
-                moved = Some((self.slot(at), at));
-            }
-            self.pop(class);
-        }
+        let number = usize::from(self.pages[at.page()].class);
+        let class = &mut self.classes[number];
+        let last = class.last();
         // A gap at the end is none.
-        if self.classes[class].gap.is_some_and(|gap| gap == self.last(class)) {
+        if class.gap.is_none() && last != at {
+            class.gap = Some(at);
+            return None;
+        }
+        self.close(number, at, last)
+    }
+
+    /// Takes the last cell of a size out, whose bytes go to another cell of it that nobody needs.
+    #[inline(never)]
+    fn close(&mut self, class: usize, at: Location, last: Location) -> Option<(u32, Location)> {
+        let mut moved = None;
+        if last != at {
+            self.copy(last, at);
+            moved = Some((self.slot(at), at));
+        }
+        self.pop(class);
+        if self.classes[class].gap.is_some_and(|gap| gap == self.classes[class].last()) {
             self.classes[class].gap = None;
             self.pop(class);
         }
         moved
-    }
-
-    fn last(&self, class: usize) -> Location {
-        let cells = &self.classes[class];
-        let page = *cells.pages.last().expect("a class with a cell has a page");
-        Location::new(page, (cells.cells - 1) % per_page(class))
     }
 
     /// Copies a cell into another one of its size.
@@ -283,21 +307,27 @@ impl Cells {
     }
 
     /// One more cell at the end.
+    #[inline(never)]
     fn append(&mut self, class: usize) -> Location {
-        if self.classes[class].cells.is_multiple_of(per_page(class)) {
+        let is_full = self.classes[class].in_last_page == per_page(class);
+        if is_full || self.classes[class].pages.is_empty() {
             let page = self.new_page(class);
             self.classes[class].pages.push(page);
+            self.classes[class].in_last_page = 0;
         }
-        self.classes[class].cells += 1;
-        self.last(class)
+        self.classes[class].in_last_page += 1;
+        self.classes[class].last()
     }
 
     /// One cell less at the end.
     fn pop(&mut self, class: usize) {
         let cells = &mut self.classes[class];
-        cells.cells -= 1;
-        if cells.cells.is_multiple_of(per_page(class)) {
+        cells.in_last_page -= 1;
+        if cells.in_last_page == 0 {
             let page = cells.pages.pop().expect("a class with a cell has a page");
+            if !cells.pages.is_empty() {
+                cells.in_last_page = per_page(class);
+            }
             self.free_page(page);
         }
     }
@@ -399,7 +429,8 @@ impl Cells {
     pub(super) fn check_invariants(&self, location_of: impl Fn(u32) -> Location) {
         let mut frames = 0;
         for (number, class) in self.classes.iter().enumerate() {
-            assert_eq!(class.pages.len(), class.cells.div_ceil(per_page(number)) as usize, "pages are full");
+            let in_last_page = if class.pages.is_empty() { 0..=0 } else { 1..=per_page(number) };
+            assert!(in_last_page.contains(&class.in_last_page), "pages are full");
             for (index, &page) in class.pages.iter().enumerate() {
                 let Page { frame, cell_bytes, class: of } = self.pages[page as usize];
                 assert_eq!((usize::from(of), cell_bytes), (number, SIZES[number]), "a page knows its class");
@@ -408,8 +439,8 @@ impl Cells {
                 assert_eq!(chunk.pages[start / PAGE_BYTES], page, "a frame knows its page");
                 assert_eq!(chunk.free & (1 << (start / PAGE_BYTES)), 0, "a page's frame is not free");
                 frames += 1;
-                let before = u32::try_from(index).expect("pages are u32") * per_page(number);
-                for cell in 0..per_page(number).min(class.cells - before) {
+                let is_last = index + 1 == class.pages.len();
+                for cell in 0..if is_last { class.in_last_page } else { per_page(number) } {
                     let at = Location::new(page, cell);
                     if class.gap != Some(at) {
                         let slot = self.slot(at);
@@ -420,7 +451,7 @@ impl Cells {
             if let Some(gap) = class.gap {
                 let class = usize::from(self.pages[gap.page()].class);
                 assert_eq!(class, number, "the gap is among the cells of its size");
-                assert_ne!(gap, self.last(number), "the gap is not at the end");
+                assert_ne!(gap, self.classes[number].last(), "the gap is not at the end");
             }
         }
         let free: u32 = self.chunks.iter().flatten().map(|chunk| chunk.free.count_ones()).sum();

@@ -55,6 +55,8 @@ pub use options::{BuildPolicy, MemoryStoreOptions};
 
 /// Steps of a sweep under one hold of a shard's lock: tens of microseconds.
 const SWEEP_STEPS: usize = 256;
+/// Between rounds through all shards, where more has expired: for requests on a machine without an idle processor.
+const SWEEP_PAUSE: Duration = Duration::from_micros(100);
 /// Puts each shard on cache lines of its own, two of them since some processors fetch pairs.
 #[repr(align(128))]
 struct Padded<T>(T);
@@ -157,8 +159,9 @@ impl MemoryStore {
         }
     }
 
-    fn hashed<'a>(&self, key: Key<'a>) -> HashedKey<'a> {
-        HashedKey { key, hash: self.options.hash_seed.hash(&key) }
+    #[inline]
+    fn hashed<'k>(&self, key: &'k Key<'k>) -> HashedKey<'k> {
+        HashedKey { key, hash: self.options.hash_seed.hash(key) }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "less than the number of shards")]
@@ -196,7 +199,7 @@ impl MemoryStore {
 
     /// Copies and measures an entry before any lock is taken.
     #[inline]
-    fn write<'a>(&self, entry: &Entry<'a>) -> Result<Write<'a>, StoreError> {
+    fn write<'a>(&self, entry: &'a Entry<'a>) -> Result<Write<'a>, StoreError> {
         let size = entry.value.len() as u64;
         let limit = self.limits.max_value_bytes();
         if size > limit {
@@ -207,7 +210,7 @@ impl MemoryStore {
         let record = NewRecord::new(&entry.key, entry.value, deadline_nanos);
         let charge = self.bytes_per_entry + record.charge();
         Ok(Write {
-            key: self.hashed(entry.key),
+            key: self.hashed(&entry.key),
             record,
             charge: u32::try_from(charge).expect("max_value_bytes keeps entries below 4 GiB"),
         })
@@ -217,7 +220,7 @@ impl MemoryStore {
     #[inline]
     fn run_write<'a, T>(
         &self,
-        entry: &Entry<'a>,
+        entry: &'a Entry<'a>,
         mut operation: impl FnMut(&mut Shard, &mut Write<'a>, &mut Removed) -> Result<T, Shortage>,
     ) -> Result<T, StoreError> {
         let write = &mut self.write(entry)?;
@@ -351,10 +354,13 @@ impl MemoryStore {
 
 impl Store for MemoryStore {
     fn get<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, Option<Value>> {
-        let key = self.hashed(key);
+        let key = self.hashed(&key);
         let mut removed = Removed::default();
-        let value = self.lock(self.shard_of(key.hash)).get(key, || self.now_nanos(), &mut removed);
-        StoreFuture::ready(Ok(value))
+        let mut answer = StoreFuture::ready(Ok(None));
+        if let StoreFuture::Ready(Some(Ok(value))) = &mut answer {
+            self.lock(self.shard_of(key.hash)).get(key, || self.now_nanos(), &mut removed, value);
+        }
+        answer
     }
 
     fn set<'a>(&'a self, entry: Entry<'a>) -> StoreFuture<'a, ()> {
@@ -376,7 +382,7 @@ impl Store for MemoryStore {
     }
 
     fn delete<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, bool> {
-        let key = self.hashed(key);
+        let key = self.hashed(&key);
         let mut removed = Removed::default();
         let mut shard = self.lock(self.shard_of(key.hash));
         let deleted = shard.delete(key, || self.now_nanos(), &mut removed);
@@ -388,8 +394,10 @@ impl Store for MemoryStore {
     fn get_many<'a>(&'a self, keys: &'a [Key<'a>]) -> StoreFuture<'a, Batch<Option<Value>>> {
         let mut removed = Removed::default();
         let mut results: Batch<Option<Value>> = keys.iter().map(|_| Ok(None)).collect();
-        self.by_shard(keys.iter().map(|&key| self.hashed(key)), |shard, position, key| {
-            results[position] = Ok(shard.get(key, || self.now_nanos(), &mut removed));
+        self.by_shard(keys.iter().map(|key| self.hashed(key)), |shard, position, key| {
+            if let Ok(value) = &mut results[position] {
+                shard.get(key, || self.now_nanos(), &mut removed, value);
+            }
         });
         StoreFuture::ready(Ok(results))
     }
@@ -405,7 +413,7 @@ impl Store for MemoryStore {
     fn delete_many<'a>(&'a self, keys: &'a [Key<'a>]) -> StoreFuture<'a, Batch<bool>> {
         let mut removed = Removed::default();
         let mut results: Batch<bool> = keys.iter().map(|_| Ok(false)).collect();
-        self.by_shard(keys.iter().map(|&key| self.hashed(key)), |shard, position, key| {
+        self.by_shard(keys.iter().map(|key| self.hashed(key)), |shard, position, key| {
             results[position] = Ok(shard.delete(key, || self.now_nanos(), &mut removed));
         });
         StoreFuture::ready(Ok(results))
@@ -442,7 +450,10 @@ impl Store for MemoryStore {
                 self.settle(&mut shard);
                 more
             });
-            std::thread::yield_now();
+            if !unfinished.is_empty() {
+                // Who only yields is given the processor again before those who wait for other reasons than it.
+                std::thread::sleep(SWEEP_PAUSE);
+            }
         }
         StoreFuture::ready(Ok(swept))
     }

@@ -75,13 +75,6 @@ impl<'a> NewLarge<'a> {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Mapped(value) => value.len(),
-            Self::InPieces(value) => value.len(),
-        }
-    }
-
     /// Bytes of memory that it will cost.
     pub(super) fn charge(&self) -> usize {
         match self {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::cpu::{prefetch, prefetch_one};
 use crate::expiry::ExpiryWheel;
+use crate::index::Reader;
 use crate::key::{HashSeed, Key};
 use crate::policy::Slot;
 use crate::value::Value;
@@ -26,6 +27,7 @@ const OUTSIDE_BYTES: usize = 4;
 /// Bits of the header's second half: the value's length, the name's length, two flags.
 const VALUE_BITS: u32 = 13;
 const NAME_BITS: u32 = 12;
+const NAME_MASK: u32 = ((1 << NAME_BITS) - 1) << VALUE_BITS;
 const HAS_DEADLINE: u32 = 1 << 30;
 const HAS_NAMESPACE: u32 = 1 << 31;
 /// In place of a value's length: the value lies outside.
@@ -45,47 +47,33 @@ const _: () = assert!(
 /// Bytes that a resident entry costs beside its cell: where the cell is.
 pub(super) const BYTES_PER_ENTRY: usize = size_of::<Location>();
 
-/// A value on its way in: the largest are copied before a lock is taken.
-pub(super) enum NewValue<'a> {
-    Inside(&'a [u8]),
-    Outside(NewLarge<'a>),
-}
-
-impl NewValue<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Self::Inside(value) => value.len(),
-            Self::Outside(value) => value.len(),
-        }
-    }
-}
-
 /// What is to be stored under a key.
 pub(super) struct NewRecord<'a> {
-    value: NewValue<'a>,
+    value: &'a [u8],
+    /// A value too large for a cell, until it is stored: the largest are copied before a lock is taken.
+    large: Option<NewLarge<'a>>,
     deadline_nanos: Option<u64>,
     /// Bytes of the cell that are used.
     len: usize,
 }
 
 impl<'a> NewRecord<'a> {
+    #[inline]
     pub(super) fn new(key: &Key<'_>, value: &'a [u8], deadline_nanos: Option<u64>) -> Self {
         let before_value = before_value(key, deadline_nanos.is_some());
-        let (value, len) = if before_value + value.len() <= MAX_CELL_BYTES {
-            (NewValue::Inside(value), before_value + value.len())
-        } else {
-            (NewValue::Outside(NewLarge::new(value)), before_value + OUTSIDE_BYTES)
-        };
-        Self { value, deadline_nanos, len }
+        let len = before_value + value.len();
+        if len > MAX_CELL_BYTES {
+            let large = Some(NewLarge::new(value));
+            return Self { value, large, deadline_nanos, len: before_value + OUTSIDE_BYTES };
+        }
+        Self { value, large: None, deadline_nanos, len }
     }
 
     /// What the record will be charged: see [`charge`].
+    #[inline]
     pub(super) fn charge(&self) -> usize {
-        let outside = match &self.value {
-            NewValue::Inside(_) => 0,
-            NewValue::Outside(value) => value.charge(),
-        };
-        charge(self.len, self.deadline_nanos.is_some(), outside)
+        let outside = self.large.as_ref().map_or(0, NewLarge::charge);
+        charge(cell_bytes(self.len), self.deadline_nanos.is_some(), outside)
     }
 
     pub(super) const fn deadline_nanos(&self) -> Option<u64> {
@@ -100,16 +88,15 @@ const fn before_value(key: &Key<'_>, deadline: bool) -> usize {
 
 /// Bytes of memory that a record costs: its cell, its location, its place on the wheel, and what its value
 /// costs outside.
-const fn charge(len: usize, deadline: bool, outside: usize) -> usize {
+const fn charge(cell_bytes: usize, deadline: bool, outside: usize) -> usize {
     let wheel = if deadline { ExpiryWheel::bytes_per_deadline() } else { 0 };
-    cell_bytes(len) + BYTES_PER_ENTRY + wheel + outside
+    cell_bytes + BYTES_PER_ENTRY + wheel + outside
 }
 
 /// A record as it lies in its cell.
 struct Record<'a> {
     deadline_nanos: Option<u64>,
-    namespace: &'a [u8],
-    name: &'a [u8],
+    key: Key<'a>,
     value: Stored<'a>,
     len: usize,
 }
@@ -121,48 +108,79 @@ enum Stored<'a> {
 }
 
 #[inline]
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+#[inline]
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+/// The key of a record with these lengths, and where its value begins.
+#[inline]
+fn key_at(bytes: &[u8], lengths: u32) -> (Key<'_>, usize) {
+    let mut at = if lengths & HAS_DEADLINE == 0 { HEADER_BYTES } else { HEADER_BYTES + DEADLINE_BYTES };
+    let mut namespace: &[u8] = &[];
+    if lengths & HAS_NAMESPACE != 0 {
+        let len = usize::from(bytes[at]);
+        namespace = &bytes[at + 1..][..len];
+        at += 1 + len;
+    }
+    let value = at + name_len(lengths);
+    (Key::new(namespace, &bytes[at..value]).expect("a stored key was one"), value)
 }
 
 impl<'a> Record<'a> {
     #[inline]
     fn read(cell: &'a [u8]) -> Self {
         let lengths = u32_at(cell, 4);
-        let name_len = name_len(lengths);
-        let value_len = lengths & OUTSIDE;
-        let (deadline_nanos, rest) = deadline(cell, lengths);
-        let (namespace, rest) = if lengths & HAS_NAMESPACE == 0 {
-            rest.split_at(0)
-        } else {
-            rest[1..].split_at(usize::from(rest[0]))
+        let (key, at) = key_at(cell, lengths);
+        let (value, value_len) = match lengths & OUTSIDE {
+            OUTSIDE => (Stored::Outside(u32_at(cell, at) as usize), OUTSIDE_BYTES),
+            len => (Stored::Inside(&cell[at..at + len as usize]), len as usize),
         };
-        let (name, rest) = rest.split_at(name_len);
-        let value_len = if value_len == OUTSIDE { OUTSIDE_BYTES } else { value_len as usize };
-        let value = stored(lengths, rest);
-        Self { deadline_nanos, namespace, name, value, len: cell.len() - rest.len() + value_len }
-    }
-
-    #[inline]
-    fn key(&self) -> Key<'a> {
-        Key::new(self.namespace, self.name).expect("a stored key was one")
+        let deadline_nanos = (lengths & HAS_DEADLINE != 0).then(|| u64_at(cell, HEADER_BYTES));
+        Self { deadline_nanos, key, value, len: at + value_len }
     }
 }
-
 /// A record that was found under its key: all that is left to read of it.
-pub(super) struct Live<'a> {
-    pub(super) deadline_nanos: Option<u64>,
+pub(super) struct Found<'a> {
+    /// From its cell on.
+    bytes: &'a [u8],
     lengths: u32,
-    /// From the value on.
-    rest: &'a [u8],
+    /// Where the value begins.
+    value: usize,
 }
 
-#[inline]
-fn stored(lengths: u32, from_value: &[u8]) -> Stored<'_> {
-    match lengths & OUTSIDE {
-        OUTSIDE => Stored::Outside(u32_at(from_value, 0) as usize),
-        len => Stored::Inside(&from_value[..len as usize]),
+impl Found<'_> {
+    #[inline]
+    pub(super) fn deadline_nanos(&self) -> Option<u64> {
+        (self.lengths & HAS_DEADLINE != 0).then(|| u64_at(self.bytes, HEADER_BYTES))
     }
+}
+
+/// Writes bytes, and gives what follows them.
+#[inline]
+fn put<'a>(to: &'a mut [u8], bytes: &[u8]) -> &'a mut [u8] {
+    let (part, rest) = to.split_at_mut(bytes.len());
+    part.copy_from_slice(bytes);
+    rest
+}
+
+/// Whether two slices of one length hold the same bytes. Most names are short: to call the C library takes longer than to
+/// compare their first and their last bytes, of which some may be the same ones.
+#[inline]
+fn same(left: &[u8], right: &[u8]) -> bool {
+    const BLOCK: usize = size_of::<u128>();
+    let len = left.len().min(right.len());
+    if !(BLOCK..=2 * BLOCK).contains(&len) {
+        return left == right;
+    }
+    let block =
+        |bytes: &[u8], at: usize| u128::from_ne_bytes(bytes[at..at + BLOCK].try_into().expect("a block"));
+    let difference = block(left, 0) ^ block(right, 0) | block(left, len - BLOCK) ^ block(right, len - BLOCK);
+    difference == 0
 }
 
 /// A record that was taken out.
@@ -170,21 +188,59 @@ pub(super) struct Taken {
     pub(super) hash: u64,
     pub(super) charge: usize,
     pub(super) has_deadline: bool,
-    /// What is the caller's to free.
-    pub(super) outside: Option<Bytes>,
+}
+
+/// What a key says of its record's lengths.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "a key bounds its name")]
+const fn lengths_of(key: &Key<'_>) -> u32 {
+    let name = (key.name().len() as u32) << VALUE_BITS;
+    if key.namespace().is_empty() { name } else { name | HAS_NAMESPACE }
 }
 
 const fn name_len(lengths: u32) -> usize {
     (lengths >> VALUE_BITS & ((1 << NAME_BITS) - 1)) as usize
 }
 
-#[inline]
-fn deadline(cell: &[u8], lengths: u32) -> (Option<u64>, &[u8]) {
-    if lengths & HAS_DEADLINE == 0 {
-        return (None, &cell[HEADER_BYTES..]);
+/// Reads records that are under a key.
+pub(super) struct UnderKey<'a> {
+    records: &'a Records,
+    key: &'a Key<'a>,
+}
+
+impl<'a> Reader for UnderKey<'a> {
+    type Found = Found<'a>;
+
+    /// Where a slot holds another key, its lengths tell in most cases.
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "the middle of every operation: a tenth of a get's instructions"
+    )]
+    fn read(&mut self, slot: Slot) -> Option<Found<'a>> {
+        let Self { records, key } = self;
+        let (bytes, cell_bytes) = records.cells.from(records.locations[slot.index()]);
+        // The value is asked for with the key: it is what comes next in most cases.
+        prefetch(bytes, cell_bytes);
+        let lengths = u32_at(bytes, 4);
+        if (lengths ^ lengths_of(key)) & (HAS_NAMESPACE | NAME_MASK) != 0 {
+            return None;
+        }
+        let mut at = if lengths & HAS_DEADLINE == 0 { HEADER_BYTES } else { HEADER_BYTES + DEADLINE_BYTES };
+        let (namespace, name) = (key.namespace(), key.name());
+        if !namespace.is_empty() {
+            if usize::from(bytes[at]) != namespace.len() {
+                return None;
+            }
+            at += 1;
+            if !same(&bytes[at..at + namespace.len()], namespace) {
+                return None;
+            }
+            at += namespace.len();
+        }
+        let value = at + name.len();
+        same(&bytes[at..value], name).then_some(Found { bytes, lengths, value })
     }
-    let (deadline, rest) = cell[HEADER_BYTES..].split_first_chunk().expect("a deadline is eight bytes");
-    (Some(u64::from_le_bytes(*deadline)), rest)
 }
 
 /// The records of a shard.
@@ -213,27 +269,10 @@ impl Records {
         Record::read(self.cells.bytes(self.locations[slot.index()]))
     }
 
-    /// What a slot holds, if that is under this key. Where it is not, its lengths tell in most cases.
-    #[inline(always)]
-    #[expect(
-        clippy::inline_always,
-        reason = "the middle of every operation: a tenth of a get's instructions"
-    )]
-    pub(super) fn under_key(&self, slot: Slot, key: &Key<'_>) -> Option<Live<'_>> {
-        let cell = self.cells.bytes(self.locations[slot.index()]);
-        // The value is asked for with the key: it is what comes next in most cases.
-        prefetch(cell);
-        let lengths = u32_at(cell, 4);
-        let (namespace, name) = (key.namespace(), key.name());
-        if name_len(lengths) != name.len() || (lengths & HAS_NAMESPACE == 0) != namespace.is_empty() {
-            return None;
-        }
-        let (deadline_nanos, mut rest) = deadline(cell, lengths);
-        if !namespace.is_empty() {
-            rest = rest.strip_prefix(&[u8::try_from(namespace.len()).ok()?])?.strip_prefix(namespace)?;
-        }
-        let (stored_name, rest) = rest.split_at(name.len());
-        (stored_name == name).then_some(Live { deadline_nanos, lengths, rest })
+    /// Reads what is under this key.
+    #[inline]
+    pub(super) const fn under_key<'a>(&'a self, key: &'a Key<'a>) -> UnderKey<'a> {
+        UnderKey { records: self, key }
     }
 
     /// Asks for what tells where a slot's record lies.
@@ -243,14 +282,18 @@ impl Records {
     }
 
     /// Asks for the memory of a slot's record, if it has one.
+    #[inline]
     pub(super) fn prefetch(&self, slot: Slot) {
-        if self.is_stored(slot) {
-            prefetch(self.cells.bytes(self.locations[slot.index()]));
+        if let Some(&at) = self.locations.get(slot.index())
+            && at != Location::NOWHERE
+        {
+            let (bytes, cell_bytes) = self.cells.from(at);
+            prefetch(bytes, cell_bytes);
         }
     }
 
     pub(super) fn hash(&self, slot: Slot) -> u64 {
-        self.hash_seed.hash(&self.record(slot).key())
+        self.hash_seed.hash(&self.record(slot).key)
     }
 
     pub(super) fn charge(&self, slot: Slot) -> usize {
@@ -262,20 +305,28 @@ impl Records {
             Stored::Inside(_) => 0,
             Stored::Outside(number) => self.outside.charge(number),
         };
-        charge(record.len, record.deadline_nanos.is_some(), outside)
+        charge(cell_bytes(record.len), record.deadline_nanos.is_some(), outside)
     }
 
     pub(super) fn deadline_nanos(&self, slot: Slot) -> Option<u64> {
         let cell = self.cells.bytes(self.locations[slot.index()]);
-        deadline(cell, u32_at(cell, 4)).0
+        (u32_at(cell, 4) & HAS_DEADLINE != 0).then(|| u64_at(cell, HEADER_BYTES))
     }
 
-    #[inline]
-    pub(super) fn value(&self, live: &Live<'_>) -> Value {
-        match stored(live.lengths, live.rest) {
-            Stored::Inside(value) => Value::from(value),
-            Stored::Outside(number) => self.outside.value(number, &self.cells),
+    /// Reads the value that was found to where its reader will find it.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as for finding it: a call costs a fifth of what is done in it")]
+    pub(super) fn read_value(&self, found: &Found<'_>, into: &mut Option<Value>) {
+        let from = &found.bytes[found.value..];
+        match found.lengths & OUTSIDE {
+            OUTSIDE => *into = Some(self.outside_value(from)),
+            len => Value::read(len as usize, from, into),
         }
+    }
+
+    #[inline(never)]
+    fn outside_value(&self, number: &[u8]) -> Value {
+        self.outside.value(u32_at(number, 0) as usize, &self.cells)
     }
 
     pub(super) fn value_is(&self, slot: Slot, expected: &[u8]) -> bool {
@@ -287,75 +338,83 @@ impl Records {
 
     /// Stores a record in a slot that has none.
     pub(super) fn insert(&mut self, slot: Slot, key: &Key<'_>, new: &mut NewRecord<'_>) {
-        let NewRecord { deadline_nanos, len, .. } = *new;
-        let value = std::mem::replace(&mut new.value, NewValue::Inside(&[]));
+        let NewRecord { value, deadline_nanos, len, .. } = *new;
         self.key_bytes += key.len() as u64;
         self.value_bytes += value.len() as u64;
         let at = self.cells.insert(len);
         if slot.index() >= self.locations.len() {
-            assert!(piece_of(slot.get()).is_none(), "a shard has fewer than 2^31 entries");
-            self.locations.resize(slot.index() + 1, Location::NOWHERE);
+            self.extend_to(slot);
         }
         self.locations[slot.index()] = at;
-        let (outside, value_len) = match value {
-            NewValue::Inside(value) => (Ok(value), u32::try_from(value.len()).expect("it fits a cell")),
-            NewValue::Outside(value) => (Err(self.outside.insert(value, &mut self.cells)), OUTSIDE),
-        };
-        let name_len = u32::try_from(key.name().len()).expect("a key bounds its name");
-        let mut lengths = value_len | name_len << VALUE_BITS;
+        let outside = new.large.take().map(|large| self.outside.insert(large, &mut self.cells));
+        let value_len =
+            if outside.is_some() { OUTSIDE } else { u32::try_from(value.len()).expect("it fits a cell") };
+        let mut lengths = value_len | lengths_of(key);
         if deadline_nanos.is_some() {
             lengths |= HAS_DEADLINE;
         }
-        if !key.namespace().is_empty() {
-            lengths |= HAS_NAMESPACE;
-        }
-        let mut rest = self.cells.bytes_mut(at);
-        let mut put = |bytes: &[u8]| {
-            let (part, after) = std::mem::take(&mut rest).split_at_mut(bytes.len());
-            part.copy_from_slice(bytes);
-            rest = after;
-        };
-        put(&slot.get().to_le_bytes());
-        put(&lengths.to_le_bytes());
+        let bytes = self.cells.bytes_mut(at);
+        bytes[..4].copy_from_slice(&slot.get().to_le_bytes());
+        bytes[4..HEADER_BYTES].copy_from_slice(&lengths.to_le_bytes());
+        let mut rest = &mut bytes[HEADER_BYTES..];
         if let Some(deadline) = deadline_nanos {
-            put(&deadline.to_le_bytes());
+            rest = put(rest, &deadline.to_le_bytes());
         }
         if !key.namespace().is_empty() {
-            put(&[u8::try_from(key.namespace().len()).expect("a key bounds its namespace")]);
-            put(key.namespace());
+            rest = put(rest, &[u8::try_from(key.namespace().len()).expect("a key bounds its namespace")]);
+            rest = put(rest, key.namespace());
         }
-        put(key.name());
+        rest = put(rest, key.name());
         match outside {
-            Ok(value) => put(value),
-            Err(number) => put(&number.to_le_bytes()),
-        }
+            None => put(rest, value),
+            Some(number) => put(rest, &number.to_le_bytes()),
+        };
     }
 
-    /// Takes a slot's record out, and says what it was.
+    #[cold]
+    fn extend_to(&mut self, slot: Slot) {
+        assert!(piece_of(slot.get()).is_none(), "a shard has fewer than 2^31 entries");
+        self.locations.resize(slot.index() + 1, Location::NOWHERE);
+    }
+
+    /// Takes a slot's record out, and says what it was. What is to be freed is for later, and for the caller.
     #[inline]
-    pub(super) fn remove(&mut self, slot: Slot) -> Taken {
-        let record = self.record(slot);
-        let (hash, charge) = (self.hash_seed.hash(&record.key()), self.charge_of(&record));
-        let has_deadline = record.deadline_nanos.is_some();
-        let key_len = record.namespace.len() + record.name.len();
-        let (number, value_len) = match record.value {
-            Stored::Inside(value) => (None, value.len()),
-            Stored::Outside(number) => (Some(number), self.outside.len(number)),
-        };
-        self.key_bytes -= key_len as u64;
-        self.value_bytes -= value_len as u64;
+    pub(super) fn remove(&mut self, slot: Slot, free_later: impl FnOnce(Bytes)) -> Taken {
         let at = std::mem::replace(&mut self.locations[slot.index()], Location::NOWHERE);
+        let (bytes, cell_bytes) = self.cells.from(at);
+        let lengths = u32_at(bytes, 4);
+        let (key, value) = key_at(bytes, lengths);
+        let hash = self.hash_seed.hash(&key);
+        self.key_bytes -= key.len() as u64;
+        let has_deadline = lengths & HAS_DEADLINE != 0;
+        let mut charge = charge(cell_bytes, has_deadline, 0);
+        match lengths & OUTSIDE {
+            OUTSIDE => {
+                let number = u32_at(bytes, value) as usize;
+                charge += self.outside.charge(number);
+                self.value_bytes -= self.outside.len(number) as u64;
+                self.remove_cell(at);
+                let locations = &mut self.locations;
+                let removed =
+                    self.outside.remove(number, &mut self.cells, |slot, to| locations[slot as usize] = to);
+                removed.map(free_later);
+            }
+            len => {
+                self.value_bytes -= u64::from(len);
+                self.remove_cell(at);
+            }
+        }
+        Taken { hash, charge, has_deadline }
+    }
+
+    #[inline]
+    fn remove_cell(&mut self, at: Location) {
         if let Some((owner, to)) = self.cells.remove(at) {
             match piece_of(owner) {
                 Some(piece) => self.outside.piece_moved(piece, to),
                 None => self.locations[owner as usize] = to,
             }
         }
-        let locations = &mut self.locations;
-        let outside = number.and_then(|number| {
-            self.outside.remove(number, &mut self.cells, |slot, to| locations[slot as usize] = to)
-        });
-        Taken { hash, charge, has_deadline, outside }
     }
 
     /// Gives a record another slot, which has none and is smaller. Whether it has a deadline.
@@ -380,7 +439,7 @@ impl Records {
         let (mut outside, mut key_bytes, mut value_bytes) = (0, 0, 0);
         for slot in (0..).take(self.locations.len()).map(Slot::new).filter(|&slot| self.is_stored(slot)) {
             let record = self.record(slot);
-            key_bytes += record.key().len() as u64;
+            key_bytes += record.key.len() as u64;
             value_bytes += match record.value {
                 Stored::Inside(value) => value.len(),
                 Stored::Outside(number) => {

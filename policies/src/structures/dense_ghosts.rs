@@ -13,14 +13,17 @@
 /// Bits of a fingerprint that count. A policy may keep so many, and no more, of a resident entry's.
 pub const DENSE_BITS: u32 = 29;
 
+/// Cells of a bucket, which three bits tell apart.
 const BUCKET: usize = 8;
 /// Cells per ghost, in percent: buckets fill unevenly.
 const CELLS_PERCENT: usize = 105;
 /// Low bits of a cell, which hold the low bits of its fingerprint. The others hold the time.
 const REST_BITS: u32 = 23;
 const REST: u32 = (1 << REST_BITS) - 1;
-/// Different times that a cell can hold; 0 is not one. More than [`TICKS`] and those of a full sweep.
-const CYCLE: u32 = (1 << (u32::BITS - REST_BITS)) - 1;
+/// Different times that a cell can hold. Many more than [`TICKS`] and those of a full sweep.
+const CYCLE: u32 = 1 << (u32::BITS - REST_BITS);
+/// The age of a cell that no ghost is in, as the sweep finds and leaves it; it is older than any ghost until the next sweep.
+const EMPTY_AGE: u32 = CYCLE / 2;
 /// Ticks that ghosts can live for, if so few of them are left that the queue never fills up.
 const TICKS: usize = 128;
 /// Ticks in which as many ghosts are pushed as there are cells.
@@ -31,7 +34,7 @@ const SWEEP: usize = 2;
 /// Fingerprints pushed lately, up to a weight and a number, at about four bytes each.
 #[derive(Default)]
 pub struct DenseGhosts {
-    /// A time above, the rest of a fingerprint below; 0 where there is none.
+    /// A time above, the rest of a fingerprint below. Whether it is a ghost is a question of its age alone.
     cells: Vec<u32>,
     /// Ghosts left of each tick, by its number modulo [`TICKS`], and their weight.
     ring: Vec<Tick>,
@@ -64,7 +67,10 @@ impl DenseGhosts {
         let ghosts = ghosts as usize;
         if ghosts > self.cells.len() || self.cells.len() > 2 * (ghosts + BUCKET) {
             let buckets = (ghosts * CELLS_PERCENT / 100).div_ceil(BUCKET);
-            *self = Self { limit: self.limit, cells: vec![0; buckets * BUCKET], ..Self::default() };
+            // Time begins such that cells of zeroes are empty.
+            let now = u64::from(EMPTY_AGE);
+            let cells = vec![0; buckets * BUCKET];
+            *self = Self { limit: self.limit, cells, now, oldest: now, ..Self::default() };
             self.ring = vec![Tick::default(); if ghosts == 0 { 0 } else { TICKS }];
         }
     }
@@ -82,10 +88,9 @@ impl DenseGhosts {
         self.pushes_in_tick += 1;
         self.make_room(weight);
         let (first, second) = self.buckets(fingerprint);
-        let (first, second) = (self.survey(first), self.survey(second));
-        let index = first.max(second).cell;
+        let index = self.survey(first).max(self.survey(second)).cell();
         self.forget(index);
-        self.cells[index] = (self.stored_now() + 1) << REST_BITS | fingerprint & REST;
+        self.cells[index] = self.stored_now() << REST_BITS | fingerprint & REST;
         let tick = &mut self.ring[ring_place(self.now)];
         (tick.ghosts, tick.weight) = (tick.ghosts + 1, tick.weight + weight);
         (self.held.ghosts, self.held.weight) = (self.held.ghosts + 1, self.held.weight + weight);
@@ -138,9 +143,10 @@ impl DenseGhosts {
     pub fn check_invariants(&self) {
         let mut left = vec![0; self.ring.len()];
         for &cell in &self.cells {
-            assert!(cell == 0 || cell >> REST_BITS != 0, "a cell in use has a time");
             if self.is_ghost(cell) {
                 left[ring_place(self.now - u64::from(self.age(cell)))] += 1;
+            } else {
+                assert!(self.age(cell) < CYCLE - EMPTY_AGE / 2, "the sweep comes before a cycle is over");
             }
         }
         let told = self.ring.iter().map(|tick| tick.ghosts).collect::<Vec<u32>>();
@@ -160,25 +166,20 @@ impl DenseGhosts {
         (first, second)
     }
 
-    /// The cell of a bucket that a push would take.
+    /// The cell of a bucket that a push would take: the first of the oldest.
+    #[inline]
     fn survey(&self, bucket: usize) -> Place {
-        let (now, oldest) = (self.stored_now(), self.now - self.oldest);
-        let mut ages = self.cells_of(bucket).map(|cell| if cell == 0 { u32::MAX } else { age(now, cell) });
-        let mut free = 0;
-        for age in &mut ages {
-            if u64::from(*age) > oldest {
-                *age = u32::MAX;
-                free += 1;
-            }
+        let (now, oldest) = (self.stored_now(), self.oldest_age());
+        // The age above, and below it how far the cell is from the bucket's end.
+        let (mut free, mut best) = (0, 0);
+        for (before_end, cell) in (0..8).rev().zip(self.cells_of(bucket)) {
+            let age = age(now, cell);
+            let is_over = age > oldest;
+            free += u32::from(is_over);
+            let age = if is_over { EMPTY_AGE } else { age };
+            best = best.max(age << 3 | before_end);
         }
-        // The first of the oldest.
-        let (mut cell, mut age) = (0, ages[0]);
-        for (place, &other) in ages.iter().enumerate() {
-            if other > age {
-                (cell, age) = (place, other);
-            }
-        }
-        Place { free, age, cell: bucket * BUCKET + cell }
+        Place::new(free, best >> 3, bucket * BUCKET + (BUCKET - 1 - best as usize % BUCKET))
     }
 
     fn cells_of(&self, bucket: usize) -> [u32; BUCKET] {
@@ -188,7 +189,7 @@ impl DenseGhosts {
     fn sweep_on(&mut self) {
         for _ in 0..SWEEP {
             if !self.is_ghost(self.cells[self.sweep]) {
-                self.cells[self.sweep] = 0;
+                self.cells[self.sweep] = self.empty();
             }
             self.sweep = if self.sweep + 1 == self.cells.len() { 0 } else { self.sweep + 1 };
         }
@@ -228,7 +229,8 @@ impl DenseGhosts {
 
     /// Empties a cell. A ghost's weight is taken to be the mean of its tick.
     fn forget(&mut self, index: usize) {
-        let cell = std::mem::take(&mut self.cells[index]);
+        let empty = self.empty();
+        let cell = std::mem::replace(&mut self.cells[index], empty);
         if self.is_ghost(cell) {
             let place = ring_place(self.now - u64::from(self.age(cell)));
             let tick = &mut self.ring[place];
@@ -238,26 +240,37 @@ impl DenseGhosts {
         }
     }
 
+    #[inline]
     fn is_ghost(&self, cell: u32) -> bool {
-        cell != 0 && u64::from(self.age(cell)) <= self.now - self.oldest
+        self.age(cell) <= self.oldest_age()
+    }
+
+    /// What is in a cell that no ghost is in.
+    const fn empty(&self) -> u32 {
+        self.stored_now().wrapping_sub(EMPTY_AGE) << REST_BITS
     }
 
     /// Ticks since a ghost was pushed.
-    fn age(&self, cell: u32) -> u32 {
+    const fn age(&self, cell: u32) -> u32 {
         age(self.stored_now(), cell)
+    }
+
+    /// How old the oldest ghosts are, in ticks.
+    #[expect(clippy::cast_possible_truncation, reason = "less than TICKS")]
+    const fn oldest_age(&self) -> u32 {
+        (self.now - self.oldest) as u32
     }
 
     /// The current tick as cells store it.
     #[expect(clippy::cast_possible_truncation, reason = "less than a cycle")]
-    fn stored_now(&self) -> u32 {
-        (self.now % u64::from(CYCLE)) as u32
+    const fn stored_now(&self) -> u32 {
+        self.now as u32 % CYCLE
     }
 }
 
 /// Ticks since a ghost was pushed, for the current tick as cells store it.
 const fn age(now: u32, cell: u32) -> u32 {
-    let then = (cell >> REST_BITS) - 1;
-    if now >= then { now - then } else { now + CYCLE - then }
+    now.wrapping_sub(cell >> REST_BITS) % CYCLE
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a place in the ring is small")]
@@ -265,12 +278,20 @@ const fn ring_place(tick: u64) -> usize {
     (tick % TICKS as u64) as usize
 }
 
-/// The best cell of a bucket. The better one is larger: of a bucket with more room, or an older ghost's.
+/// The best cell of a bucket. The better one is larger: of a bucket with more room, or an older ghost's. The room, the age and
+/// the cell's number in one, from above.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    free: u32,
-    age: u32,
-    cell: usize,
+struct Place(u64);
+
+impl Place {
+    fn new(free: u32, age: u32, cell: usize) -> Self {
+        Self((u64::from(free) * u64::from(CYCLE) + u64::from(age)) << u32::BITS | cell as u64)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "cells are counted in u32")]
+    const fn cell(self) -> usize {
+        self.0 as u32 as usize
+    }
 }
 
 #[cfg(test)]

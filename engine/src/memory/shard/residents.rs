@@ -46,18 +46,18 @@ impl Residents {
         if let Some(deadline) = record.deadline_nanos() {
             self.expiry.insert(slot, deadline);
         }
-        self.records.insert(slot, &key, record);
+        self.records.insert(slot, key, record);
         if self.ages.samples(hash) {
             self.ages.stored(slot, hash, now());
         }
     }
 
     pub(super) fn remove(&mut self, slot: Slot, removed: &mut Removed) -> Leaver {
-        let taken = self.records.remove(slot);
+        let taken = self.records.remove(slot, |value| removed.push(value));
         if self.ages.samples(taken.hash) {
             self.ages.removed(slot);
         }
-        self.let_go(slot, taken, removed)
+        self.let_go(slot, &taken)
     }
 
     /// Moves what is kept for an entry to another slot.
@@ -69,11 +69,11 @@ impl Residents {
     }
 
     /// What is left to do for an entry whose record and age have been seen to.
-    fn let_go(&mut self, slot: Slot, taken: Taken, removed: &mut Removed) -> Leaver {
+    #[inline]
+    fn let_go(&mut self, slot: Slot, taken: &Taken) -> Leaver {
         if taken.has_deadline {
             self.expiry.remove(slot);
         }
-        removed.push(taken.outside);
         Leaver { hash: taken.hash, charge: self.whole_charge(taken.charge) }
     }
 }
@@ -87,13 +87,14 @@ impl<N: Fn() -> u64> Entries for Evicting<'_, N> {
         self.residents.charge(slot)
     }
 
+    #[inline]
     fn evicted(&mut self, slot: Slot) -> Leaver {
         *self.evictions += 1;
-        let taken = self.residents.records.remove(slot);
+        let taken = self.residents.records.remove(slot, |value| self.removed.push(value));
         if self.residents.ages.samples(taken.hash) {
             self.residents.ages.evicted(slot, (self.now)());
         }
-        self.residents.let_go(slot, taken, self.removed)
+        self.residents.let_go(slot, &taken)
     }
 }
 
