@@ -171,4 +171,20 @@ mod tests {
             assert_ne!(copied, Value::from(&b"another one"[..]));
         }
     }
+
+    #[test]
+    fn what_follows_a_value_is_no_part_of_it() {
+        for len in 0..=INLINE_BYTES + 2 {
+            // As many bytes as it has, some more, and more than a handle holds.
+            for follow in [0, 1, BLOCK_BYTES, 2 * INLINE_BYTES] {
+                let mut bytes = vec![b'v'; len];
+                bytes.resize(len + follow, b'x');
+                let mut read = None;
+                Value::read(len, &bytes, &mut read);
+                let read = read.expect("a value");
+                assert_eq!(&*read, &bytes[..len], "{len} bytes with {follow} behind");
+                assert_eq!(read, Value::from(&bytes[..len]), "{len} bytes with {follow} behind");
+            }
+        }
+    }
 }

@@ -56,10 +56,11 @@ fn ours(policy: &str, capacity: u64) -> Option<Ours> {
 
 impl Subject for Ours {
     fn get(&self, key: &KeyBytes) -> bool {
-        let StoreFuture::Ready(Some(Ok(value))) = self.0.get(Key::shared(key).expect("short")) else {
+        let answer = self.0.get(Key::shared(key).expect("short"));
+        let StoreFuture::Ready(Some(Ok(value))) = &answer else {
             unreachable!("the memory store answers at once");
         };
-        black_box(&value).is_some()
+        black_box(value).is_some()
     }
 
     fn insert(&self, key: &KeyBytes) {

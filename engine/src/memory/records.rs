@@ -168,13 +168,13 @@ fn put<'a>(to: &'a mut [u8], bytes: &[u8]) -> &'a mut [u8] {
     rest
 }
 
-/// Whether two slices of one length hold the same bytes. Most names are short: to call the C library takes longer than to
+/// Whether two slices hold the same bytes. Most names are short: to call the C library takes longer than to
 /// compare their first and their last bytes, of which some may be the same ones.
 #[inline]
 fn same(left: &[u8], right: &[u8]) -> bool {
     const BLOCK: usize = size_of::<u128>();
-    let len = left.len().min(right.len());
-    if !(BLOCK..=2 * BLOCK).contains(&len) {
+    let len = left.len();
+    if len != right.len() || !(BLOCK..=2 * BLOCK).contains(&len) {
         return left == right;
     }
     let block =
@@ -471,5 +471,24 @@ impl Records {
     /// Whether a slot has a record.
     pub(super) fn is_stored(&self, slot: Slot) -> bool {
         self.locations.get(slot.index()).is_some_and(|&at| at != Location::NOWHERE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_the_same_where_each_byte_is() {
+        for len in 0..70 {
+            let name = vec![b'n'; len];
+            assert!(same(&name, &name.clone()), "{len} bytes");
+            assert!(!same(&name, &[&name[..], b"n"].concat()), "{len} bytes and one more");
+            for at in 0..len {
+                let mut other = name.clone();
+                other[at] = b'N';
+                assert!(!same(&name, &other), "{len} bytes, another one at {at}");
+            }
+        }
     }
 }
