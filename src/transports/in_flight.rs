@@ -142,13 +142,21 @@ impl Share {
     /// Runs `poll` on a request of this connection: what it is charged meanwhile is the connection's.
     pub fn during<T>(self: &Arc<Self>, may_wait: bool, poll: impl FnOnce() -> T) -> T {
         CURRENT.set(Current { share: Some(Arc::clone(self)), may_wait });
-        let polled = poll();
-        CURRENT.set(Current { share: None, may_wait: true });
-        polled
+        let _nobody_after = NobodyAfter;
+        poll()
     }
 
     fn current() -> Option<Arc<Self>> {
         CURRENT.with_borrow(|current| current.share.clone())
+    }
+}
+
+/// Whatever becomes of a request's poll, a panic included: what comes next on its thread is not its connection's.
+struct NobodyAfter;
+
+impl Drop for NobodyAfter {
+    fn drop(&mut self) {
+        CURRENT.set(Current { share: None, may_wait: true });
     }
 }
 
@@ -237,6 +245,8 @@ impl Drop for Charge {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use super::*;
 
     fn room(requests: u64, bytes: u64) -> (Arc<InFlight>, Arc<RefusedRequests>) {
@@ -320,6 +330,13 @@ mod tests {
         assert!(other.during(true, || room.charge_first(1)).is_none());
         drop((message, small));
         assert_eq!(room.bytes(), 0);
+    }
+
+    #[test]
+    fn a_panic_leaves_nobody_behind() {
+        let share = Arc::<Share>::default();
+        let poll = AssertUnwindSafe(|| share.during(false, || panic!("while it is polled")));
+        assert!(catch_unwind(poll).is_err() && Share::current().is_none() && may_wait());
     }
 
     #[test]
