@@ -197,7 +197,7 @@ impl CacheService {
             let Some(slice) = next_slice(&valid, &answers).await else {
                 break Ok(merge(refused, answers).await);
             };
-            match self.store.set_many(slice).await {
+            match self.store.set_many(slice).await.and_then(|more| all_of(slice, more)) {
                 Ok(more) => answers.extend(more),
                 Err(error) => break Err(error.into()),
             }
@@ -223,7 +223,7 @@ impl CacheService {
             let Some(slice) = next_slice(&valid, &answers).await else {
                 break Ok(merge(refused, answers).await);
             };
-            match self.store.delete_many(slice).await {
+            match self.store.delete_many(slice).await.and_then(|more| all_of(slice, more)) {
                 Ok(more) => answers.extend(more),
                 Err(error) => break Err(error.into()),
             }
@@ -258,15 +258,17 @@ impl CacheService {
                 (slice_keys, slice_bytes) = (0, 0);
             }
             let rest = &keys[answers.len()..];
-            // How large values are shows only when they are there.
+            // How large values are shows only when they are there, and a store that reads all it is asked for may have to
+            // hold them all.
             let mean = bytes / answers.len().max(1);
             let count = if answers.is_empty() { FIRST_KEYS } else { SLICE_BYTES / mean.max(1) };
             let count = count.clamp(1, SLICE_KEYS).min(rest.len());
-            let more = self.store.get_many(&rest[..count]).await?;
+            let slice = &rest[..count];
+            let more = some_of(slice, self.store.get_within(slice, SLICE_BYTES).await?)?;
             let values = more.iter().filter_map(|answer| answer.as_ref().ok()?.as_ref());
             let more_bytes: usize = values.map(|value| value.len()).sum();
+            (slice_keys, slice_bytes) = (slice_keys + more.len(), slice_bytes + more_bytes);
             answers.extend(more);
-            (slice_keys, slice_bytes) = (slice_keys + count, slice_bytes + more_bytes);
             bytes += more_bytes;
             if !has_room(more_bytes) {
                 return Err(ServiceError::AnswerTooLarge);
@@ -475,6 +477,24 @@ async fn next_slice<'a, K, T>(keys: &'a [K], answers: &[T]) -> Option<&'a [K]> {
     Some(&rest[..rest.len().min(SLICE_KEYS)])
 }
 
+/// The store's answers to a slice, if there is one to each of it: who waits for more would wait for ever.
+fn all_of<K, T>(slice: &[K], answers: engine::Batch<T>) -> Result<engine::Batch<T>, StoreError> {
+    if answers.len() == slice.len() { Ok(answers) } else { Err(miscounted(slice, &answers)) }
+}
+
+/// The store's answers to a slice, if they are to some of it at least.
+fn some_of<K, T>(slice: &[K], answers: engine::Batch<T>) -> Result<engine::Batch<T>, StoreError> {
+    let can_be = (1..=slice.len()).contains(&answers.len());
+    if can_be { Ok(answers) } else { Err(miscounted(slice, &answers)) }
+}
+
+#[cold]
+fn miscounted<K, T>(slice: &[K], answers: &[T]) -> StoreError {
+    StoreError::Failed(
+        format!("it gave {} answers to {} items of a batch", answers.len(), slice.len()).into(),
+    )
+}
+
 /// Puts the refusals between the store's answers, back into the order of the request.
 async fn merge<T>(refused: Vec<(usize, ServiceError)>, answers: engine::Batch<T>) -> Vec<ItemResult<T>> {
     let items = answers.len() + refused.len();
@@ -492,9 +512,12 @@ async fn merge<T>(refused: Vec<(usize, ServiceError)>, answers: engine::Batch<T>
 
 #[cfg(test)]
 mod tests {
+    use engine::SystemClock;
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::config::{Loader, Sources};
+    use crate::registry::Registry;
 
     #[test]
     fn refused_items_of_a_batch_keep_their_places() {
@@ -519,6 +542,33 @@ mod tests {
             let merging = merge((0..refused).map(to_refuse).collect(), answers);
             assert!(merging.now_or_never().is_none(), "{refused} are refused");
         }
+    }
+
+    #[tokio::test]
+    async fn a_batch_of_reads_asks_for_room_after_each_slice_of_bytes_whatever_came_before() {
+        const LARGE_BYTES: usize = 128 << 10;
+        let registry = Registry::default();
+        let loader = Loader { policies: &registry.policies, stores: &registry.store_names() };
+        let config = loader.load(&Sources::nothing()).expect("the defaults are good").config;
+        let policy = registry.policy(&config.eviction.policy).expect("the default is registered");
+        let build = registry.store(&config.store.kind).expect("the default is registered").build;
+        let store = build(&config.store, &config.eviction, policy, Arc::new(SystemClock::default()));
+        let service = CacheService::new(store);
+        let none = Namespace::default();
+        for (key, value) in [("small", &b"s"[..]), ("large", &vec![0; LARGE_BYTES])] {
+            service.set(none, Item { key, value, ttl: None }).await.expect("there is room");
+        }
+        let keys = [["small"; FIRST_KEYS].as_slice(), &["large"; SLICE_KEYS]].concat();
+        let mut asked = Vec::new();
+        let has_room = |bytes| {
+            asked.push(bytes);
+            true
+        };
+        let found = service.get_many(none, &keys, has_room).await.expect("there is room");
+        let lengths = found.into_iter().map(|value| value.expect("read").expect("it is there").len());
+        assert!(lengths.eq(keys.iter().map(|key| if *key == "small" { 1 } else { LARGE_BYTES })));
+        let most = asked.into_iter().max().expect("it asked");
+        assert!(most < SLICE_BYTES + LARGE_BYTES, "{most} bytes at once");
     }
 
     #[test]

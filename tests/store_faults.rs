@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use engine::{
-    Clock, CompareAndSet, Entry, Key, Limits, MemoryStore, MemoryStoreOptions, SetIfAbsent, Store,
+    Batch, Clock, CompareAndSet, Entry, Key, Limits, MemoryStore, MemoryStoreOptions, SetIfAbsent, Store,
     StoreError, StoreFuture, StoreStats, Value,
 };
+use futures_util::{StreamExt, stream};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -27,11 +28,16 @@ use tiny_cache::transports::Drained;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::{Code, Request, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tower::util::BoxCloneSyncService;
 
 /// Longer than anything here takes, short enough to see a test hang.
@@ -142,6 +148,15 @@ impl Store for Troubled {
     fn delete<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, bool> {
         self.on_key(key, self.memory.delete(key))
     }
+    fn get_many<'a>(&'a self, keys: &'a [Key<'a>]) -> StoreFuture<'a, Batch<Option<Value>>> {
+        answered(keys.iter().map(|&key| (key, self.get(key))))
+    }
+    fn set_many<'a>(&'a self, entries: &'a [Entry<'a>]) -> StoreFuture<'a, Batch<()>> {
+        answered(entries.iter().map(|&entry| (entry.key, self.set(entry))))
+    }
+    fn delete_many<'a>(&'a self, keys: &'a [Key<'a>]) -> StoreFuture<'a, Batch<bool>> {
+        answered(keys.iter().map(|&key| (key, self.delete(key))))
+    }
     fn clear(&self) -> StoreFuture<'_, u64> {
         self.memory.clear()
     }
@@ -154,6 +169,19 @@ impl Store for Troubled {
     fn limits(&self) -> Limits {
         self.memory.limits()
     }
+}
+
+/// The answers of a batch, of which those for the key "unanswered" are missing.
+fn answered<'a, T: Send + Unpin + 'a>(
+    answers: impl Iterator<Item = (Key<'a>, StoreFuture<'a, T>)> + Send + 'a,
+) -> StoreFuture<'a, Batch<T>> {
+    StoreFuture::pending(async move {
+        let mut results = Vec::new();
+        for (_, answer) in answers.filter(|(key, _)| key.name() != b"unanswered") {
+            results.push(answer.await);
+        }
+        Ok(results)
+    })
 }
 
 /// The stores that were built and have not been fetched by their test, which knows its own by its number of items.
@@ -181,10 +209,15 @@ fn troubled(
 
 /// tonic's client over a plain connection: a channel of tonic's ends calls at their deadline by itself, and would hide
 /// whether the server does.
-type Client =
-    CacheServiceClient<BoxCloneSyncService<http::Request<Body>, http::Response<Incoming>, hyper::Error>>;
+type Connection = BoxCloneSyncService<http::Request<Body>, http::Response<Incoming>, hyper::Error>;
+type Client = CacheServiceClient<Connection>;
 
 async fn connect(address: &str) -> Client {
+    let (connection, origin) = open(address).await;
+    CacheServiceClient::with_origin(connection, origin)
+}
+
+async fn open(address: &str) -> (Connection, http::Uri) {
     let stream = TcpStream::connect(address).await.expect("it listens");
     let (requests, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
@@ -192,7 +225,7 @@ async fn connect(address: &str) -> Client {
     tokio::spawn(connection);
     let service = tower::service_fn(move |request| requests.clone().send_request(request));
     let origin = format!("http://{address}").parse().expect("an address");
-    CacheServiceClient::with_origin(BoxCloneSyncService::new(service), origin)
+    (BoxCloneSyncService::new(service), origin)
 }
 
 /// Lets go what hangs, or the threads of a failed test would be waited for.
@@ -589,4 +622,73 @@ async fn a_shutdown_waits_for_a_store_that_hangs_no_longer_than_its_grace() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_store_that_leaves_items_of_a_batch_unanswered_has_failed() {
+    let running = Running::start(111).await;
+    for method in 5..8 {
+        let status = running.call(method, "unanswered", None).await.expect_err("nothing answers");
+        assert_eq!(status.code(), Code::Internal, "{method}: {status}");
+        assert!(status.message().starts_with("internal error, request_id="), "{method}: {status}");
+    }
+    assert_eq!(running.stop().await.aborted_connections, 0);
+}
+
+#[tokio::test]
+async fn streams_that_last_take_no_places_of_requests_and_have_their_own_bound() {
+    let running = Running::start_with(112, "max_in_flight = 8").await;
+    let refused = async || {
+        running
+            .metric("tiny_cache_requests_refused_total{", "\"too_many_in_flight\",transport=\"grpc\"")
+            .await
+    };
+    let (connection, origin) = open(&running.grpc).await;
+    let watch = async || {
+        let mut health = HealthClient::with_origin(connection.clone(), origin.clone());
+        let mut stream = within(health.watch(HealthCheckRequest::default())).await?.into_inner();
+        within(stream.message()).await?.expect("it goes on");
+        Ok::<_, Status>(stream)
+    };
+    let mut watches = Vec::new();
+    // A connection leaves as much as it holds.
+    for _ in 0..4 {
+        watches.push(watch().await.expect("there is a place"));
+    }
+    let status = watch().await.expect_err("that is all");
+    assert_eq!((status.code(), refused().await), (Code::ResourceExhausted, 1), "{status}");
+    assert_eq!(running.metric("tiny_cache_requests_in_flight{", "grpc").await, 0);
+    let mut slow = JoinSet::new();
+    for _ in 0..4 {
+        let mut client = CacheServiceClient::with_origin(connection.clone(), origin.clone());
+        slow.spawn(async move { client.get(CacheKey { key: "slow-1".to_owned() }).await });
+    }
+    while let Some(answer) = within(slow.join_next()).await {
+        answer.expect("no panic").expect("there is a place");
+    }
+
+    // Reflection holds more, so it takes more places; but each connection may have one stream.
+    let (connection, origin) = open(&running.grpc).await;
+    let explore = async || {
+        let mut reflection = ServerReflectionClient::with_origin(connection.clone(), origin.clone());
+        let message_request = Some(MessageRequest::ListServices(String::new()));
+        let request = ServerReflectionRequest { message_request, ..Default::default() };
+        let (asking, no_more) = oneshot::channel::<()>();
+        let requests = stream::iter([request]).chain(stream::pending()).take_until(no_more);
+        let mut stream = within(reflection.server_reflection_info(requests)).await?.into_inner();
+        within(stream.message()).await?.expect("it goes on");
+        Ok::<_, Status>((asking, stream))
+    };
+    let first = explore().await.expect("the first one");
+    let status = explore().await.expect_err("that is all");
+    assert_eq!((status.code(), refused().await), (Code::ResourceExhausted, 2), "{status}");
+    drop(first);
+    let given_back = async {
+        while explore().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(given_back).await;
+    drop(watches);
+    assert_eq!(running.stop().await.aborted_connections, 0);
 }

@@ -252,6 +252,17 @@ pub trait Store: Send + Sync {
         })
     }
 
+    /// [`get`](Self::get) for many keys, the first at least, and the others for as long as the values that were found before
+    /// have fewer than `max_bytes` together. What is left out was not read. A store that cannot stop earlier answers all.
+    fn get_within<'a>(
+        &'a self,
+        keys: &'a [Key<'a>],
+        max_bytes: usize,
+    ) -> StoreFuture<'a, Batch<Option<Value>>> {
+        let _ = max_bytes;
+        self.get_many(keys)
+    }
+
     /// [`set`](Self::set) for many entries.
     fn set_many<'a>(&'a self, entries: &'a [Entry<'a>]) -> StoreFuture<'a, Batch<()>> {
         StoreFuture::pending(async move {

@@ -9,10 +9,15 @@
 //! Those that come one after another leave less and less, so each has one place of its own besides: a client that does one
 //! thing at a time always finds room, however much others ask for. And a connection that holds one message alone may
 //! go on with that until an eighth is left, or the largest message would need twice its room.
+//!
+//! A stream that lasts would keep such a place for good. So there are as many places of another kind for these, shared out
+//! by the same rule.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::refused::{RefusedRequests, RequestRefusal};
 
@@ -22,6 +27,7 @@ pub struct InFlight {
     max_requests: u64,
     max_bytes: u64,
     requests: AtomicU64,
+    lasting: AtomicU64,
     bytes: AtomicU64,
     refused: Arc<RefusedRequests>,
 }
@@ -30,7 +36,8 @@ impl InFlight {
     /// Room for so many requests that wait and so many bytes. What is refused is counted in `refused`.
     #[must_use]
     pub fn new(max_requests: u64, max_bytes: u64, refused: Arc<RefusedRequests>) -> Self {
-        Self { max_requests, max_bytes, requests: AtomicU64::new(0), bytes: AtomicU64::new(0), refused }
+        let [requests, lasting, bytes] = [0; 3].map(AtomicU64::new);
+        Self { max_requests, max_bytes, requests, lasting, bytes, refused }
     }
 
     /// Requests that wait.
@@ -78,6 +85,26 @@ impl InFlight {
         Place { in_flight: Arc::clone(self), share: None }
     }
 
+    /// Takes `places` for a stream that lasts, if there are, or if the connection has no other such stream: where not, that
+    /// is counted. There are as many of these as requests may wait.
+    #[must_use]
+    pub fn enter_lasting(self: &Arc<Self>, places: u64) -> Option<LastingPlace> {
+        let share = Share::current();
+        let mine = share.as_ref().map(|share| share.lasting.load(Ordering::Relaxed));
+        let grown = self.lasting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |all| {
+            let leaves_enough = mine.unwrap_or(0) + all + places <= self.max_requests;
+            (leaves_enough || mine == Some(0)).then_some(all + places)
+        });
+        if grown.is_err() {
+            self.count_turned_away();
+            return None;
+        }
+        if let Some(share) = &share {
+            share.lasting.fetch_add(places, Ordering::Relaxed);
+        }
+        Some(LastingPlace { in_flight: Arc::clone(self), places, share })
+    }
+
     /// Room for this many bytes, if there is: where not, that is counted.
     #[must_use]
     pub fn charge(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
@@ -110,7 +137,10 @@ impl InFlight {
 #[derive(Debug, Default)]
 pub struct Share {
     requests: AtomicU64,
+    lasting: AtomicU64,
     bytes: AtomicU64,
+    /// One at a time of its requests may do what takes long.
+    turn: Arc<Mutex<()>>,
 }
 
 /// Whose request is being polled on this thread, and whether it may wait.
@@ -142,13 +172,21 @@ impl Share {
     /// Runs `poll` on a request of this connection: what it is charged meanwhile is the connection's.
     pub fn during<T>(self: &Arc<Self>, may_wait: bool, poll: impl FnOnce() -> T) -> T {
         CURRENT.set(Current { share: Some(Arc::clone(self)), may_wait });
-        let polled = poll();
-        CURRENT.set(Current { share: None, may_wait: true });
-        polled
+        let _nobody_after = NobodyAfter;
+        poll()
     }
 
     fn current() -> Option<Arc<Self>> {
         CURRENT.with_borrow(|current| current.share.clone())
+    }
+}
+
+/// Whatever becomes of a request's poll, a panic included: what comes next on its thread is not its connection's.
+struct NobodyAfter;
+
+impl Drop for NobodyAfter {
+    fn drop(&mut self) {
+        CURRENT.set(Current { share: None, may_wait: true });
     }
 }
 
@@ -175,6 +213,23 @@ impl Drop for Place {
     }
 }
 
+/// The places of a stream that lasts, given back when dropped.
+#[derive(Debug)]
+pub struct LastingPlace {
+    in_flight: Arc<InFlight>,
+    places: u64,
+    share: Option<Arc<Share>>,
+}
+
+impl Drop for LastingPlace {
+    fn drop(&mut self) {
+        self.in_flight.lasting.fetch_sub(self.places, Ordering::Relaxed);
+        if let Some(share) = &self.share {
+            share.lasting.fetch_sub(self.places, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Bytes in flight, given back when dropped.
 #[derive(Debug)]
 pub struct Charge {
@@ -194,6 +249,12 @@ impl Charge {
     #[must_use]
     pub fn grow_answer(&self, bytes: usize) -> bool {
         self.take_in(bytes, self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Waits until no other request of its connection does what takes long, and lets none do so while the answer is there.
+    pub async fn turn(&self) -> Option<OwnedMutexGuard<()>> {
+        let share = self.share.as_ref()?;
+        Some(Arc::clone(&share.turn).lock_owned().await)
     }
 
     /// Takes in bytes, if the connection leaves enough with what it holds but for `spared` bytes.
@@ -237,6 +298,8 @@ impl Drop for Charge {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use super::*;
 
     fn room(requests: u64, bytes: u64) -> (Arc<InFlight>, Arc<RefusedRequests>) {
@@ -320,6 +383,32 @@ mod tests {
         assert!(other.during(true, || room.charge_first(1)).is_none());
         drop((message, small));
         assert_eq!(room.bytes(), 0);
+    }
+
+    #[test]
+    fn streams_that_last_are_shared_out_like_requests_and_take_none_of_their_places() {
+        let (room, refused) = room(100, 0);
+        let (one, other) = (Arc::<Share>::default(), Arc::<Share>::default());
+        let enter = |share: &Arc<Share>, places| share.during(true, || room.enter_lasting(places));
+        let mut streams: Vec<_> = std::iter::from_fn(|| enter(&one, 2)).collect();
+        assert_eq!((streams.len(), refused.total(RequestRefusal::TooManyInFlight)), (25, 1));
+        streams.extend(std::iter::from_fn(|| enter(&other, 5)));
+        assert_eq!(streams.len(), 30);
+        while let Some(stream) = room.enter_lasting(1) {
+            streams.push(stream);
+        }
+        assert_eq!(room.lasting.load(Ordering::Relaxed), 100);
+        assert!(enter(&Arc::default(), 2).is_some() && enter(&one, 1).is_none(), "each may have one");
+        assert!(one.has_place(&room) && room.requests() == 0);
+        drop(streams);
+        assert!(enter(&one, 50).is_some() && room.lasting.load(Ordering::Relaxed) == 0);
+    }
+
+    #[test]
+    fn a_panic_leaves_nobody_behind() {
+        let share = Arc::<Share>::default();
+        let poll = AssertUnwindSafe(|| share.during(false, || panic!("while it is polled")));
+        assert!(catch_unwind(poll).is_err() && Share::current().is_none() && may_wait());
     }
 
     #[test]

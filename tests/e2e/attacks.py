@@ -59,7 +59,7 @@ def memory_bound(connections):
         + 32 * MIB
         + 2 * LIMITS["max_in_flight_bytes"]
         + 16 * MIB
-        + LIMITS["max_in_flight"] * 24 * KIB
+        + 2 * LIMITS["max_in_flight"] * 24 * KIB
         + connections * 256 * KIB
     )
 
@@ -397,6 +397,27 @@ def unfinished_bodies(path):
     return attack
 
 
+def untaken_reflection(attacker):
+    """Streams of reflection on which as much is asked as may be, and no answer is taken."""
+    path = b"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+    host, symbol = b"h" * 3900, b"cache.CacheService"
+    asked = frame(b"\x0a\xbc\x1e" + host + b"\x22" + bytes([len(symbol)]) + symbol) * 4
+    opened = b"".join(
+        http2_frame(HEADERS, END_HEADERS, stream, head(path)) + http2_frame(DATA, 0, stream, asked) for stream in range(1, 401, 2)
+    )
+
+    def step():
+        if attacker.connections < 20:
+            client = attacker.raw(PREFACE + http2_frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 0)))
+            client.settimeout(2)
+            # The windows are wide once they are known.
+            client.recv(4096)
+            with contextlib.suppress(OSError):
+                client.sendall(opened)
+
+    return step
+
+
 def odd_windows(attacker):
     """A value through a window that opens by one byte at a time."""
     put_large(attacker, count=1)
@@ -512,6 +533,7 @@ ATTACKS = {
     "bodies never finished": unfinished_bodies(b"/cache.CacheService/Get"),
     "health checks never finished": unfinished_bodies(b"/grpc.health.v1.Health/Check"),
     "reflection never finished": unfinished_bodies(b"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
+    "reflection never taken": untaken_reflection,
     "silence": silent_connections,
     "clients that vanish": vanishing,
     "unread scrapes": scrapes_nobody_reads,

@@ -402,6 +402,31 @@ impl Store for MemoryStore {
         StoreFuture::ready(Ok(results))
     }
 
+    fn get_within<'a>(
+        &'a self,
+        keys: &'a [Key<'a>],
+        max_bytes: usize,
+    ) -> StoreFuture<'a, Batch<Option<Value>>> {
+        let mut removed = Removed::default();
+        let mut results = Vec::with_capacity(keys.len());
+        let mut bytes = 0;
+        // In the order of the request, or what lies before the end could not be told: so the locks are not grouped.
+        for key in keys {
+            let key = self.hashed(key);
+            let mut value = None;
+            let mut shard = self.lock(self.shard_of(key.hash));
+            shard.get(key, || self.now_nanos(), &mut removed, &mut value);
+            self.settle(&mut shard);
+            drop(shard);
+            bytes += value.as_ref().map_or(0, |value| value.len());
+            results.push(Ok(value));
+            if bytes >= max_bytes {
+                break;
+            }
+        }
+        StoreFuture::ready(Ok(results))
+    }
+
     fn set_many<'a>(&'a self, entries: &'a [Entry<'a>]) -> StoreFuture<'a, Batch<()>> {
         // Each write may have to lend or reclaim on its own, so the locks are not worth grouping.
         let results = entries.iter().map(|entry| {

@@ -43,7 +43,8 @@ const UNPACKED_BYTES: usize = 64 << 10;
 /// What a request takes that waits for its message, beside its metadata.
 const WAITING_BYTES: usize = 4 << 10;
 
-/// How many messages are unpacked off the threads that serve, at a time.
+/// How many messages are unpacked off the threads that serve, at a time, and how many of them wait by their order: one of
+/// each connection, so that who sends many keeps but its own waiting.
 static UNPACKING: Semaphore = Semaphore::const_new(2);
 
 /// A message, and what it is charged while it is there.
@@ -150,9 +151,11 @@ async fn gather_packed(
         Err(Failure::TooLong) if limit > UNPACKED_BYTES => {}
         Err(failure) => return Err(told(failure, limit)),
     }
+    let turn = charge.turn().await;
     let permit = UNPACKING.acquire().await.expect("never closed");
     let unpacking = spawn_blocking(move || {
-        let _permit = permit;
+        // A caller who gives up leaves the thread behind.
+        let _held = (turn, permit);
         encoding.unpack(&packed, limit, |bytes| charge.grow(bytes))
     });
     let message = unpacking.await.map_err(|_| Status::internal("Unpacking ended early."))?;
@@ -177,7 +180,7 @@ fn only_message(mut data: Bytes, limit: usize) -> Result<(bool, Bytes), Status> 
         return Err(Status::internal("Unexpected EOF decoding stream."));
     }
     if data.len() > PREFIX_BYTES + length {
-        return Err(Status::internal("more than one message"));
+        return Err(more_than_one());
     }
     match data[0] {
         flag @ (0 | 1) => {
@@ -186,6 +189,11 @@ fn only_message(mut data: Bytes, limit: usize) -> Result<(bool, Bytes), Status> 
         }
         flag => Err(Status::internal(format!("invalid compression flag: {flag} (valid flags are 0 and 1)"))),
     }
+}
+
+/// What is said of a call that has more than one message, where it may have one.
+fn more_than_one() -> Status {
+    Status::internal("more than one message")
 }
 
 /// What is said of a message that was not unpacked.
@@ -207,6 +215,9 @@ async fn gather(body: Begun<impl RequestBody>, limit: usize) -> Result<Bytes, St
     let mut messages = pin!(Streaming::new_request(Unparsed, body, None, Some(limit)));
     let message = messages.message().await?;
     let message = message.ok_or_else(|| Status::internal("Missing request message."))?;
+    if messages.message().await?.is_some() {
+        return Err(more_than_one());
+    }
     // What follows must be sound, but says nothing.
     messages.trailers().await?;
     Ok(message)
@@ -283,7 +294,15 @@ impl<B: RequestBody> Body for Begun<B> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use flate2::write::GzEncoder;
+    use futures_util::StreamExt;
+    use futures_util::stream::FuturesUnordered;
+    use http_body_util::Full;
+
     use super::*;
+    use crate::transports::in_flight::Share;
 
     #[test]
     fn only_one_plain_message_that_is_all_there_is_whole() {
@@ -302,5 +321,68 @@ mod tests {
         }
         assert!(is_whole(b"\0\0\0\0\x02ab", 2));
         assert!(!is_whole(b"\0\0\0\0\x02ab", 1));
+    }
+
+    fn gzip(message: &[u8]) -> Bytes {
+        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(message).expect("into memory");
+        encoder.finish().expect("into memory").into()
+    }
+
+    fn frame(flag: u8, message: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(message.len()).expect("short").to_be_bytes();
+        [&[flag][..], &length, message].concat()
+    }
+
+    #[tokio::test]
+    async fn a_second_message_is_too_many_compressed_or_not() {
+        let in_flight = Arc::new(InFlight::new(10, 1 << 20, Arc::default()));
+        let plain = HeaderMap::new();
+        let packed =
+            HeaderMap::from_iter([(http::HeaderName::from_static(ENCODING), "gzip".parse().expect("ASCII"))]);
+        for (headers, message) in
+            [(&plain, frame(0, b"a")), (&packed, frame(1, &gzip(b"a"))), (&packed, frame(0, b"a"))]
+        {
+            for (times, expected) in
+                [(1, Ok("a")), (2, Err("more than one message")), (3, Err("more than one message"))]
+            {
+                let body = Full::new(Bytes::from(message.repeat(times)));
+                let answer = read(headers, body, 100, &in_flight).await;
+                let told = answer.map(|message| message.bytes).map_err(|status| {
+                    assert_eq!(status.code(), tonic::Code::Internal);
+                    status.message().to_owned()
+                });
+                assert_eq!(
+                    told.as_deref().map_err(String::as_str),
+                    expected.map(str::as_bytes),
+                    "{headers:?}"
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_sends_many_large_packed_messages_keeps_but_its_own_waiting() {
+        let in_flight = Arc::new(InFlight::new(100, 1 << 30, Arc::default()));
+        let packed =
+            HeaderMap::from_iter([(http::HeaderName::from_static(ENCODING), "gzip".parse().expect("ASCII"))]);
+        let (many, one) = (Arc::<Share>::default(), Arc::<Share>::default());
+        let body = frame(1, &gzip(&vec![0; 1 << 20]));
+        let call = |share: &Arc<Share>, name: &'static str| {
+            let (share, headers, body) = (Arc::clone(share), &packed, Full::new(Bytes::from(body.clone())));
+            let mut call =
+                Box::pin(read(headers, body, 2 << 20, &in_flight).map(move |message| message.map(|_| name)));
+            std::future::poll_fn(move |cx| share.during(true, || call.as_mut().poll(cx)))
+        };
+        // Nothing is unpacked before all of them wait.
+        let all_permits = UNPACKING.acquire_many(2).await.expect("never closed");
+        let calls: FuturesUnordered<_> = (0..20).map(|_| call(&many, "many")).collect();
+        calls.push(call(&one, "one"));
+        let mut calls = calls;
+        assert!(calls.next().now_or_never().is_none());
+        drop(all_permits);
+        let ended: Vec<_> = calls.map(|name| name.expect("it unpacks")).collect().await;
+        let place = ended.iter().position(|name| *name == "one").expect("it ends");
+        assert!(place < 10, "it waited for {place} of 20 others");
     }
 }

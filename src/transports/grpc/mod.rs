@@ -19,7 +19,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -37,7 +39,7 @@ use crate::transports::access::{Access, Denied};
 use crate::transports::in_flight::InFlight;
 
 use cache::CacheRpc;
-use call::{Call, RequestId};
+use call::{Call, Handler, RequestId};
 use health::HealthRpc;
 use span::CallSpan;
 
@@ -57,6 +59,10 @@ impl<B> RequestBody for B where
 
 /// The largest message to health and reflection, which gather it without being charged: far more than a name takes.
 const MAX_SIDE_MESSAGE_BYTES: usize = 4 << 10;
+
+/// How many places of a listener's streams that last a stream of reflection takes, which holds up to 81 KiB where its client
+/// does not read the answers; a watch of health takes one, and 7 KiB.
+const REFLECTION_PLACES: u64 = 4;
 
 type SideService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
@@ -191,11 +197,37 @@ impl<B: RequestBody> Service<Request<B>> for GrpcService {
                 return cache.call(request, id);
             }
             match others.iter().find(|(other, _)| *other == name) {
-                Some((_, other)) => Box::pin(other.clone().call(request.map(Body::new))),
+                Some((_, other)) => call_side(other, request, &shared.in_flight),
                 None => Box::pin(async { Ok(Status::unimplemented("unknown service").into_http()) }),
             }
         }))
     }
+}
+
+/// Calls health or reflection: where the answer is a stream, it has a place for as long as it is there.
+fn call_side(
+    service: &SideService,
+    request: Request<impl RequestBody>,
+    in_flight: &Arc<InFlight>,
+) -> Handler {
+    let path = request.uri().path();
+    let places = if service_name(path) == HEALTH { 1 } else { REFLECTION_PLACES };
+    if !RpcMethod::of_path(path).is_streaming() {
+        return Box::pin(service.clone().call(request.map(Body::new)));
+    }
+    let Some(place) = in_flight.enter_lasting(places) else {
+        let limit = in_flight.max_requests();
+        let text = format!("too many streams that last: they have {limit} places together");
+        return Box::pin(ready(Ok(Status::resource_exhausted(text).into_http())));
+    };
+    let holding = |body: Body| {
+        Body::new(body.map_frame(move |frame| {
+            let _place = &place;
+            frame
+        }))
+    };
+    let answer = service.clone().call(request.map(Body::new));
+    Box::pin(answer.map(|answer| answer.map(|response| response.map(holding))))
 }
 
 /// The service that nobody needs a token for.

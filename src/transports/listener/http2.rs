@@ -192,15 +192,15 @@ fn answer_or_spawn(
         return;
     }
     // A service that has to wait has seen for itself that there is no place, and said so. What waits nevertheless is an
-    // answer that its client does not take.
-    if !has_place {
+    // answer that its client does not take. One that lasts has a place of another kind.
+    if !has_place && !lasts {
         return in_flight.count_turned_away();
     }
     tokio::spawn(Waiting {
         request,
         deadline: (!lasts).then(|| Box::pin(tokio::time::sleep(patience))),
         counters: Arc::clone(counters),
-        _place: share.enter(in_flight),
+        place: (!lasts).then(|| share.enter(in_flight)),
         share: Arc::clone(share),
     });
 }
@@ -212,7 +212,8 @@ struct Waiting {
     deadline: Option<Pin<Box<Sleep>>>,
     counters: Arc<ConnectionCounters>,
     share: Arc<Share>,
-    _place: Place,
+    /// `None`: the answer lasts.
+    place: Option<Place>,
 }
 
 impl Future for Waiting {
@@ -227,7 +228,7 @@ impl Future for Waiting {
             return polled;
         }
         if lasts {
-            self.deadline = None;
+            (self.deadline, self.place) = (None, None);
         }
         let Some(deadline) = &mut self.deadline else { return Poll::Pending };
         if deadline.as_mut().poll(cx).is_pending() {
