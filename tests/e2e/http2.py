@@ -58,8 +58,8 @@ class Connection(h2.connection.H2Connection):
 class Http2:
     """A connection."""
 
-    def __init__(self, address, timeout=10, wrap=lambda socket: socket):
-        plain = socket.create_connection(address_of(address), timeout)
+    def __init__(self, address, timeout=10, wrap=lambda socket: socket, connect=socket.create_connection):
+        plain = connect(address_of(address), timeout)
         # A head and its message are two writes, and the second one is not to wait until the first is acknowledged.
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = wrap(plain)
