@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 
 IS_ROOT = os.geteuid() == 0
 
@@ -21,6 +22,7 @@ class Machine:
         """Alone, or by `enter` of another: where root is nobody else, what joins two has to be of one owner."""
         own = [] if IS_ROOT or enter else ["--user", "--map-root-user"]
         self._dialler, theirs = socket.socketpair()
+        self._one_at_a_time = threading.Lock()
         command = [*enter, "unshare", *own, "--net", sys.executable, __file__, str(theirs.fileno())]
         self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
         theirs.close()
@@ -36,9 +38,11 @@ class Machine:
 
     def connect(self, address, timeout=10, source=None, receive_buffer=None):
         """A connection from this machine, as `socket.create_connection` makes one."""
-        self._dialler.sendall(json.dumps([address, timeout, source, receive_buffer]).encode())
-        _, (descriptor,), _, _ = socket.recv_fds(self._dialler, 1, 1)
-        connection = socket.socket(fileno=descriptor)
+        with self._one_at_a_time:
+            self._dialler.sendall(json.dumps([address, timeout, source, receive_buffer]).encode())
+            _, descriptors, _, _ = socket.recv_fds(self._dialler, 1, 1)
+        assert descriptors, f"the machine could not connect to {address}; its stderr tells why"
+        connection = socket.socket(fileno=descriptors[0])
         connection.settimeout(timeout)
         return connection
 
