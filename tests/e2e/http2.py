@@ -83,9 +83,9 @@ class Http2:
         return stream
 
     def send(self, stream, data, end=True):
-        while len(data) > self.h2.max_outbound_frame_size:
-            size = min(self.h2.max_outbound_frame_size, self.h2.local_flow_control_window(stream))
-            if not size:
+        while len(data) > (size := min(self.h2.max_outbound_frame_size, self.h2.local_flow_control_window(stream))):
+            if size <= 0:
+                assert not self.closed, "nobody will ever take it"
                 self.pump()
                 continue
             self.h2.send_data(stream, data[:size])

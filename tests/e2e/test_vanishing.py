@@ -102,6 +102,9 @@ class Clients:
         client = self.http2()
         assert client.call("Get", GET).status == 0
         self._server.signal(signal.SIGSTOP)
+        threads = list(pathlib.Path(f"/proc/{self._server.process.pid}/task").iterdir())
+        is_stopped = lambda thread: (thread / "stat").read_text().rpartition(")")[2].split()[0] == "T"
+        wait_until(lambda: all(map(is_stopped, threads)), "every thread has stopped")
         client.send(client.open(), GET)
         return client.socket
 
