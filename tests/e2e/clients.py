@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import re
+import socket
 import threading
 
 import cache_pb2_grpc
@@ -58,8 +59,9 @@ class Answer:
         return json.loads(self.body)
 
 
-def fetch(address, path, method="GET", headers=None, timeout=10):
+def fetch(address, path, method="GET", headers=None, timeout=10, connect=socket.create_connection):
     connection = http.client.HTTPConnection(address, timeout=timeout)
+    connection.sock = connect((connection.host, connection.port), timeout)
     try:
         connection.request(method, path, headers=headers or {})
         return Answer(connection.getresponse())

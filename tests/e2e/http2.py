@@ -58,8 +58,8 @@ class Connection(h2.connection.H2Connection):
 class Http2:
     """A connection."""
 
-    def __init__(self, address, timeout=10, wrap=lambda socket: socket):
-        plain = socket.create_connection(address_of(address), timeout)
+    def __init__(self, address, timeout=10, wrap=lambda socket: socket, connect=socket.create_connection):
+        plain = connect(address_of(address), timeout)
         # A head and its message are two writes, and the second one is not to wait until the first is acknowledged.
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = wrap(plain)
@@ -83,9 +83,9 @@ class Http2:
         return stream
 
     def send(self, stream, data, end=True):
-        room = lambda: min(self.h2.max_outbound_frame_size, self.h2.local_flow_control_window(stream))
-        while len(data) > (size := room()):
-            if not size:
+        while len(data) > (size := min(self.h2.max_outbound_frame_size, self.h2.local_flow_control_window(stream))):
+            if size <= 0:
+                assert not self.closed, "nobody will ever take it"
                 self.pump()
                 continue
             self.h2.send_data(stream, data[:size])

@@ -59,15 +59,15 @@ def run(*arguments, environment=None, timeout=30, **options):
 class Server:
     """A running server on free ports; as a context manager it is drained, and must exit with 0 and without a panic.
 
-    Ports that are `kept` are given to nobody else when it is gone.
+    Ports that are `kept` are given to nobody else when it is gone. `enter` is what stands before its command, to start it elsewhere.
     """
 
-    def __init__(self, *flags, environment=None, listen=True, kept=False, log_format="json", **options):
+    def __init__(self, *flags, environment=None, listen=True, kept=False, log_format="json", enter=(), **options):
         port = free_port if kept else lambda: 0
         ports = ["--listen", f"127.0.0.1:{port()}", "--http-listen", f"127.0.0.1:{port()}"] if listen else []
         formats = ["--log-format", log_format] if log_format else []
         self.process = subprocess.Popen(
-            [BINARY, "serve", *ports, *formats, *map(str, flags)],
+            [*enter, BINARY, "serve", *ports, *formats, *map(str, flags)],
             env=clean_environment(environment),
             stderr=subprocess.PIPE,
             text=True,

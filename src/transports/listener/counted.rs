@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,37 +15,50 @@ use crate::transports::refused::RequestRefusal;
 /// Passes everything through. Sits below TLS, so that what is counted is what the network carries.
 ///
 /// Writing fails with `ConnectionAborted` once nothing at all could be written for as long as `patience`: who keeps a connection
-/// open and reads nothing would hold answers forever, whatever else it says.
+/// open and reads nothing would hold answers forever, whatever else it says. So does reading or writing where the system gave up on
+/// the client, since nothing that was sent has been acknowledged for long.
 pub(super) struct Counted<S> {
     stream: S,
     counters: Arc<ConnectionCounters>,
     patience: Duration,
     /// While the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// That it takes nothing was counted: both ways of finding out may come to it.
+    is_given_up: bool,
 }
 
 impl<S> Counted<S> {
     pub(super) fn new(stream: S, counters: Arc<ConnectionCounters>, patience: Duration) -> Self {
-        Self { stream, counters, patience, stalled: None }
+        Self { stream, counters, patience, stalled: None, is_given_up: false }
     }
 
     fn sent(&mut self, polled: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match polled {
             Poll::Ready(Ok(bytes)) => self.counters.sent(bytes),
-            Poll::Ready(Err(_)) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(self.failed(error))),
             Poll::Pending => {
                 let patience = self.patience;
                 let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
                 if stalled.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
-                self.counters.refused_requests().count(RequestRefusal::NotTaken);
-                // What comes back as a failure to write must not look like a failure to read in time.
-                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                return Poll::Ready(Err(self.not_taken()));
             }
         }
         self.stalled = None;
         polled
+    }
+
+    /// What comes back as a failure to take must not look like a failure to send in time.
+    fn not_taken(&mut self) -> io::Error {
+        if !std::mem::replace(&mut self.is_given_up, true) {
+            self.counters.refused_requests().count(RequestRefusal::NotTaken);
+        }
+        io::ErrorKind::ConnectionAborted.into()
+    }
+
+    fn failed(&mut self, error: io::Error) -> io::Error {
+        if error.kind() == io::ErrorKind::TimedOut { self.not_taken() } else { error }
     }
 }
 
@@ -56,11 +69,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if polled.is_ready() {
-            self.counters.received(buf.filled().len() - before);
-        }
-        polled
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf)).map_err(|error| self.failed(error))?;
+        self.counters.received(buf.filled().len() - before);
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -7,7 +7,8 @@
 //! - There are never more than `max_connections`; one more is accepted and closed at once.
 //! - No more than `max_in_flight` requests wait over HTTP/2, beside one for each connection, and none for long for a client
 //!   that does not take its answer: see [`InFlight`](super::in_flight::InFlight).
-//! - None is held by a client that takes nothing of what it was sent for `request_timeout`.
+//! - None is held by a client that takes nothing of what it was sent for `request_timeout`, or by one whose machine does not say that
+//!   it got what it was sent (on Linux) for as long or for `keepalive_timeout`, whichever is more.
 //! - None is held by a client that does not speak: a TLS handshake and the first bytes after it are due within
 //!   `handshake_timeout` each, and so is every HTTP/1 request head.
 //! - One that is older than `max_connection_age`, give or take 10 %, is asked to go away, finishes what it has
@@ -33,6 +34,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use socket::ListeningSocket;
 
@@ -117,7 +119,7 @@ impl Listener {
         config: &ConnectionConfig,
     ) -> Result<Self, BindError> {
         let sockets = match address {
-            ListenAddress::Tcp(addresses) => bind_tcp(addresses)?,
+            ListenAddress::Tcp(addresses) => bind_tcp(addresses, patience(config))?,
             ListenAddress::Unix(path) => vec![ListeningSocket::bind_unix(path)?],
         };
         let addresses = sockets.iter().map(|socket| socket.address().clone()).collect();
@@ -149,7 +151,15 @@ impl Listener {
     }
 }
 
-fn bind_tcp(addresses: &[SocketAddr]) -> Result<Vec<ListeningSocket>, BindError> {
+/// The most that systems take (24 days).
+const MOST_PATIENCE: Duration = Duration::from_millis(i32::MAX as u64);
+
+/// How long what was sent may go unacknowledged. Requests alone may be given less time than it takes to repair a loss.
+fn patience(config: &ConnectionConfig) -> Duration {
+    config.request_timeout.max(config.keepalive_timeout).min(MOST_PATIENCE)
+}
+
+fn bind_tcp(addresses: &[SocketAddr], patience: Duration) -> Result<Vec<ListeningSocket>, BindError> {
     let mut sockets: Vec<ListeningSocket> = Vec::with_capacity(addresses.len());
     let mut absent = None;
     for &wanted in addresses {
@@ -159,7 +169,7 @@ fn bind_tcp(addresses: &[SocketAddr]) -> Result<Vec<ListeningSocket>, BindError>
         {
             wanted.set_port(first.port());
         }
-        match ListeningSocket::bind_tcp(wanted) {
+        match ListeningSocket::bind_tcp(wanted, patience) {
             Ok(socket) => sockets.push(socket),
             Err(BindError::Refused { address, cause }) if socket::is_absent(&cause) => {
                 absent = absent.or(Some(BindError::Refused { address, cause }));

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -33,12 +34,13 @@ enum Kind {
 }
 
 impl ListeningSocket {
-    /// Binds exactly `address`; `[::]` takes IPv4 too, and becomes `0.0.0.0` on a machine without IPv6.
-    pub(super) fn bind_tcp(address: SocketAddr) -> Result<Self, BindError> {
+    /// Binds exactly `address`; `[::]` takes IPv4 too, and becomes `0.0.0.0` on a machine without IPv6. Where the system can do so,
+    /// it ends a connection of which something that was sent has not been acknowledged for `patience`.
+    pub(super) fn bind_tcp(address: SocketAddr, patience: Duration) -> Result<Self, BindError> {
         let any_address = address.is_ipv6() && address.ip().is_unspecified();
-        let bound = match listen_tcp(address) {
+        let bound = match listen_tcp(address, patience) {
             Err(error) if any_address && is_absent(&error) => {
-                listen_tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
+                listen_tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), patience)
             }
             bound => bound,
         };
@@ -139,12 +141,17 @@ fn without_delay(stream: TcpStream) -> TcpStream {
     stream
 }
 
-fn listen_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+fn listen_tcp(address: SocketAddr, patience: Duration) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
+    // Every connection inherits it.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(patience))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = patience;
     socket.bind(&address.into())?;
     socket.listen(i32::from(BACKLOG))?;
     socket.set_nonblocking(true)?;
