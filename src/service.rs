@@ -264,7 +264,7 @@ impl CacheService {
             let count = if answers.is_empty() { FIRST_KEYS } else { SLICE_BYTES / mean.max(1) };
             let count = count.clamp(1, SLICE_KEYS).min(rest.len());
             let slice = &rest[..count];
-            let more = some_of(slice, self.store.get_within(slice, SLICE_BYTES).await?)?;
+            let more = some_of(slice, self.store.get_many(slice, SLICE_BYTES).await?)?;
             let values = more.iter().filter_map(|answer| answer.as_ref().ok()?.as_ref());
             let more_bytes: usize = values.map(|value| value.len()).sum();
             (slice_keys, slice_bytes) = (slice_keys + more.len(), slice_bytes + more_bytes);

@@ -148,7 +148,7 @@ impl Store for Troubled {
     fn delete<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, bool> {
         self.on_key(key, self.memory.delete(key))
     }
-    fn get_many<'a>(&'a self, keys: &'a [Key<'a>]) -> StoreFuture<'a, Batch<Option<Value>>> {
+    fn get_many<'a>(&'a self, keys: &'a [Key<'a>], _: usize) -> StoreFuture<'a, Batch<Option<Value>>> {
         answered(keys.iter().map(|&key| (key, self.get(key))))
     }
     fn set_many<'a>(&'a self, entries: &'a [Entry<'a>]) -> StoreFuture<'a, Batch<()>> {

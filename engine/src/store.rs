@@ -223,8 +223,7 @@ pub type Batch<T> = Vec<Result<T, StoreError>>;
 /// after another. A batch is not atomic as a whole; operations on the same key within it happen in
 /// its order. A store never answers with another key's value.
 ///
-/// The batch methods exist because a remote store answers a hundred keys in one round trip, and the
-/// local one takes each shard's lock once. Their defaults are loops.
+/// The batch methods exist because a remote store answers a hundred keys in one round trip. Their defaults are loops.
 pub trait Store: Send + Sync {
     /// The live value of a key, counted as a hit or a miss.
     fn get<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, Option<Value>>;
@@ -241,26 +240,28 @@ pub trait Store: Send + Sync {
     /// Removes a key; whether a live value was there.
     fn delete<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, bool>;
 
-    /// [`get`](Self::get) for many keys.
-    fn get_many<'a>(&'a self, keys: &'a [Key<'a>]) -> StoreFuture<'a, Batch<Option<Value>>> {
-        StoreFuture::pending(async move {
-            let mut results = Vec::with_capacity(keys.len());
-            for &key in keys {
-                results.push(self.get(key).await);
-            }
-            Ok(results)
-        })
-    }
-
-    /// [`get`](Self::get) for many keys, the first at least, and the others for as long as the values that were found before
+    /// [`get`](Self::get) for many keys: the first at least, and the others for as long as the values that were found before
     /// have fewer than `max_bytes` together. What is left out was not read. A store that cannot stop earlier answers all.
-    fn get_within<'a>(
+    fn get_many<'a>(
         &'a self,
         keys: &'a [Key<'a>],
         max_bytes: usize,
     ) -> StoreFuture<'a, Batch<Option<Value>>> {
-        let _ = max_bytes;
-        self.get_many(keys)
+        StoreFuture::pending(async move {
+            let mut results = Vec::with_capacity(keys.len());
+            let mut bytes = 0;
+            for &key in keys {
+                let result = self.get(key).await;
+                if let Ok(Some(value)) = &result {
+                    bytes += value.len();
+                }
+                results.push(result);
+                if bytes >= max_bytes {
+                    break;
+                }
+            }
+            Ok(results)
+        })
     }
 
     /// [`set`](Self::set) for many entries.

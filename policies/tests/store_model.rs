@@ -170,7 +170,7 @@ fn run(entry: &PolicyEntry, limits: Limits, shards: usize, roomy: bool, seed: u6
             }
             20 => {
                 let keys = [key(number), key(other), key(number)];
-                let values = ready(checked.store.get_many(&keys)).expect("a batch");
+                let values = ready(checked.store.get_many(&keys, random.usize(0..200))).expect("a batch");
                 for (number, value) in [number, other, number].into_iter().zip(values) {
                     checked.saw(number, value.expect("get").as_deref());
                 }

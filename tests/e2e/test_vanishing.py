@@ -22,30 +22,23 @@ GET_LARGE = frame(pb.CacheKey(key="large").SerializeToString())
 LARGE = frame(pb.CacheItem(key="large", value=bytes(16 << 20)).SerializeToString())
 SCRAPE = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
-CONFIG = """
+TRANSPORT = """
 [[transport]]
-kind = "grpc"
-listen = "192.0.2.1:0"
-handshake_timeout = "3s"
-request_timeout = "3s"
-keepalive_interval = {keepalive_interval}
-keepalive_timeout = "1500ms"
-[[transport]]
-kind = "grpc"
-listen = "192.0.2.1:0"
-handshake_timeout = "3s"
-request_timeout = "3s"
-keepalive_interval = {keepalive_interval}
-keepalive_timeout = "1500ms"
-[transport.tls]
-cert = "{cert}"
-key = "{key}"
-[[transport]]
-kind = "http"
+kind = "{kind}"
 listen = "192.0.2.1:0"
 handshake_timeout = "3s"
 request_timeout = "3s"
 """
+GRPC = TRANSPORT.format(kind="grpc") + """
+keepalive_interval = {keepalive_interval}
+keepalive_timeout = "1500ms"
+"""
+TLS = """
+[transport.tls]
+cert = "{cert}"
+key = "{key}"
+"""
+CONFIG = GRPC + GRPC + TLS + TRANSPORT.format(kind="http")
 # What each of the guards above lets go within, and what a busy machine may add. They leave it the time to make all connections.
 WITHIN_SECONDS = 3 + 3
 

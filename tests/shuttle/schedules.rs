@@ -179,7 +179,7 @@ fn work(subject: &Subject, scenario: &Scenario, seed: u64, thread: u64) -> Done 
             }
             13 if key != other => {
                 let keys = [entry.key, subject.key(other)];
-                let values = ready(store.get_many(&keys)).expect("a batch");
+                let values = ready(store.get_many(&keys, usize::MAX)).expect("a batch");
                 let responded = subject.moment();
                 for (key, value) in [key, other].into_iter().zip(values) {
                     let saw = value.expect("get").as_ref().map(number_of);

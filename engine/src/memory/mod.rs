@@ -313,6 +313,25 @@ impl MemoryStore {
         self.pool.give_back(back);
     }
 
+    /// Reads a key's live value, if there is one, to where it is wanted.
+    #[inline]
+    fn read(&self, key: &Key<'_>, value: &mut Option<Value>) {
+        let key = self.hashed(key);
+        let mut removed = Removed::default();
+        self.lock(self.shard_of(key.hash)).get(key, || self.now_nanos(), &mut removed, value);
+    }
+
+    /// Removes a key; whether a live value was there.
+    fn remove(&self, key: &Key<'_>) -> bool {
+        let key = self.hashed(key);
+        let mut removed = Removed::default();
+        let mut shard = self.lock(self.shard_of(key.hash));
+        let deleted = shard.delete(key, || self.now_nanos(), &mut removed);
+        self.settle(&mut shard);
+        drop(shard);
+        deleted
+    }
+
     /// Takes room from the other shards, evicting as it must, until the shortage is made up or
     /// nothing is left to take.
     fn reclaim(&self, wanting: usize, shortage: Shortage) -> Credit<'_> {
@@ -354,11 +373,9 @@ impl MemoryStore {
 
 impl Store for MemoryStore {
     fn get<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, Option<Value>> {
-        let key = self.hashed(&key);
-        let mut removed = Removed::default();
         let mut answer = StoreFuture::ready(Ok(None));
         if let StoreFuture::Ready(Some(Ok(value))) = &mut answer {
-            self.lock(self.shard_of(key.hash)).get(key, || self.now_nanos(), &mut removed, value);
+            self.read(&key, value);
         }
         answer
     }
@@ -382,42 +399,22 @@ impl Store for MemoryStore {
     }
 
     fn delete<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, bool> {
-        let key = self.hashed(&key);
-        let mut removed = Removed::default();
-        let mut shard = self.lock(self.shard_of(key.hash));
-        let deleted = shard.delete(key, || self.now_nanos(), &mut removed);
-        self.settle(&mut shard);
-        drop(shard);
-        StoreFuture::ready(Ok(deleted))
+        StoreFuture::ready(Ok(self.remove(&key)))
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key<'a>]) -> StoreFuture<'a, Batch<Option<Value>>> {
-        let mut removed = Removed::default();
-        let mut results: Batch<Option<Value>> = keys.iter().map(|_| Ok(None)).collect();
-        self.by_shard(keys.iter().map(|key| self.hashed(key)), |shard, position, key| {
-            if let Ok(value) = &mut results[position] {
-                shard.get(key, || self.now_nanos(), &mut removed, value);
-            }
-        });
-        StoreFuture::ready(Ok(results))
-    }
+    // Locks are not grouped in the batches: sorting the keys by their shards takes more than a lock, reads are to stop at an
+    // end in the order of the request, and each write may have to lend or reclaim on its own.
 
-    fn get_within<'a>(
+    fn get_many<'a>(
         &'a self,
         keys: &'a [Key<'a>],
         max_bytes: usize,
     ) -> StoreFuture<'a, Batch<Option<Value>>> {
-        let mut removed = Removed::default();
         let mut results = Vec::with_capacity(keys.len());
         let mut bytes = 0;
-        // In the order of the request, or what lies before the end could not be told: so the locks are not grouped.
         for key in keys {
-            let key = self.hashed(key);
             let mut value = None;
-            let mut shard = self.lock(self.shard_of(key.hash));
-            shard.get(key, || self.now_nanos(), &mut removed, &mut value);
-            self.settle(&mut shard);
-            drop(shard);
+            self.read(key, &mut value);
             bytes += value.as_ref().map_or(0, |value| value.len());
             results.push(Ok(value));
             if bytes >= max_bytes {
@@ -428,7 +425,6 @@ impl Store for MemoryStore {
     }
 
     fn set_many<'a>(&'a self, entries: &'a [Entry<'a>]) -> StoreFuture<'a, Batch<()>> {
-        // Each write may have to lend or reclaim on its own, so the locks are not worth grouping.
         let results = entries.iter().map(|entry| {
             self.run_write(entry, |shard, write, removed| shard.set(write, || self.now_nanos(), removed))
         });
@@ -436,12 +432,7 @@ impl Store for MemoryStore {
     }
 
     fn delete_many<'a>(&'a self, keys: &'a [Key<'a>]) -> StoreFuture<'a, Batch<bool>> {
-        let mut removed = Removed::default();
-        let mut results: Batch<bool> = keys.iter().map(|_| Ok(false)).collect();
-        self.by_shard(keys.iter().map(|key| self.hashed(key)), |shard, position, key| {
-            results[position] = Ok(shard.delete(key, || self.now_nanos(), &mut removed));
-        });
-        StoreFuture::ready(Ok(results))
+        StoreFuture::ready(Ok(keys.iter().map(|key| Ok(self.remove(key))).collect()))
     }
 
     fn clear(&self) -> StoreFuture<'_, u64> {
@@ -476,7 +467,7 @@ impl Store for MemoryStore {
                 more
             });
             if !unfinished.is_empty() {
-                // Who only yields is given the processor again before those who wait for other reasons than it.
+                // Not a yield: after one, the system may well go on with this thread while one that was just woken waits.
                 std::thread::sleep(SWEEP_PAUSE);
             }
         }
@@ -510,28 +501,5 @@ impl Store for MemoryStore {
 
     fn set_limits(&self, limits: Limits) -> StoreFuture<'_, u64> {
         StoreFuture::ready(self.resize(limits))
-    }
-}
-
-impl MemoryStore {
-    /// Visits the keys of a batch shard by shard, each shard's lock taken once, keys of one shard in
-    /// the order of the batch.
-    fn by_shard<'k>(
-        &self,
-        keys: impl ExactSizeIterator<Item = HashedKey<'k>>,
-        mut visit: impl FnMut(&mut Shard, usize, HashedKey<'k>),
-    ) {
-        let mut order: Vec<(usize, usize, HashedKey<'k>)> =
-            keys.enumerate().map(|(position, key)| (self.shard_of(key.hash), position, key)).collect();
-        if self.shards.len() > 1 {
-            order.sort_unstable_by_key(|&(shard, position, _)| (shard, position));
-        }
-        for group in order.chunk_by(|left, right| left.0 == right.0) {
-            let mut shard = self.lock(group[0].0);
-            for &(_, position, key) in group {
-                visit(&mut shard, position, key);
-            }
-            self.settle(&mut shard);
-        }
     }
 }
