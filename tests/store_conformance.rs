@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use engine::{
     Clock, CompareAndSet, Entry, Key, Limits, ManualClock, SetIfAbsent, Store, StoreError, StoreFuture,
-    Value, WeighBy,
+    StoreStats, Value, WeighBy,
 };
 use support::linearizability::{Event, Operation, is_linearizable};
 use tiny_cache::config::{EvictionConfig, StoreConfig};
@@ -45,6 +45,39 @@ impl Subject {
 
     fn counters(&self) -> engine::Counters {
         wait(self.store.stats()).expect("stats succeed").counters
+    }
+}
+
+/// A store with no batches of its own, so that it has those that every store comes with.
+struct OneByOne(Arc<dyn Store>);
+
+impl Store for OneByOne {
+    fn get<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, Option<Value>> {
+        self.0.get(key)
+    }
+    fn set<'a>(&'a self, entry: Entry<'a>) -> StoreFuture<'a, ()> {
+        self.0.set(entry)
+    }
+    fn set_if_absent<'a>(&'a self, entry: Entry<'a>) -> StoreFuture<'a, SetIfAbsent> {
+        self.0.set_if_absent(entry)
+    }
+    fn compare_and_set<'a>(&'a self, expected: &'a [u8], entry: Entry<'a>) -> StoreFuture<'a, CompareAndSet> {
+        self.0.compare_and_set(expected, entry)
+    }
+    fn delete<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, bool> {
+        self.0.delete(key)
+    }
+    fn clear(&self) -> StoreFuture<'_, u64> {
+        self.0.clear()
+    }
+    fn sweep(&self) -> StoreFuture<'_, u64> {
+        self.0.sweep()
+    }
+    fn stats(&self) -> StoreFuture<'_, StoreStats> {
+        self.0.stats()
+    }
+    fn limits(&self) -> Limits {
+        self.0.limits()
     }
 }
 
@@ -297,29 +330,34 @@ fn namespaces_are_apart_whatever_the_keys_contain() {
 #[test]
 fn batches_answer_in_order_and_repeated_keys_in_sequence() {
     each_roomy(|subject| {
-        let Subject { store, .. } = subject;
-        let too_large = vec![0; usize::try_from(MIB + 1).expect("fits")];
-        let entry = |key: &'static str, value| Entry { key: shared(key), value, ttl: None };
-        let entries =
-            [entry("a", b"1".as_slice()), entry("b", &too_large), entry("a", b"2"), entry("c", b"3")];
-        let results = wait(store.set_many(&entries)).expect("a batch");
-        assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true, true]);
-        let keys = ["c", "a", "missing", "a", "b"].map(shared);
-        let values: Vec<_> = wait(store.get_many(&keys, usize::MAX)).expect("a batch");
-        let values: Vec<Option<Vec<u8>>> =
-            values.into_iter().map(|value| value.expect("get").map(|value| value.to_vec())).collect();
-        let expected = [Some(b"3".to_vec()), Some(b"2".to_vec()), None, Some(b"2".to_vec()), None];
-        assert_eq!(values, expected, "{}", subject.name);
-        for (max_bytes, most) in [(0, 1), (1, 1), (2, 2), (3, 4), (4, 5)] {
-            let some = wait(store.get_many(&keys, max_bytes)).expect("a batch");
-            let some = some.into_iter().map(|value| value.expect("get").map(|value| value.to_vec()));
-            assert_eq!(some.collect::<Vec<_>>(), expected[..most], "{}: {max_bytes}", subject.name);
+        let one_by_one: Arc<dyn Store> = Arc::new(OneByOne(Arc::clone(&subject.store)));
+        for store in [&subject.store, &one_by_one] {
+            batches(subject, store);
         }
-        let deleted = wait(store.delete_many(&["a", "a", "x"].map(shared))).expect("a batch");
-        let deleted: Vec<bool> = deleted.into_iter().map(|deleted| deleted.expect("delete")).collect();
-        assert_eq!(deleted, [true, false, false]);
-        assert!(wait(store.get_many(&[], usize::MAX)).expect("an empty batch").is_empty());
     });
+}
+
+fn batches(subject: &Subject, store: &Arc<dyn Store>) {
+    let too_large = vec![0; usize::try_from(MIB + 1).expect("fits")];
+    let entry = |key: &'static str, value| Entry { key: shared(key), value, ttl: None };
+    let entries = [entry("a", b"1".as_slice()), entry("b", &too_large), entry("a", b"2"), entry("c", b"3")];
+    let results = wait(store.set_many(&entries)).expect("a batch");
+    assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true, true]);
+    let keys = ["c", "a", "missing", "a", "b"].map(shared);
+    let values: Vec<_> = wait(store.get_many(&keys, usize::MAX)).expect("a batch");
+    let values: Vec<Option<Vec<u8>>> =
+        values.into_iter().map(|value| value.expect("get").map(|value| value.to_vec())).collect();
+    let expected = [Some(b"3".to_vec()), Some(b"2".to_vec()), None, Some(b"2".to_vec()), None];
+    assert_eq!(values, expected, "{}", subject.name);
+    for (max_bytes, most) in [(0, 1), (1, 1), (2, 2), (3, 4), (4, 5)] {
+        let some = wait(store.get_many(&keys, max_bytes)).expect("a batch");
+        let some = some.into_iter().map(|value| value.expect("get").map(|value| value.to_vec()));
+        assert_eq!(some.collect::<Vec<_>>(), expected[..most], "{}: {max_bytes}", subject.name);
+    }
+    let deleted = wait(store.delete_many(&["a", "a", "x"].map(shared))).expect("a batch");
+    let deleted: Vec<bool> = deleted.into_iter().map(|deleted| deleted.expect("delete")).collect();
+    assert_eq!(deleted, [true, false, false]);
+    assert!(wait(store.get_many(&[], usize::MAX)).expect("an empty batch").is_empty());
 }
 
 #[test]
