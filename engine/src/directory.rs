@@ -1,37 +1,32 @@
 //! The directory: which entries are resident, how much they weigh, and which goes next.
 //!
-//! A [`Directory`] holds everything about a set of entries except the entries: an index of slots (no
-//! keys), the slot allocator, the budget and the policy. A shard of the memory store is a directory
-//! plus records; the simulator is the *same* directory plus numeric keys. That is what makes a
+//! A [`Directory`] holds everything about a set of entries except the entries and how they are found: the slot allocator,
+//! the budget and the policy. A shard of the memory store is a directory
+//! plus records and their index; the simulator is the *same* directory plus numeric keys. That is what makes a
 //! simulated miss count a promise about the server.
 //!
-//! What an entry costs and how its key hashes can be read off a record, so a directory does not
+//! What an entry costs can be read off a record, so a directory does not
 //! keep it: it asks its owner, through [`Entries`]. [`TaggedDirectory`] is for owners that have no
 //! records to ask.
 
-use crate::index::{INDEX_BYTES_PER_ENTRY, Reader, SlotIndex};
 use crate::policy::{EvictionPolicy, Item, Slot, Verdict};
 use crate::slots::Slots;
 
 /// What a directory asks the owner of the entries, and tells it.
 pub trait Entries {
-    /// The index hash of a resident entry's key: the one it was inserted under.
-    fn hash(&self, slot: Slot) -> u64;
-
     /// What a resident entry is charged, in bytes. Never 0.
     fn charge(&self, slot: Slot) -> u32;
 
-    /// The directory evicts this entry: its owner lets it go and says what it was. Its slot may be recycled at once.
-    fn evicted(&mut self, slot: Slot) -> Leaver;
-}
+    /// The directory evicts this entry: its owner lets it go and says what it was [charged](Self::charge). Its slot may be
+    /// recycled at once.
+    fn evicted(&mut self, slot: Slot) -> u32;
 
-/// What an entry was that has been evicted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leaver {
-    /// See [`Entries::hash`].
-    pub hash: u64,
-    /// See [`Entries::charge`].
-    pub charge: u32,
+    /// Bytes that are charged beside slots because far fewer entries are resident than once were, for so many of them: what
+    /// the owner keeps to find them by.
+    fn excess_bytes(&self, items: u64) -> u64 {
+        let _ = items;
+        0
+    }
 }
 
 /// Upper limits of a directory. Both always hold.
@@ -87,8 +82,6 @@ impl WeighBy {
 /// A key to insert, reduced to what a directory keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Newcomer {
-    /// The hash that the index uses. May be seeded per process.
-    pub hash: u64,
     /// The fingerprint that the policy sees: [`Item::hash`].
     pub fingerprint: u64,
     /// Bytes that the entry costs. Never 0.
@@ -117,18 +110,14 @@ pub enum Update {
     TooLarge,
 }
 
-/// Index, slot allocator, budget and policy: a cache without its entries.
-///
-/// Keys are compared by the caller: every look-up takes a closure that says whether a slot holds
-/// the key in question. A hash alone is never trusted. Hashes are 64 well-mixed bits.
+/// Slot allocator, budget and policy: a cache without its entries. Which slot holds a key, if any, its owner knows.
 pub struct Directory<P> {
-    index: SlotIndex,
     slots: Slots,
     /// What the owner and the policy keep for a slot that holds nothing.
     unused_slot_bytes: u32,
     items: u64,
     bytes: u64,
-    /// What is charged for the index's empty buckets; kept, since it changes more rarely than it is asked for.
+    /// [`Entries::excess_bytes`]; kept, since it changes more rarely than it is asked for.
     excess_bytes: u64,
     /// What is charged for those and for unused slots.
     unused_bytes: u64,
@@ -140,14 +129,10 @@ pub struct Directory<P> {
 }
 
 impl<P: EvictionPolicy> Directory<P> {
-    /// Bytes that the directory itself keeps for a resident entry, the policy's not counted.
-    pub const BYTES_PER_ENTRY: usize = INDEX_BYTES_PER_ENTRY;
-
     /// An empty directory. The policy must have been built with `weigh_by.capacity(&budget)`.
     #[must_use]
     pub fn new(policy: P, budget: Budget, weigh_by: WeighBy) -> Self {
         Self {
-            index: SlotIndex::default(),
             slots: Slots::default(),
             unused_slot_bytes: 0,
             items: 0,
@@ -160,17 +145,6 @@ impl<P: EvictionPolicy> Directory<P> {
             ignores_hashes: policy.ignores_hashes(),
             policy,
         }
-    }
-
-    /// The slot whose key has this hash and satisfies `is_key`.
-    pub fn find(&self, hash: u64, mut is_key: impl FnMut(Slot) -> bool) -> Option<Slot> {
-        self.read(hash, |slot| is_key(slot).then_some(())).map(|(slot, ())| slot)
-    }
-
-    /// [`find`](Self::find) for who has read the entry once its key is found: the slot, and what was read.
-    #[inline]
-    pub(crate) fn read<R: Reader>(&self, hash: u64, reader: R) -> Option<(Slot, R::Found)> {
-        self.index.find(hash, reader)
     }
 
     /// Tells the policy that a resident entry was read. Some policies let others go because of that.
@@ -224,15 +198,15 @@ impl<P: EvictionPolicy> Directory<P> {
         while !self.fits(1, charge) && self.items > 0 {
             match self.policy.evict(&item) {
                 Verdict::Evict(victim) => {
-                    let leaver = entries.evicted(victim);
-                    self.unlink(victim, leaver, entries);
+                    let charge = entries.evicted(victim);
+                    self.uncount(charge);
                     if let Some(another) = vacated.replace(victim) {
-                        self.vacate(another);
+                        self.vacate(another, entries);
                     }
                 }
                 Verdict::Reject => {
                     if let Some(slot) = vacated {
-                        self.vacate(slot);
+                        self.vacate(slot, entries);
                     }
                     return Insertion::Rejected;
                 }
@@ -241,16 +215,15 @@ impl<P: EvictionPolicy> Directory<P> {
         let slot = match vacated {
             Some(slot) if self.slots.unused() == 0 => slot,
             Some(slot) => {
-                self.vacate(slot);
+                self.vacate(slot, entries);
                 self.slots.take()
             }
             None => self.slots.take(),
         };
-        let has_grown = self.index.insert(newcomer.hash, slot, |other| entries.hash(other));
         self.items += 1;
         self.bytes += charge;
-        if has_grown || self.unused_bytes > 0 {
-            self.count_unused();
+        if self.unused_bytes > 0 {
+            self.count_unused(entries);
         }
         self.policy.insert(slot, &item);
         Insertion::Inserted(slot)
@@ -283,7 +256,7 @@ impl<P: EvictionPolicy> Directory<P> {
                     if known_to_policy {
                         self.policy.remove(slot);
                     }
-                    self.forget(slot, Leaver { hash: entries.hash(slot), charge }, entries);
+                    self.forget(slot, charge, entries);
                     return Update::Rejected;
                 }
             }
@@ -297,7 +270,7 @@ impl<P: EvictionPolicy> Directory<P> {
     /// Forgets a resident entry that was deleted or has expired. Its owner still has it.
     pub fn remove(&mut self, slot: Slot, entries: &impl Entries) {
         self.policy.remove(slot);
-        self.forget(slot, Leaver { hash: entries.hash(slot), charge: entries.charge(slot) }, entries);
+        self.forget(slot, entries.charge(slot), entries);
     }
 
     /// Evicts one entry to hand its room to others, whatever the budget says. Whether there was one.
@@ -318,9 +291,8 @@ impl<P: EvictionPolicy> Directory<P> {
     /// moves what it keeps for it.
     pub fn relocate_last(&mut self, entries: &impl Entries) -> Option<(Slot, Slot)> {
         let (from, to) = self.slots.exchange_last()?;
-        self.index.replace(entries.hash(from), from, to);
         self.policy.relocate(from, to);
-        self.count_unused();
+        self.count_unused(entries);
         Some((from, to))
     }
 
@@ -331,10 +303,10 @@ impl<P: EvictionPolicy> Directory<P> {
     }
 
     /// Charges this much for a slot that holds nothing and lies below one that does: where fewer entries are resident
-    /// than once were, what is kept for the others; and charges the index's empty buckets.
-    pub fn set_unused_slot_bytes(&mut self, bytes: u32) {
+    /// than once were, what is kept for the others; and charges [`Entries::excess_bytes`].
+    pub fn set_unused_slot_bytes(&mut self, bytes: u32, entries: &impl Entries) {
         self.unused_slot_bytes = bytes;
-        self.count_unused();
+        self.count_unused(entries);
     }
 
     /// Tells the policy to give back what it keeps for slots from [`Self::slots`] on.
@@ -384,10 +356,11 @@ impl<P: EvictionPolicy> Directory<P> {
         self.slots.unused() as usize
     }
 
+    /// Charges for unused slots and for [excess](Entries::excess_bytes) anew: the owner has more of that than before.
     #[inline(never)]
-    fn count_unused(&mut self) {
+    pub fn count_unused(&mut self, entries: &impl Entries) {
         if self.unused_slot_bytes > 0 {
-            self.excess_bytes = self.index.excess_bytes(self.items);
+            self.excess_bytes = entries.excess_bytes(self.items);
             let unused_slots = u64::from(self.slots.unused()) * u64::from(self.unused_slot_bytes);
             self.unused_bytes = unused_slots + self.excess_bytes;
         }
@@ -413,13 +386,13 @@ impl<P: EvictionPolicy> Directory<P> {
 
     /// Every resident slot, in no order that means anything.
     pub fn resident(&self) -> impl Iterator<Item = Slot> {
-        self.index.slots()
+        self.slots.iter_used().map(Slot::new)
     }
 
-    /// Bytes of memory held now by the index, the free slots and the policy.
+    /// Bytes of memory held now by the free slots and the policy.
     #[must_use]
     pub fn footprint_bytes(&self) -> usize {
-        self.index.footprint_bytes() + self.slots.footprint_bytes() + self.policy.footprint_bytes()
+        self.slots.footprint_bytes() + self.policy.footprint_bytes()
     }
 
     /// Checks the whole structure, the policy's included.
@@ -428,17 +401,10 @@ impl<P: EvictionPolicy> Directory<P> {
     ///
     /// Where an invariant does not hold.
     pub fn check_invariants(&self, entries: &impl Entries) {
-        assert_eq!(self.items, self.index.len() as u64, "items = indexed slots");
+        assert_eq!(self.items, self.resident().count() as u64, "items = slots in use");
         assert_eq!(self.items, self.policy.len() as u64, "items = the policy's");
         let charges: u64 = self.resident().map(|slot| u64::from(entries.charge(slot))).sum();
         assert_eq!(self.bytes, charges, "bytes = charges");
-        let mut seen = vec![false; self.slots()];
-        for slot in self.resident().map(Slot::index).chain(self.slots.iter_unused().map(|slot| slot as usize))
-        {
-            assert!(!std::mem::replace(&mut seen[slot], true), "slot {slot} is resident or free, and once");
-        }
-        assert!(seen.into_iter().all(|seen| seen), "every slot is resident or free");
-        self.index.check_invariants(|slot| entries.hash(slot));
         self.policy.check_invariants();
     }
 
@@ -454,24 +420,23 @@ impl<P: EvictionPolicy> Directory<P> {
     }
 
     fn evicted(&mut self, victim: Slot, entries: &mut impl Entries) {
-        let leaver = entries.evicted(victim);
-        self.forget(victim, leaver, entries);
+        let charge = entries.evicted(victim);
+        self.forget(victim, charge, entries);
     }
 
-    /// Takes an entry that the policy has forgotten out of the index and frees its slot.
-    fn forget(&mut self, slot: Slot, leaver: Leaver, entries: &impl Entries) {
-        self.unlink(slot, leaver, entries);
-        self.vacate(slot);
+    /// Counts out an entry that the policy has forgotten, and frees its slot.
+    fn forget(&mut self, slot: Slot, charge: u32, entries: &impl Entries) {
+        self.uncount(charge);
+        self.vacate(slot, entries);
     }
 
-    fn unlink(&mut self, slot: Slot, Leaver { hash, charge }: Leaver, entries: &impl Entries) {
-        self.index.remove(hash, slot, |other| entries.hash(other));
+    fn uncount(&mut self, charge: u32) {
         self.items -= 1;
         self.bytes -= u64::from(charge);
     }
 
-    fn vacate(&mut self, slot: Slot) {
+    fn vacate(&mut self, slot: Slot, entries: &impl Entries) {
         self.slots.give_back(slot);
-        self.count_unused();
+        self.count_unused(entries);
     }
 }

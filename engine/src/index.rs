@@ -1,12 +1,15 @@
-//! The index: from a hash to the slots that may hold its key.
+//! The index: from a hash to the places that may hold its key, whatever a place is to the owner: a cell of memory in the
+//! store, a slot elsewhere.
 //!
-//! Buckets are a cache line each: twelve slots, twelve one-byte tags of their hashes, and eight counts of
+//! Buckets are a cache line each: twelve places, twelve one-byte tags of their hashes, and eight counts of
 //! the entries that found this bucket full and went on to the next, by three bits of their tags. A look-up reads one
 //! line in most cases, also of a key that is not there, and never follows a pointer. No key and no hash is kept: where buckets have to be filled
 //! anew, the owner is asked for the hashes.
 //!
 //! The buckets are divided into segments that grow on their own and by a fifth at a time, so that
 //! growing stalls nobody for long and little of the memory is empty: 5.9 to 7.2 bytes an entry.
+
+use std::marker::PhantomData;
 
 use crate::cpu::equal_bytes;
 use crate::policy::Slot;
@@ -24,31 +27,52 @@ const KEPT: usize = 8;
 /// Mean bytes of an entry in the index.
 pub(crate) const INDEX_BYTES_PER_ENTRY: usize = 7;
 
+/// What is found under a hash: where its owner keeps an entry, as 32 bits.
+pub(crate) trait Place: Copy + Eq + std::fmt::Debug {
+    /// The place that these bits were made of.
+    fn from_bits(bits: u32) -> Self;
+
+    /// What the index keeps of it.
+    fn bits(self) -> u32;
+}
+
+impl Place for Slot {
+    #[inline]
+    fn from_bits(bits: u32) -> Self {
+        Self::new(bits)
+    }
+
+    #[inline]
+    fn bits(self) -> u32 {
+        self.get()
+    }
+}
+
 #[derive(Clone)]
 #[repr(align(64))]
 struct Bucket {
     /// A tag for each lane, 0 where it is empty. Then, in four bytes, the [`Passed`]. Together, since sixteen bytes are
     /// compared at once.
     head: [u8; LANES + size_of::<u32>()],
-    slots: [u32; LANES],
+    places: [u32; LANES],
 }
 
-const EMPTY: Bucket = Bucket { head: [0; LANES + size_of::<u32>()], slots: [0; LANES] };
+const EMPTY: Bucket = Bucket { head: [0; LANES + size_of::<u32>()], places: [0; LANES] };
 
-/// Reads what a slot holds. No closure, since compilers would not make one of this size part of a look-up.
-pub(crate) trait Reader {
-    /// What is read of a slot that holds the key which is looked for.
+/// Reads what a place holds. No closure, since compilers would not make one of this size part of a look-up.
+pub(crate) trait Reader<P> {
+    /// What is read at a place that holds the key which is looked for.
     type Found;
 
     /// `None` where it holds another one.
-    fn read(&mut self, slot: Slot) -> Option<Self::Found>;
+    fn read(&mut self, place: P) -> Option<Self::Found>;
 }
 
-impl<T, F: FnMut(Slot) -> Option<T>> Reader for F {
+impl<P, T, F: FnMut(P) -> Option<T>> Reader<P> for F {
     type Found = T;
 
-    fn read(&mut self, slot: Slot) -> Option<T> {
-        self(slot)
+    fn read(&mut self, place: P) -> Option<T> {
+        self(place)
     }
 }
 
@@ -58,11 +82,12 @@ struct Segment {
     len: usize,
 }
 
-/// Which slots may hold a key, by its hash.
-pub(crate) struct SlotIndex {
+/// Which places may hold a key, by its hash.
+pub(crate) struct Index<P> {
     segments: Box<[Segment; SEGMENTS]>,
     /// Of all segments.
     buckets: usize,
+    places: PhantomData<P>,
 }
 
 // The store takes the highest bits of a hash to choose a shard; what is left is divided among the
@@ -155,21 +180,18 @@ impl Segment {
         if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
     }
 
-    /// The first slot under this hash whose reader finds something in it, and what that is. Nearly every search is over
+    /// What the reader finds at the first place under this hash at which it finds something. Nearly every search is over
     /// with the first lane that has its tag, or has none: so that much is made part of the caller, without a loop.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "as for the next")]
-    fn find<R: Reader>(&self, hash: u64, mut reader: R) -> Option<(Slot, R::Found)> {
+    fn find<P: Place, R: Reader<P>>(&self, hash: u64, mut reader: R) -> Option<R::Found> {
         let bucket = self.buckets.get(home_of(hash, self.buckets.len()))?;
         let tag = tag_of(hash);
         match bucket.lanes_with(tag).next() {
-            Some(lane) => {
-                let slot = Slot::new(bucket.slots[lane]);
-                match reader.read(slot) {
-                    Some(found) => Some((slot, found)),
-                    None => self.find_among_all(hash, reader),
-                }
-            }
+            Some(lane) => match reader.read(P::from_bits(bucket.places[lane])) {
+                Some(found) => Some(found),
+                None => self.find_among_all(hash, reader),
+            },
             None if !bucket.passed().any(tag) => None,
             None => self.find_among_all(hash, reader),
         }
@@ -177,15 +199,14 @@ impl Segment {
 
     #[cold]
     #[inline(never)]
-    fn find_among_all<R: Reader>(&self, hash: u64, mut reader: R) -> Option<(Slot, R::Found)> {
+    fn find_among_all<P: Place, R: Reader<P>>(&self, hash: u64, mut reader: R) -> Option<R::Found> {
         let tag = tag_of(hash);
         let mut at = home_of(hash, self.buckets.len());
         for _ in 0..self.buckets.len() {
             let bucket = &self.buckets[at];
             for lane in bucket.lanes_with(tag) {
-                let slot = Slot::new(bucket.slots[lane]);
-                if let Some(found) = reader.read(slot) {
-                    return Some((slot, found));
+                if let Some(found) = reader.read(P::from_bits(bucket.places[lane])) {
+                    return Some(found);
                 }
             }
             if !bucket.passed().any(tag) {
@@ -197,14 +218,14 @@ impl Segment {
     }
 
     /// There must be an empty lane.
-    fn put(&mut self, hash: u64, slot: Slot) {
+    fn put(&mut self, hash: u64, place: u32) {
         let tag = tag_of(hash);
         let mut at = home_of(hash, self.buckets.len());
         loop {
             let bucket = &mut self.buckets[at];
             if let Some(lane) = bucket.lanes_with(0).next() {
                 bucket.head[lane] = tag;
-                bucket.slots[lane] = slot.get();
+                bucket.places[lane] = place;
                 return;
             }
             bucket.set_passed(bucket.passed().one_more(tag));
@@ -212,27 +233,27 @@ impl Segment {
         }
     }
 
-    fn replace(&mut self, hash: u64, slot: Slot, by: Slot) {
+    fn replace(&mut self, hash: u64, place: u32, by: u32) {
         let tag = tag_of(hash);
         let mut at = home_of(hash, self.buckets.len());
         for _ in 0..self.buckets.len() {
             let bucket = &mut self.buckets[at];
-            if let Some(lane) = bucket.lanes_with(tag).find(|&lane| bucket.slots[lane] == slot.get()) {
-                bucket.slots[lane] = by.get();
+            if let Some(lane) = bucket.lanes_with(tag).find(|&lane| bucket.places[lane] == place) {
+                bucket.places[lane] = by;
                 return;
             }
             at = self.after(at);
         }
-        unreachable!("slot {slot:?} is not in the index");
+        unreachable!("place {place:#x} is not in the index");
     }
 
     #[inline]
-    fn take(&mut self, hash: u64, slot: Slot) {
+    fn take(&mut self, hash: u64, place: u32) {
         let tag = tag_of(hash);
         let mut at = home_of(hash, self.buckets.len());
         for _ in 0..self.buckets.len() {
             let bucket = &mut self.buckets[at];
-            if let Some(lane) = bucket.lanes_with(tag).find(|&lane| bucket.slots[lane] == slot.get()) {
+            if let Some(lane) = bucket.lanes_with(tag).find(|&lane| bucket.places[lane] == place) {
                 bucket.head[lane] = 0;
                 return;
             }
@@ -240,72 +261,73 @@ impl Segment {
             bucket.set_passed(bucket.passed().one_less(tag));
             at = self.after(at);
         }
-        unreachable!("slot {slot:?} is not in the index");
+        unreachable!("place {place:#x} is not in the index");
     }
 
-    fn slots(&self) -> impl Iterator<Item = Slot> {
+    fn places(&self) -> impl Iterator<Item = u32> {
         self.buckets.iter().flat_map(|bucket| {
-            (0..LANES).filter(|&lane| bucket.head[lane] != 0).map(|lane| Slot::new(bucket.slots[lane]))
+            (0..LANES).filter(|&lane| bucket.head[lane] != 0).map(|lane| bucket.places[lane])
         })
     }
 
     #[cold]
-    fn rebuild(&mut self, buckets: usize, hash_of: impl Fn(Slot) -> u64) {
+    fn rebuild(&mut self, buckets: usize, hash_of: impl Fn(u32) -> u64) {
         let mut fresh = Self { buckets: vec![EMPTY; buckets], len: self.len };
-        for slot in self.slots() {
-            fresh.put(hash_of(slot), slot);
+        for place in self.places() {
+            fresh.put(hash_of(place), place);
         }
         *self = fresh;
     }
 }
 
-impl Default for SlotIndex {
+impl<P> Default for Index<P> {
     fn default() -> Self {
-        Self { segments: Box::new(std::array::from_fn(|_| Segment::default())), buckets: 0 }
+        let segments = Box::new(std::array::from_fn(|_| Segment::default()));
+        Self { segments, buckets: 0, places: PhantomData }
     }
 }
 
-impl SlotIndex {
-    /// The slot under this hash that the reader finds something in, and what that is.
+impl<P: Place> Index<P> {
+    /// What the reader finds at the place under this hash at which it finds something.
     #[inline(always)]
     #[expect(
         clippy::inline_always,
         reason = "a call would hand over all that was read: 40 instructions of a get"
     )]
-    pub(crate) fn find<R: Reader>(&self, hash: u64, reader: R) -> Option<(Slot, R::Found)> {
+    pub(crate) fn find<R: Reader<P>>(&self, hash: u64, reader: R) -> Option<R::Found> {
         self.segments[segment_of(hash)].find(hash, reader)
     }
 
-    /// Enters a slot that is not in the index. `hash_of` is asked about slots that already are. Whether it had to grow.
-    pub(crate) fn insert(&mut self, hash: u64, slot: Slot, hash_of: impl Fn(Slot) -> u64) -> bool {
+    /// Enters a place that is not in the index. `hash_of` is asked about those that already are. Whether it had to grow.
+    pub(crate) fn insert(&mut self, hash: u64, place: P, hash_of: impl Fn(P) -> u64) -> bool {
         let segment = &mut self.segments[segment_of(hash)];
         let buckets = segment.buckets.len();
         let is_full = (segment.len + 1) * 4 > buckets * FULL;
         if is_full {
-            segment.rebuild((buckets + buckets / 5).max(buckets + 1), hash_of);
+            segment.rebuild((buckets + buckets / 5).max(buckets + 1), |bits| hash_of(P::from_bits(bits)));
             self.buckets += segment.buckets.len() - buckets;
         }
-        segment.put(hash, slot);
+        segment.put(hash, place.bits());
         segment.len += 1;
         is_full
     }
 
-    /// Takes a slot out that was entered under this hash. `hash_of` is asked about the others.
+    /// Takes a place out that was entered under this hash. `hash_of` is asked about the others.
     #[inline]
-    pub(crate) fn remove(&mut self, hash: u64, slot: Slot, hash_of: impl Fn(Slot) -> u64) {
+    pub(crate) fn remove(&mut self, hash: u64, place: P, hash_of: impl Fn(P) -> u64) {
         let segment = &mut self.segments[segment_of(hash)];
-        segment.take(hash, slot);
+        segment.take(hash, place.bits());
         segment.len -= 1;
         let buckets = segment.buckets.len();
         if buckets > KEPT && segment.len * 4 < buckets * SPARSE {
-            segment.rebuild(buckets / 2, hash_of);
+            segment.rebuild(buckets / 2, |bits| hash_of(P::from_bits(bits)));
             self.buckets -= buckets - segment.buckets.len();
         }
     }
 
-    /// Enters another slot in place of one that was entered under this hash.
-    pub(crate) fn replace(&mut self, hash: u64, slot: Slot, by: Slot) {
-        self.segments[segment_of(hash)].replace(hash, slot, by);
+    /// Enters another place instead of one that was entered under this hash.
+    pub(crate) fn replace(&mut self, hash: u64, place: P, by: P) {
+        self.segments[segment_of(hash)].replace(hash, place.bits(), by.bits());
     }
 
     /// Bytes that this many entries cost above the mean: where far fewer are left than there were. A few buckets are
@@ -316,14 +338,9 @@ impl SlotIndex {
         buckets.saturating_sub(entries * INDEX_BYTES_PER_ENTRY as u64 + FEW)
     }
 
-    /// Number of slots in the index.
+    /// Number of places in the index.
     pub(crate) fn len(&self) -> usize {
         self.segments.iter().map(|segment| segment.len).sum()
-    }
-
-    /// Every slot in the index, in no order that means anything.
-    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> {
-        self.segments.iter().flat_map(Segment::slots)
     }
 
     /// Bytes of memory held.
@@ -337,21 +354,21 @@ impl SlotIndex {
     /// # Panics
     ///
     /// Where an invariant does not hold.
-    pub(crate) fn check_invariants(&self, hash_of: impl Fn(Slot) -> u64) {
+    pub(crate) fn check_invariants(&self, hash_of: impl Fn(P) -> u64) {
         let buckets: usize = self.segments.iter().map(|segment| segment.buckets.len()).sum();
         assert_eq!(self.buckets, buckets, "buckets are counted");
         for (number, segment) in self.segments.iter().enumerate() {
-            assert_eq!(segment.len, segment.slots().count(), "a segment counts its slots");
-            for slot in segment.slots() {
-                let hash = hash_of(slot);
-                assert_eq!(segment_of(hash), number, "{slot:?} is in its segment");
-                let found = segment.find(hash, |other| (other == slot).then_some(()));
-                assert_eq!(found, Some((slot, ())), "{slot:?} is found");
+            assert_eq!(segment.len, segment.places().count(), "a segment counts its places");
+            for place in segment.places().map(P::from_bits) {
+                let hash = hash_of(place);
+                assert_eq!(segment_of(hash), number, "{place:?} is in its segment");
+                let found = segment.find(hash, |other: P| (other == place).then_some(()));
+                assert_eq!(found, Some(()), "{place:?} is found");
             }
             let mut passed = vec![[0_u32; 8]; segment.buckets.len()];
             for (place, bucket) in segment.buckets.iter().enumerate() {
                 for lane in (0..LANES).filter(|&lane| bucket.head[lane] != 0) {
-                    let mut at = home_of(hash_of(Slot::new(bucket.slots[lane])), segment.buckets.len());
+                    let mut at = home_of(hash_of(P::from_bits(bucket.places[lane])), segment.buckets.len());
                     while at != place {
                         passed[at][usize::from(bucket.head[lane] % 8)] += 1;
                         at = segment.after(at);
@@ -388,7 +405,7 @@ mod tests {
             let hash_of = |slot: Slot| {
                 (u64::from(slot.get() / 2) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) & mask
             };
-            let mut index = SlotIndex::default();
+            let mut index = Index::default();
             let mut model = HashSet::new();
             for (number, step) in steps {
                 let (slot, other) = (Slot::new(number), Slot::new(number ^ 1));
@@ -409,7 +426,7 @@ mod tests {
                     }
                     (_, there) => {
                         let found = index.find(hash, |other| (other == slot).then_some(()));
-                        prop_assert_eq!(found, there.then_some((slot, ())));
+                        prop_assert_eq!(found.is_some(), there);
                     }
                 }
             }
@@ -425,7 +442,7 @@ mod tests {
             let mixed = (u64::from(slot.get()) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             (mixed ^ (mixed >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93)
         };
-        let mut index = SlotIndex::default();
+        let mut index = Index::default();
         for number in 0..200_000_u32 {
             let slot = Slot::new(number);
             index.insert(hash_of(slot), slot, hash_of);

@@ -2,7 +2,7 @@
 //!
 //! - [`Store`] — where entries live. [`MemoryStore`] is the one in this crate.
 //! - [`EvictionPolicy`] — which entry goes. None in this crate: they live in `policies`.
-//! - [`Directory`] — hash index, slots, charges, budget and policy without the entries: what the
+//! - [`Directory`] — slots, charges, budget and policy without the entries: what the
 //!   memory store's shards and the simulator have in common.
 //!
 //! **Architecture invariant.** This crate knows no tokio, no serde, no telemetry and no policy.
@@ -22,7 +22,7 @@ mod tagged;
 mod value;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use directory::{Budget, Directory, Entries, Insertion, Leaver, Newcomer, Update, WeighBy};
+pub use directory::{Budget, Directory, Entries, Insertion, Newcomer, Update, WeighBy};
 pub use expiry::{Expired, ExpiryWheel};
 pub use key::{HashSeed, Key, MAX_NAME_BYTES, MAX_NAMESPACE_BYTES};
 pub use memory::{BuildPolicy, MemoryStore, MemoryStoreOptions};

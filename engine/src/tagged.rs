@@ -1,6 +1,7 @@
 //! A directory for owners without records: the simulator, and tests of policies.
 
-use crate::directory::{Budget, Directory, Entries, Insertion, Leaver, Newcomer, Update, WeighBy};
+use crate::directory::{Budget, Directory, Entries, Insertion, Newcomer, Update, WeighBy};
+use crate::index::Index;
 use crate::policy::{EvictionPolicy, Slot};
 
 #[derive(Clone, Copy)]
@@ -10,49 +11,69 @@ struct Tag {
     charge: u32,
 }
 
-/// A [`Directory`] that keeps each entry's hash and charge itself. Victims go to a closure; a slot
+/// A [`Directory`] with an index, that keeps each entry's hash and charge itself. Victims go to a closure; a slot
 /// may be recycled as soon as the call that named it has returned.
+///
+/// Keys are compared by the caller: a look-up takes a closure that says whether a slot holds
+/// the key in question. A hash alone is never trusted. Hashes are 64 well-mixed bits.
 pub struct TaggedDirectory<P> {
     directory: Directory<P>,
+    tagged: Tagged,
+}
+
+/// What is known of the entries.
+#[derive(Default)]
+struct Tagged {
+    index: Index<Slot>,
     tags: Vec<Tag>,
+}
+
+impl Tagged {
+    fn insert(&mut self, slot: Slot, tag: Tag) {
+        let tags = &self.tags;
+        self.index.insert(tag.hash, slot, |other| tags[other.index()].hash);
+        match self.tags.get_mut(slot.index()) {
+            Some(recycled) => *recycled = tag,
+            None => self.tags.push(tag),
+        }
+    }
+
+    fn remove(&mut self, slot: Slot) -> Tag {
+        let tags = &self.tags;
+        let tag = tags[slot.index()];
+        self.index.remove(tag.hash, slot, |other| tags[other.index()].hash);
+        self.tags[slot.index()].charge = 0;
+        tag
+    }
 }
 
 /// The tags together with whoever wants to know about victims.
 struct Watched<'a, F> {
-    tags: &'a mut [Tag],
+    tagged: &'a mut Tagged,
     on_evict: F,
 }
 
 impl<F: FnMut(Slot)> Entries for Watched<'_, F> {
-    fn hash(&self, slot: Slot) -> u64 {
-        self.tags[slot.index()].hash
-    }
-
     fn charge(&self, slot: Slot) -> u32 {
-        self.tags[slot.index()].charge
+        self.tagged.tags[slot.index()].charge
     }
 
-    fn evicted(&mut self, slot: Slot) -> Leaver {
-        let Tag { hash, charge } = self.tags[slot.index()];
-        self.tags[slot.index()].charge = 0;
+    fn evicted(&mut self, slot: Slot) -> u32 {
+        let tag = self.tagged.remove(slot);
         (self.on_evict)(slot);
-        Leaver { hash, charge }
+        tag.charge
     }
 }
 
 /// The tags where nothing can be evicted.
-struct Unwatched<'a>(&'a [Tag]);
+struct Unwatched<'a>(&'a Tagged);
 
 impl Entries for Unwatched<'_> {
-    fn hash(&self, slot: Slot) -> u64 {
-        self.0[slot.index()].hash
-    }
-
     fn charge(&self, slot: Slot) -> u32 {
-        self.0[slot.index()].charge
+        self.0.tags[slot.index()].charge
     }
 
-    fn evicted(&mut self, slot: Slot) -> Leaver {
+    fn evicted(&mut self, slot: Slot) -> u32 {
         unreachable!("{slot:?} was evicted by an operation that evicts nothing");
     }
 }
@@ -61,28 +82,24 @@ impl<P: EvictionPolicy> TaggedDirectory<P> {
     /// See [`Directory::new`].
     #[must_use]
     pub fn new(policy: P, budget: Budget, weigh_by: WeighBy) -> Self {
-        Self { directory: Directory::new(policy, budget, weigh_by), tags: Vec::new() }
+        Self { directory: Directory::new(policy, budget, weigh_by), tagged: Tagged::default() }
     }
 
-    /// See [`Directory::find`].
-    pub fn find(&self, hash: u64, is_key: impl FnMut(Slot) -> bool) -> Option<Slot> {
-        self.directory.find(hash, is_key)
+    /// The slot whose key has this hash and satisfies `is_key`.
+    pub fn find(&self, hash: u64, mut is_key: impl FnMut(Slot) -> bool) -> Option<Slot> {
+        self.tagged.index.find(hash, |slot| is_key(slot).then_some(slot))
     }
 
     /// See [`Directory::hit`].
     pub fn hit(&mut self, slot: Slot, on_evict: impl FnMut(Slot)) {
-        self.directory.hit(slot, &mut Watched { tags: &mut self.tags, on_evict });
+        self.directory.hit(slot, &mut Watched { tagged: &mut self.tagged, on_evict });
     }
 
-    /// See [`Directory::insert`].
-    pub fn insert(&mut self, newcomer: Newcomer, on_evict: impl FnMut(Slot)) -> Insertion {
-        let insertion = self.directory.insert(newcomer, &mut Watched { tags: &mut self.tags, on_evict });
+    /// See [`Directory::insert`]. The key's hash may be another one than the policy's fingerprint.
+    pub fn insert(&mut self, hash: u64, newcomer: Newcomer, on_evict: impl FnMut(Slot)) -> Insertion {
+        let insertion = self.directory.insert(newcomer, &mut Watched { tagged: &mut self.tagged, on_evict });
         if let Insertion::Inserted(slot) = insertion {
-            let tag = Tag { hash: newcomer.hash, charge: newcomer.charge };
-            match self.tags.get_mut(slot.index()) {
-                Some(recycled) => *recycled = tag,
-                None => self.tags.push(tag),
-            }
+            self.tagged.insert(slot, Tag { hash, charge: newcomer.charge });
         }
         insertion
     }
@@ -95,11 +112,11 @@ impl<P: EvictionPolicy> TaggedDirectory<P> {
         charge: u32,
         on_evict: impl FnMut(Slot),
     ) -> Update {
-        let mut entries = Watched { tags: &mut self.tags, on_evict };
+        let mut entries = Watched { tagged: &mut self.tagged, on_evict };
         let update = self.directory.update(slot, fingerprint, charge, &mut entries);
         match update {
-            Update::Kept => self.tags[slot.index()].charge = charge,
-            Update::Rejected => self.tags[slot.index()].charge = 0,
+            Update::Kept => self.tagged.tags[slot.index()].charge = charge,
+            Update::Rejected => _ = self.tagged.remove(slot),
             Update::TooLarge => {}
         }
         update
@@ -107,13 +124,13 @@ impl<P: EvictionPolicy> TaggedDirectory<P> {
 
     /// See [`Directory::remove`].
     pub fn remove(&mut self, slot: Slot) {
-        self.directory.remove(slot, &Unwatched(&self.tags));
-        self.tags[slot.index()].charge = 0;
+        self.directory.remove(slot, &Unwatched(&self.tagged));
+        self.tagged.remove(slot);
     }
 
     /// See [`Directory::evict_one`].
     pub fn evict_one(&mut self) -> Option<Slot> {
-        self.directory.evict_one(&mut Watched { tags: &mut self.tags, on_evict: |_| {} })
+        self.directory.evict_one(&mut Watched { tagged: &mut self.tagged, on_evict: |_| {} })
     }
 
     /// See [`Directory::set_budget`].
@@ -165,19 +182,20 @@ impl<P: EvictionPolicy> TaggedDirectory<P> {
     /// A resident entry's charge in bytes.
     #[must_use]
     pub fn charge(&self, slot: Slot) -> u32 {
-        self.tags[slot.index()].charge
+        self.tagged.tags[slot.index()].charge
     }
 
     /// Whether a slot holds an entry.
     #[must_use]
     pub fn is_resident(&self, slot: Slot) -> bool {
-        self.tags.get(slot.index()).is_some_and(|tag| tag.charge != 0)
+        self.tagged.tags.get(slot.index()).is_some_and(|tag| tag.charge != 0)
     }
 
-    /// Bytes of memory held now by the directory and the tags.
+    /// Bytes of memory held now by the directory, the index and the tags.
     #[must_use]
     pub fn footprint_bytes(&self) -> usize {
-        self.directory.footprint_bytes() + self.tags.capacity() * size_of::<Tag>()
+        let Tagged { index, tags } = &self.tagged;
+        self.directory.footprint_bytes() + index.footprint_bytes() + tags.capacity() * size_of::<Tag>()
     }
 
     /// See [`Directory::check_invariants`].
@@ -186,8 +204,11 @@ impl<P: EvictionPolicy> TaggedDirectory<P> {
     ///
     /// Where an invariant does not hold.
     pub fn check_invariants(&self) {
-        let resident = self.tags.iter().filter(|tag| tag.charge != 0).count();
+        let Tagged { index, tags } = &self.tagged;
+        let resident = tags.iter().filter(|tag| tag.charge != 0).count();
         assert_eq!(self.directory.items(), resident as u64, "items = tags of residents");
-        self.directory.check_invariants(&Unwatched(&self.tags));
+        assert_eq!(index.len(), resident, "residents are in the index");
+        index.check_invariants(|slot| tags[slot.index()].hash);
+        self.directory.check_invariants(&Unwatched(&self.tagged));
     }
 }

@@ -29,11 +29,9 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         for key in first..first + count {
             match (operation & 3, keys.get(&key).copied()) {
                 (0 | 1, None) if (keys.len() as u64) < most => {
-                    let newcomer = Newcomer { hash: hash_of(key), fingerprint: u64::from(key), charge: 1 };
-                    let Insertion::Inserted(slot) = directory.insert(newcomer, |_| panic!("there is room"))
-                    else {
-                        panic!("there is room");
-                    };
+                    let newcomer = Newcomer { fingerprint: u64::from(key), charge: 1 };
+                    let insertion = directory.insert(hash_of(key), newcomer, |_| panic!("there is room"));
+                    let Insertion::Inserted(slot) = insertion else { panic!("there is room") };
                     if slot.index() == at.len() {
                         at.push(None);
                         unused.insert(slot.index());

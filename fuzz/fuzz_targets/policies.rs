@@ -6,14 +6,13 @@ use std::collections::HashMap;
 
 use arbitrary::{Result, Unstructured};
 use engine::{
-    Budget, Directory, Entries, EvictionPolicy, Insertion, Leaver, Newcomer, Slot, Update, WeighBy,
+    Budget, Directory, Entries, EvictionPolicy, Insertion, Newcomer, Slot, Update, WeighBy,
 };
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Clone, Copy)]
 struct Resident {
     key: u8,
-    hash: u64,
     charge: u32,
 }
 
@@ -39,18 +38,14 @@ impl Account {
 }
 
 impl Entries for Account {
-    fn hash(&self, slot: Slot) -> u64 {
-        self.at(slot).hash
-    }
-
     fn charge(&self, slot: Slot) -> u32 {
         self.at(slot).charge
     }
 
-    fn evicted(&mut self, slot: Slot) -> Leaver {
-        let Resident { key, hash, charge } = self.forget(slot);
+    fn evicted(&mut self, slot: Slot) -> u32 {
+        let Resident { key, charge } = self.forget(slot);
         self.left.push(key);
-        Leaver { hash, charge }
+        charge
     }
 }
 
@@ -58,8 +53,6 @@ struct Checked {
     directory: Directory<Box<dyn EvictionPolicy>>,
     account: Account,
     weigh_by: WeighBy,
-    /// Which bits of hashes are kept: few make many keys collide in the index.
-    mask: u64,
     /// Whether hits come in batches and what nobody needs is given back.
     is_plain: bool,
 }
@@ -73,10 +66,7 @@ fn fingerprint(key: u8) -> u64 {
 
 impl Checked {
     fn find(&self, key: u8) -> Option<Slot> {
-        let found =
-            self.directory.find(fingerprint(key) & self.mask, |slot| self.account.at(slot).key == key);
-        assert_eq!(found, self.account.by_key.get(&key).copied(), "who is resident is found");
-        found
+        self.account.by_key.get(&key).copied()
     }
 
     /// A read through the cache.
@@ -84,8 +74,7 @@ impl Checked {
         if let Some(slot) = self.find(key) {
             return self.directory.hit(slot, &mut self.account);
         }
-        let hash = fingerprint(key) & self.mask;
-        let newcomer = Newcomer { hash, fingerprint: fingerprint(key), charge };
+        let newcomer = Newcomer { fingerprint: fingerprint(key), charge };
         match self.directory.insert(newcomer, &mut self.account) {
             Insertion::Inserted(slot) => {
                 let slots = &mut self.account.by_slot;
@@ -94,7 +83,7 @@ impl Checked {
                     assert_eq!(slots.len(), self.account.by_key.len(), "free slots are recycled first");
                     slots.push(None);
                 }
-                let before = slots[slot.index()].replace(Resident { key, hash, charge });
+                let before = slots[slot.index()].replace(Resident { key, charge });
                 assert!(before.is_none(), "{slot:?} was free");
                 self.account.by_key.insert(key, slot);
             }
@@ -203,12 +192,6 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         WeighBy::Items => Budget::of_items(budget.items),
         WeighBy::Bytes => Budget::of_bytes(budget.bytes),
     };
-    let mask = match setup >> 3 & 3 {
-        0 => 0,
-        1 => 0xFF,
-        2 => 0xFF << 32,
-        _ => u64::MAX,
-    };
     let checked = |is_plain| Checked {
         directory: Directory::new(
             factory.build(weigh_by.capacity(&budget), u64::from(setup)),
@@ -217,7 +200,6 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         ),
         account: Account::default(),
         weigh_by,
-        mask,
         is_plain,
     };
     let (mut batched, mut plain) = (checked(false), checked(true));

@@ -45,8 +45,8 @@ fn replay<P: Policy>(
             }
             (_, _, Some(slot)) => directory.hit(slot, |slot| gone.push(slot)),
             (_, Some(key), None) => {
-                let newcomer = Newcomer { hash: fingerprint(key), fingerprint: fingerprint(key), charge };
-                let insertion = directory.insert(newcomer, |slot| gone.push(slot));
+                let newcomer = Newcomer { fingerprint: fingerprint(key), charge };
+                let insertion = directory.insert(fingerprint(key), newcomer, |slot| gone.push(slot));
                 left.extend(gone.drain(..).map(|slot| keys[slot.index()].take().expect("resident")));
                 if let Insertion::Inserted(slot) = insertion {
                     keys.resize(directory.slots(), None);

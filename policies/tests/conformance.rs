@@ -180,8 +180,8 @@ impl Checked {
 
     fn insert(&mut self, key: u64, charge: u32) {
         let mut victims = vec![];
-        let newcomer = Newcomer { hash: fingerprint(key), fingerprint: fingerprint(key), charge };
-        let insertion = self.directory.insert(newcomer, |victim| victims.push(victim));
+        let newcomer = Newcomer { fingerprint: fingerprint(key), charge };
+        let insertion = self.directory.insert(fingerprint(key), newcomer, |victim| victims.push(victim));
         self.forget(victims);
         match insertion {
             Insertion::Inserted(slot) => {

@@ -178,7 +178,7 @@ mod index {
         let mut directory = TaggedDirectory::new(policy("fifo"), budget, WeighBy::Items);
         for number in 0..CAPACITY {
             let hash = mixed(number.into());
-            let inserted = directory.insert(Newcomer { hash, fingerprint: hash, charge: 1 }, |_| {});
+            let inserted = directory.insert(hash, Newcomer { fingerprint: hash, charge: 1 }, |_| {});
             assert_eq!(inserted, Insertion::Inserted(Slot::new(number)), "slots are dense");
         }
         directory

@@ -92,7 +92,7 @@ pub(super) const fn cell_bytes(len: usize) -> usize {
 
 /// Where a cell lies: a page and a place in it. Changes when the cell is moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Location(u32);
+pub(super) struct Location(pub(super) u32);
 
 impl Location {
     /// Points nowhere: for slots that hold nothing.
@@ -250,6 +250,12 @@ impl Cells {
             Some(gap) => gap,
             None => self.append(class),
         }
+    }
+
+    /// Whether a cell is as large as one for this many bytes would be.
+    #[inline]
+    pub(super) fn fits(&self, at: Location, len: usize) -> bool {
+        self.pages[at.page()].class == CLASS_OF[len.div_ceil(GRAIN)]
     }
 
     /// Takes a cell out. Where another one has been moved into its place: that one's slot and where it

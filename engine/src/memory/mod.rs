@@ -27,6 +27,7 @@ mod cells;
 mod limits;
 mod options;
 mod outside;
+mod places;
 mod pool;
 mod records;
 mod resize;

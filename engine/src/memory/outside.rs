@@ -217,7 +217,7 @@ impl Outside {
         &mut self,
         number: usize,
         cells: &mut Cells,
-        mut moved: impl FnMut(u32, Location),
+        mut moved: impl FnMut(u32, Location, &Cells),
     ) -> Option<Bytes> {
         self.unused.push(u32::try_from(number).expect("numbers are u32"));
         let value = self.values[number].take().expect("a record knows where its value is");
@@ -232,7 +232,7 @@ impl Outside {
             if let Some((owner, to)) = cells.remove(piece.at) {
                 match piece_of(owner) {
                     Some(other) => self.piece_moved(other, to),
-                    None => moved(owner, to),
+                    None => moved(owner, to, cells),
                 }
             }
             next = piece.next;
@@ -303,7 +303,7 @@ mod tests {
                 assert!(!outside.value_is(number, &bytes[1..=size], &cells));
             }
             let (number, size) = stored.remove(0);
-            let mapped = outside.remove(number, &mut cells, |slot, _| panic!("slot {slot} has no cell"));
+            let mapped = outside.remove(number, &mut cells, |slot, _, _| panic!("slot {slot} has no cell"));
             assert_eq!(mapped.is_some(), size >= MAPPED_FROM, "{size}");
             outside.check_invariants(stored.len());
             cells.check_invariants(|owner| outside.location(piece_of(owner).expect("only pieces")));

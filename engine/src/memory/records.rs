@@ -1,4 +1,4 @@
-//! Records: the bytes of entries, by slot.
+//! Records: the bytes of entries, by key and by slot.
 //!
 //! An entry is one cell: a header of eight bytes, the deadline where there is one, the namespace where
 //! there is one, the name and the value. Only a value too large for a cell lies [`outside`](super::outside).
@@ -10,15 +10,16 @@
 
 use bytes::Bytes;
 
-use crate::cpu::{prefetch, prefetch_one};
+use crate::cpu::prefetch;
 use crate::expiry::ExpiryWheel;
-use crate::index::Reader;
+use crate::index::{INDEX_BYTES_PER_ENTRY, Reader};
 use crate::key::{HashSeed, Key};
 use crate::policy::Slot;
 use crate::value::Value;
 
 use super::cells::{Cells, Location, MAX_CELL_BYTES, cell_bytes};
 use super::outside::{NewLarge, Outside, piece_of};
+use super::places::Places;
 
 const HEADER_BYTES: usize = 8;
 const DEADLINE_BYTES: usize = 8;
@@ -44,8 +45,17 @@ const _: () = assert!(
         <= MAX_CELL_BYTES
 );
 
-/// Bytes that a resident entry costs beside its cell: where the cell is.
+/// Bytes that a resident entry costs beside its cell and its share of the index: where the cell is.
 pub(super) const BYTES_PER_ENTRY: usize = size_of::<Location>();
+/// Bytes of its share of the index.
+pub(super) const SHARE_OF_INDEX: usize = INDEX_BYTES_PER_ENTRY;
+
+/// A key with its hash, computed once before the lock is taken.
+#[derive(Clone, Copy)]
+pub(super) struct HashedKey<'a> {
+    pub(super) key: &'a Key<'a>,
+    pub(super) hash: u64,
+}
 
 /// What is to be stored under a key.
 pub(super) struct NewRecord<'a> {
@@ -155,6 +165,11 @@ pub(super) struct Found<'a> {
 
 impl Found<'_> {
     #[inline]
+    pub(super) fn slot(&self) -> Slot {
+        Slot::new(u32_at(self.bytes, 0))
+    }
+
+    #[inline]
     pub(super) fn deadline_nanos(&self) -> Option<u64> {
         (self.lengths & HAS_DEADLINE != 0).then(|| u64_at(self.bytes, HEADER_BYTES))
     }
@@ -166,6 +181,12 @@ fn put<'a>(to: &'a mut [u8], bytes: &[u8]) -> &'a mut [u8] {
     let (part, rest) = to.split_at_mut(bytes.len());
     part.copy_from_slice(bytes);
     rest
+}
+
+/// The key of the record in a cell.
+#[inline]
+pub(super) fn key_in(cell: &[u8]) -> Key<'_> {
+    key_at(cell, u32_at(cell, 4)).0
 }
 
 /// Whether two slices hold the same bytes. Most names are short: to call the C library takes longer than to
@@ -203,23 +224,23 @@ const fn name_len(lengths: u32) -> usize {
 }
 
 /// Reads records that are under a key.
-pub(super) struct UnderKey<'a> {
-    records: &'a Records,
+struct UnderKey<'a> {
+    cells: &'a Cells,
     key: &'a Key<'a>,
 }
 
-impl<'a> Reader for UnderKey<'a> {
+impl<'a> Reader<Location> for UnderKey<'a> {
     type Found = Found<'a>;
 
-    /// Where a slot holds another key, its lengths tell in most cases.
+    /// Where a cell holds another key, its lengths tell in most cases.
     #[inline(always)]
     #[expect(
         clippy::inline_always,
         reason = "the middle of every operation: a tenth of a get's instructions"
     )]
-    fn read(&mut self, slot: Slot) -> Option<Found<'a>> {
-        let Self { records, key } = self;
-        let (bytes, cell_bytes) = records.cells.from(records.locations[slot.index()]);
+    fn read(&mut self, at: Location) -> Option<Found<'a>> {
+        let Self { cells, key } = self;
+        let (bytes, cell_bytes) = cells.from(at);
         // The value is asked for with the key: it is what comes next in most cases.
         prefetch(bytes, cell_bytes);
         let lengths = u32_at(bytes, 4);
@@ -245,55 +266,52 @@ impl<'a> Reader for UnderKey<'a> {
 
 /// The records of a shard.
 pub(super) struct Records {
+    places: Places,
     cells: Cells,
-    locations: Vec<Location>,
     outside: Outside,
     key_bytes: u64,
     value_bytes: u64,
-    hash_seed: HashSeed,
 }
 
 impl Records {
     pub(super) fn new(hash_seed: HashSeed) -> Self {
         Self {
+            places: Places::new(hash_seed),
             cells: Cells::default(),
-            locations: Vec::new(),
             outside: Outside::default(),
             key_bytes: 0,
             value_bytes: 0,
-            hash_seed,
         }
     }
 
     fn record(&self, slot: Slot) -> Record<'_> {
-        Record::read(self.cells.bytes(self.locations[slot.index()]))
+        Record::read(self.cells.bytes(self.places.of(slot)))
     }
 
-    /// Reads what is under this key.
-    #[inline]
-    pub(super) const fn under_key<'a>(&'a self, key: &'a Key<'a>) -> UnderKey<'a> {
-        UnderKey { records: self, key }
+    /// What is under this key.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as for the reader")]
+    pub(super) fn find<'a>(&'a self, HashedKey { key, hash }: HashedKey<'a>) -> Option<Found<'a>> {
+        self.places.find(hash, UnderKey { cells: &self.cells, key })
     }
 
     /// Asks for what tells where a slot's record lies.
     #[inline]
     pub(super) fn prefetch_location(&self, slot: Slot) {
-        prefetch_one(self.locations.get(slot.index()));
+        self.places.prefetch(slot);
     }
 
     /// Asks for the memory of a slot's record, if it has one.
     #[inline]
     pub(super) fn prefetch(&self, slot: Slot) {
-        if let Some(&at) = self.locations.get(slot.index())
-            && at != Location::NOWHERE
-        {
+        if let Some(at) = self.places.get(slot) {
             let (bytes, cell_bytes) = self.cells.from(at);
             prefetch(bytes, cell_bytes);
         }
     }
 
     pub(super) fn hash(&self, slot: Slot) -> u64 {
-        self.hash_seed.hash(&self.record(slot).key)
+        self.places.hash(&self.record(slot).key)
     }
 
     pub(super) fn charge(&self, slot: Slot) -> usize {
@@ -309,7 +327,7 @@ impl Records {
     }
 
     pub(super) fn deadline_nanos(&self, slot: Slot) -> Option<u64> {
-        let cell = self.cells.bytes(self.locations[slot.index()]);
+        let cell = self.cells.bytes(self.places.of(slot));
         (u32_at(cell, 4) & HAS_DEADLINE != 0).then(|| u64_at(cell, HEADER_BYTES))
     }
 
@@ -336,16 +354,24 @@ impl Records {
         }
     }
 
-    /// Stores a record in a slot that has none.
-    pub(super) fn insert(&mut self, slot: Slot, key: &Key<'_>, new: &mut NewRecord<'_>) {
-        let NewRecord { value, deadline_nanos, len, .. } = *new;
+    /// Stores a record in a slot that has none, under a key that has none. Whether the index had to grow.
+    pub(super) fn insert(
+        &mut self,
+        slot: Slot,
+        HashedKey { key, hash }: HashedKey<'_>,
+        new: &mut NewRecord<'_>,
+    ) -> bool {
+        let at = self.cells.insert(new.len);
         self.key_bytes += key.len() as u64;
+        self.write(at, slot, key, new);
+        self.places.enter(slot, hash, at, &self.cells)
+    }
+
+    /// Writes a record into a cell that it fits.
+    #[inline]
+    fn write(&mut self, at: Location, slot: Slot, key: &Key<'_>, new: &mut NewRecord<'_>) {
+        let NewRecord { value, deadline_nanos, .. } = *new;
         self.value_bytes += value.len() as u64;
-        let at = self.cells.insert(len);
-        if slot.index() >= self.locations.len() {
-            self.extend_to(slot);
-        }
-        self.locations[slot.index()] = at;
         let outside = new.large.take().map(|large| self.outside.insert(large, &mut self.cells));
         let value_len =
             if outside.is_some() { OUTSIDE } else { u32::try_from(value.len()).expect("it fits a cell") };
@@ -371,33 +397,24 @@ impl Records {
         };
     }
 
-    #[cold]
-    fn extend_to(&mut self, slot: Slot) {
-        assert!(piece_of(slot.get()).is_none(), "a shard has fewer than 2^31 entries");
-        self.locations.resize(slot.index() + 1, Location::NOWHERE);
-    }
-
     /// Takes a slot's record out, and says what it was. What is to be freed is for later, and for the caller.
     #[inline]
     pub(super) fn remove(&mut self, slot: Slot, free_later: impl FnOnce(Bytes)) -> Taken {
-        let at = std::mem::replace(&mut self.locations[slot.index()], Location::NOWHERE);
+        let at = self.places.of(slot);
         let (bytes, cell_bytes) = self.cells.from(at);
         let lengths = u32_at(bytes, 4);
         let (key, value) = key_at(bytes, lengths);
-        let hash = self.hash_seed.hash(&key);
+        let hash = self.places.hash(&key);
         self.key_bytes -= key.len() as u64;
         let has_deadline = lengths & HAS_DEADLINE != 0;
         let mut charge = charge(cell_bytes, has_deadline, 0);
+        self.places.leave(slot, hash, &self.cells);
         match lengths & OUTSIDE {
             OUTSIDE => {
                 let number = u32_at(bytes, value) as usize;
                 charge += self.outside.charge(number);
-                self.value_bytes -= self.outside.len(number) as u64;
                 self.remove_cell(at);
-                let locations = &mut self.locations;
-                let removed =
-                    self.outside.remove(number, &mut self.cells, |slot, to| locations[slot as usize] = to);
-                removed.map(free_later);
+                self.remove_outside(number, free_later);
             }
             len => {
                 self.value_bytes -= u64::from(len);
@@ -407,20 +424,57 @@ impl Records {
         Taken { hash, charge, has_deadline }
     }
 
+    /// Puts another record under a key in the place of its former one. Whether that had a deadline.
+    pub(super) fn replace(
+        &mut self,
+        slot: Slot,
+        key: HashedKey<'_>,
+        new: &mut NewRecord<'_>,
+        free_later: impl FnOnce(Bytes),
+    ) -> bool {
+        let at = self.places.of(slot);
+        if !self.cells.fits(at, new.len) {
+            let Taken { has_deadline, .. } = self.remove(slot, free_later);
+            self.insert(slot, key, new);
+            return has_deadline;
+        }
+        // The cell is as large as the new one is to be: it stays where it is, under the same key.
+        let bytes = self.cells.bytes(at);
+        let lengths = u32_at(bytes, 4);
+        match lengths & OUTSIDE {
+            OUTSIDE => {
+                let (_, value) = key_at(bytes, lengths);
+                let number = u32_at(bytes, value) as usize;
+                self.remove_outside(number, free_later);
+            }
+            len => self.value_bytes -= u64::from(len),
+        }
+        self.write(self.places.of(slot), slot, key.key, new);
+        lengths & HAS_DEADLINE != 0
+    }
+
+    #[inline(never)]
+    fn remove_outside(&mut self, number: usize, free_later: impl FnOnce(Bytes)) {
+        self.value_bytes -= self.outside.len(number) as u64;
+        let places = &mut self.places;
+        let removed =
+            self.outside.remove(number, &mut self.cells, |slot, to, cells| places.moved(slot, to, cells));
+        removed.map(free_later);
+    }
+
     #[inline]
     fn remove_cell(&mut self, at: Location) {
         if let Some((owner, to)) = self.cells.remove(at) {
             match piece_of(owner) {
                 Some(piece) => self.outside.piece_moved(piece, to),
-                None => self.locations[owner as usize] = to,
+                None => self.places.moved(owner, to, &self.cells),
             }
         }
     }
 
     /// Gives a record another slot, which has none and is smaller. Whether it has a deadline.
     pub(super) fn relocate(&mut self, from: Slot, to: Slot) -> bool {
-        let at = std::mem::replace(&mut self.locations[from.index()], Location::NOWHERE);
-        self.locations[to.index()] = at;
+        let at = self.places.relocate(from, to);
         let cell = self.cells.bytes_mut(at);
         cell[..size_of::<u32>()].copy_from_slice(&to.get().to_le_bytes());
         u32_at(cell, 4) & HAS_DEADLINE != 0
@@ -434,11 +488,18 @@ impl Records {
     pub(super) fn check_invariants(&self) {
         self.cells.check_invariants(|owner| match piece_of(owner) {
             Some(piece) => self.outside.location(piece),
-            None => self.locations[owner as usize],
+            None => self.places.of(Slot::new(owner)),
         });
+        self.places.check_invariants(&self.cells);
         let (mut outside, mut key_bytes, mut value_bytes) = (0, 0, 0);
-        for slot in (0..).take(self.locations.len()).map(Slot::new).filter(|&slot| self.is_stored(slot)) {
+        for slot in (0..).take(self.slots()).map(Slot::new).filter(|&slot| self.is_stored(slot)) {
             let record = self.record(slot);
+            let key = HashedKey { key: &record.key, hash: self.hash(slot) };
+            assert_eq!(
+                self.find(key).map(|found| found.slot()),
+                Some(slot),
+                "a record is found under its key"
+            );
             key_bytes += record.key.len() as u64;
             value_bytes += match record.value {
                 Stored::Inside(value) => value.len(),
@@ -457,20 +518,24 @@ impl Records {
         (self.key_bytes, self.value_bytes)
     }
 
+    /// Bytes of the index that so many entries do not account for.
+    pub(super) const fn excess_bytes(&self, items: u64) -> u64 {
+        self.places.excess_bytes(items)
+    }
+
     /// Slots that memory is kept for.
     pub(super) const fn slots(&self) -> usize {
-        self.locations.len()
+        self.places.slots()
     }
 
     /// Gives back what is kept for slots from this one on, of which none has a record.
     pub(super) fn trim(&mut self, slots: usize) {
-        self.locations.truncate(slots);
-        self.locations.shrink_to_fit();
+        self.places.trim(slots);
     }
 
     /// Whether a slot has a record.
     pub(super) fn is_stored(&self, slot: Slot) -> bool {
-        self.locations.get(slot.index()).is_some_and(|&at| at != Location::NOWHERE)
+        self.places.get(slot).is_some()
     }
 }
 

@@ -15,15 +15,10 @@ use crate::value::Value;
 use super::ages::Ages;
 use super::records::{self, NewRecord, Records};
 
+pub(super) use super::records::HashedKey;
+
 pub(super) use self::dense::Shrink;
 use self::residents::{Evicting, Residents};
-
-/// A key with its hash, computed once before the lock is taken.
-#[derive(Clone, Copy)]
-pub(super) struct HashedKey<'a> {
-    pub(super) key: &'a Key<'a>,
-    pub(super) hash: u64,
-}
 
 /// A record ready to be stored: measured, dated, and copied if it is large, before the lock is taken.
 pub(super) struct Write<'a> {
@@ -63,7 +58,7 @@ pub(super) struct Shard {
 }
 
 /// Bytes that a resident entry costs in a shard beside its record and the policy's metadata.
-pub(super) const SHARD_BYTES_PER_ENTRY: usize = Directory::<Box<dyn EvictionPolicy>>::BYTES_PER_ENTRY;
+pub(super) const SHARD_BYTES_PER_ENTRY: usize = records::SHARE_OF_INDEX;
 
 /// Hits that the policy has not been told yet. Telling it writes to several places in memory that are rarely in a
 /// near cache, and releasing a lock waits for every write. So hits are told together and in their order, before
@@ -151,10 +146,11 @@ impl Shard {
     ) {
         self.prefetch_victim();
         let records = &self.entries.records;
-        let Some((slot, found)) = self.directory.read(key.hash, records.under_key(key.key)) else {
+        let Some(found) = records.find(key) else {
             self.counters.misses += 1;
             return;
         };
+        let slot = found.slot();
         if found.deadline_nanos().is_some_and(|deadline| deadline <= now()) {
             self.expire(slot, removed);
             self.counters.misses += 1;
@@ -320,7 +316,8 @@ impl Shard {
     ) -> Option<Slot> {
         self.prefetch_victim();
         let records = &self.entries.records;
-        let (slot, found) = self.directory.read(key.hash, records.under_key(key.key))?;
+        let found = records.find(key)?;
+        let slot = found.slot();
         if found.deadline_nanos().is_none_or(|deadline| deadline > now()) {
             return Some(slot);
         }
@@ -340,11 +337,7 @@ impl Shard {
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Result<(), Shortage> {
-        let newcomer = Newcomer {
-            hash: write.key.hash,
-            fingerprint: self.fingerprint(write.key.key),
-            charge: write.charge,
-        };
+        let newcomer = Newcomer { fingerprint: self.fingerprint(write.key.key), charge: write.charge };
         let evicted_before = self.counters.evictions;
         let (directory, mut entries) = self.evicting(now, removed);
         match directory.insert(newcomer, &mut entries) {
@@ -381,8 +374,7 @@ impl Shard {
         match directory.update(slot, fingerprint, write.charge, &mut entries) {
             Update::Kept => {
                 self.counters.replaced += 1;
-                self.entries.remove(slot, removed);
-                self.store(slot, write, now);
+                self.overwrite(slot, write, now, removed);
                 let evicted = self.counters.evictions - evicted_before;
                 if evicted > 0 || self.directory.has_unused() {
                     self.fit(evicted, now, removed);
@@ -405,11 +397,26 @@ impl Shard {
     }
 
     fn store(&mut self, slot: Slot, write: &mut Write<'_>, now: impl Fn() -> u64) {
-        let is_first_deadline = write.record.deadline_nanos().is_some() && self.entries.expiry.slots() == 0;
-        self.entries.insert(slot, write.key, &mut write.record, now);
+        let is_first_deadline = self.is_first_deadline(write);
+        if self.entries.insert(slot, write.key, &mut write.record, now) {
+            self.directory.count_unused(&&self.entries);
+        }
         if is_first_deadline {
             self.charge_unused();
         }
+    }
+
+    fn overwrite(&mut self, slot: Slot, write: &mut Write<'_>, now: impl Fn() -> u64, removed: &mut Removed) {
+        let is_first_deadline = self.is_first_deadline(write);
+        self.entries.replace(slot, write.key, &mut write.record, now, removed);
+        if is_first_deadline {
+            self.charge_unused();
+        }
+    }
+
+    #[inline]
+    fn is_first_deadline(&self, write: &Write<'_>) -> bool {
+        write.record.deadline_nanos().is_some() && self.entries.expiry.slots() == 0
     }
 
     /// What the budget lacks for an entry of this charge even if everything else goes.

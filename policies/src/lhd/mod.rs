@@ -216,8 +216,8 @@ mod tests {
                 continue;
             }
             misses += u64::from(turn >= rounds * distinct * 9 / 10);
-            let newcomer = Newcomer { hash, fingerprint: hash, charge: 1 };
-            if let engine::Insertion::Inserted(slot) = directory.insert(newcomer, |_| {}) {
+            let newcomer = Newcomer { fingerprint: hash, charge: 1 };
+            if let engine::Insertion::Inserted(slot) = directory.insert(hash, newcomer, |_| {}) {
                 keys.resize(directory.slots(), 0);
                 keys[slot.index()] = key;
             }

@@ -119,6 +119,7 @@ impl Shard {
     pub(super) fn charge_unused(&mut self) {
         let wheel = if self.entries.expiry.slots() > 0 { ExpiryWheel::bytes_per_deadline() } else { 0 };
         let bytes = self.entries.bytes_per_slot + wheel;
-        self.directory.set_unused_slot_bytes(u32::try_from(bytes).expect("some bytes"));
+        let bytes = u32::try_from(bytes).expect("some bytes");
+        self.directory.set_unused_slot_bytes(bytes, &&self.entries);
     }
 }

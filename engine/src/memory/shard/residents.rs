@@ -1,12 +1,12 @@
 //! The entries of a shard, as its directory asks for them: records, deadlines and ages by slot.
 
-use crate::directory::{Entries, Leaver};
+use crate::directory::Entries;
 use crate::expiry::ExpiryWheel;
 use crate::policy::Slot;
 
 use super::super::ages::Ages;
-use super::super::records::{NewRecord, Records, Taken};
-use super::{HashedKey, Removed};
+use super::super::records::{HashedKey, NewRecord, Records};
+use super::Removed;
 
 /// The entries of a shard: what its directory knows only as slots.
 pub(super) struct Residents {
@@ -36,28 +36,53 @@ impl Residents {
         u32::try_from(self.bytes_per_entry + record).expect("it was a u32 when the entry was stored")
     }
 
+    /// Stores an entry in a slot that has none. Whether the index had to grow.
     pub(super) fn insert(
         &mut self,
         slot: Slot,
-        HashedKey { key, hash }: HashedKey<'_>,
+        key: HashedKey<'_>,
         record: &mut NewRecord<'_>,
         now: impl Fn() -> u64,
-    ) {
+    ) -> bool {
         if let Some(deadline) = record.deadline_nanos() {
             self.expiry.insert(slot, deadline);
         }
-        self.records.insert(slot, key, record);
-        if self.ages.samples(hash) {
-            self.ages.stored(slot, hash, now());
+        let has_grown = self.records.insert(slot, key, record);
+        if self.ages.samples(key.hash) {
+            self.ages.stored(slot, key.hash, now());
+        }
+        has_grown
+    }
+
+    /// Puts another record in the place of one under the same key.
+    pub(super) fn replace(
+        &mut self,
+        slot: Slot,
+        key: HashedKey<'_>,
+        record: &mut NewRecord<'_>,
+        now: impl Fn() -> u64,
+        removed: &mut Removed,
+    ) {
+        if self.records.replace(slot, key, record, |value| removed.push(value)) {
+            self.expiry.remove(slot);
+        }
+        if let Some(deadline) = record.deadline_nanos() {
+            self.expiry.insert(slot, deadline);
+        }
+        if self.ages.samples(key.hash) {
+            self.ages.removed(slot);
+            self.ages.stored(slot, key.hash, now());
         }
     }
 
-    pub(super) fn remove(&mut self, slot: Slot, removed: &mut Removed) -> Leaver {
+    pub(super) fn remove(&mut self, slot: Slot, removed: &mut Removed) {
         let taken = self.records.remove(slot, |value| removed.push(value));
         if self.ages.samples(taken.hash) {
             self.ages.removed(slot);
         }
-        self.let_go(slot, &taken)
+        if taken.has_deadline {
+            self.expiry.remove(slot);
+        }
     }
 
     /// Moves what is kept for an entry to another slot.
@@ -67,47 +92,41 @@ impl Residents {
         }
         self.ages.relocate(from, to);
     }
-
-    /// What is left to do for an entry whose record and age have been seen to.
-    #[inline]
-    fn let_go(&mut self, slot: Slot, taken: &Taken) -> Leaver {
-        if taken.has_deadline {
-            self.expiry.remove(slot);
-        }
-        Leaver { hash: taken.hash, charge: self.whole_charge(taken.charge) }
-    }
 }
 
 impl<N: Fn() -> u64> Entries for Evicting<'_, N> {
-    fn hash(&self, slot: Slot) -> u64 {
-        self.residents.records.hash(slot)
-    }
-
     fn charge(&self, slot: Slot) -> u32 {
         self.residents.charge(slot)
     }
 
     #[inline]
-    fn evicted(&mut self, slot: Slot) -> Leaver {
+    fn evicted(&mut self, slot: Slot) -> u32 {
         *self.evictions += 1;
         let taken = self.residents.records.remove(slot, |value| self.removed.push(value));
         if self.residents.ages.samples(taken.hash) {
             self.residents.ages.evicted(slot, (self.now)());
         }
-        self.residents.let_go(slot, &taken)
+        if taken.has_deadline {
+            self.residents.expiry.remove(slot);
+        }
+        self.residents.whole_charge(taken.charge)
+    }
+
+    fn excess_bytes(&self, items: u64) -> u64 {
+        self.residents.records.excess_bytes(items)
     }
 }
 
 impl Entries for &Residents {
-    fn hash(&self, slot: Slot) -> u64 {
-        self.records.hash(slot)
-    }
-
     fn charge(&self, slot: Slot) -> u32 {
         Residents::charge(self, slot)
     }
 
-    fn evicted(&mut self, slot: Slot) -> Leaver {
+    fn evicted(&mut self, slot: Slot) -> u32 {
         unreachable!("{slot:?} was evicted by an operation that evicts nothing");
+    }
+
+    fn excess_bytes(&self, items: u64) -> u64 {
+        self.records.excess_bytes(items)
     }
 }
