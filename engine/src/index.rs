@@ -11,7 +11,7 @@
 
 use std::marker::PhantomData;
 
-use crate::cpu::equal_bytes;
+use crate::cpu::{equal_bytes, prefetch_one};
 use crate::policy::Slot;
 
 const LANES: usize = 12;
@@ -296,6 +296,13 @@ impl<P: Place> Index<P> {
     )]
     pub(crate) fn find<R: Reader<P>>(&self, hash: u64, reader: R) -> Option<R::Found> {
         self.segments[segment_of(hash)].find(hash, reader)
+    }
+
+    /// Asks for the bucket of a hash.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        let buckets = &self.segments[segment_of(hash)].buckets;
+        prefetch_one(buckets.get(home_of(hash, buckets.len())));
     }
 
     /// Enters a place that is not in the index. `hash_of` is asked about those that already are. Whether it had to grow.

@@ -61,6 +61,12 @@ impl Places {
         prefetch_one(self.by_slot.get(slot.index()));
     }
 
+    /// Asks for what the index has under a hash.
+    #[inline]
+    pub(super) fn prefetch_bucket(&self, hash: u64) {
+        self.by_key.prefetch(hash);
+    }
+
     #[inline]
     pub(super) fn hash(&self, key: &Key<'_>) -> u64 {
         self.hash_seed.hash(key)

@@ -310,6 +310,13 @@ impl Records {
         }
     }
 
+    /// Asks for where the index has a slot's record, if it has one. The hash of its key.
+    pub(super) fn prefetch_bucket(&self, slot: Slot) -> Option<u64> {
+        let hash = self.places.hash(&key_in(self.cells.bytes(self.places.get(slot)?)));
+        self.places.prefetch_bucket(hash);
+        Some(hash)
+    }
+
     pub(super) fn hash(&self, slot: Slot) -> u64 {
         self.places.hash(&self.record(slot).key)
     }
@@ -397,14 +404,16 @@ impl Records {
         };
     }
 
-    /// Takes a slot's record out, and says what it was. What is to be freed is for later, and for the caller.
+    /// Takes a slot's record out, and says what it was. The hash of its key is computed where it is not known. What is to be freed
+    /// is for later, and for the caller.
     #[inline]
-    pub(super) fn remove(&mut self, slot: Slot, free_later: impl FnOnce(Bytes)) -> Taken {
+    pub(super) fn remove(&mut self, slot: Slot, hash: Option<u64>, free_later: impl FnOnce(Bytes)) -> Taken {
         let at = self.places.of(slot);
         let (bytes, cell_bytes) = self.cells.from(at);
         let lengths = u32_at(bytes, 4);
         let (key, value) = key_at(bytes, lengths);
-        let hash = self.places.hash(&key);
+        debug_assert!(hash.is_none_or(|hash| hash == self.places.hash(&key)), "the hash of another key");
+        let hash = hash.unwrap_or_else(|| self.places.hash(&key));
         self.key_bytes -= key.len() as u64;
         let has_deadline = lengths & HAS_DEADLINE != 0;
         let mut charge = charge(cell_bytes, has_deadline, 0);
@@ -434,7 +443,7 @@ impl Records {
     ) -> bool {
         let at = self.places.of(slot);
         if !self.cells.fits(at, new.len) {
-            let Taken { has_deadline, .. } = self.remove(slot, free_later);
+            let Taken { has_deadline, .. } = self.remove(slot, Some(key.hash), free_later);
             self.insert(slot, key, new);
             return has_deadline;
         }

@@ -51,10 +51,31 @@ pub(super) struct Shard {
     hits: Hits,
     /// Slots that may be unused, beside a quarter of those in use.
     spare_slots: usize,
-    /// Who would probably be evicted next. Where its record lies has been asked for; the record has not, since that
-    /// would wait for the answer: it is when the shard is used the next time.
-    next_victim: Option<Slot>,
+    next_victim: NextVictim,
     pub(super) counters: Counters,
+}
+
+/// Who would probably be evicted next, and how much of what its eviction will read has been asked for. Each is found
+/// by way of the one before, so it is asked for when the shard is used the next time, and nobody waits for it.
+#[derive(Clone, Copy)]
+enum NextVictim {
+    Unknown,
+    /// Where its record lies has been asked for.
+    Named(Slot),
+    /// So has the record.
+    Read(Slot),
+    /// So has the place in the index that its hash leads to. Forgotten before anybody else moves into a slot.
+    Indexed(Slot, u64),
+}
+
+impl NextVictim {
+    /// The hash of this slot's key, if it is known.
+    fn hash_of(self, slot: Slot) -> Option<u64> {
+        match self {
+            Self::Indexed(next, hash) if next == slot => Some(hash),
+            _ => None,
+        }
+    }
 }
 
 /// Bytes that a resident entry costs in a shard beside its record and the policy's metadata.
@@ -116,7 +137,7 @@ impl Shard {
             },
             hits: Hits::default(),
             spare_slots,
-            next_victim: None,
+            next_victim: NextVictim::Unknown,
             counters: Counters::default(),
         };
         shard.charge_unused();
@@ -235,7 +256,7 @@ impl Shard {
                     self.entries.ages.removed(slot);
                     self.directory.remove(slot, &&self.entries);
                     // It is off the wheel already.
-                    self.entries.records.remove(slot, |value| removed.push(value));
+                    self.entries.records.remove(slot, None, |value| removed.push(value));
                     self.counters.expired += 1;
                     self.counters.swept += 1;
                     self.condense(1);
@@ -347,10 +368,7 @@ impl Shard {
                 if evicted > 1 || self.directory.has_unused() {
                     self.fit(evicted, now, removed);
                 }
-                self.next_victim = self.directory.next_victim();
-                if let Some(next) = self.next_victim {
-                    self.entries.records.prefetch_location(next);
-                }
+                self.name_next_victim();
             }
             Insertion::Rejected => {
                 self.counters.rejected_admission += 1;
@@ -397,6 +415,8 @@ impl Shard {
     }
 
     fn store(&mut self, slot: Slot, write: &mut Write<'_>, now: impl Fn() -> u64) {
+        // It may have been this slot's last entry.
+        self.next_victim = NextVictim::Unknown;
         let is_first_deadline = self.is_first_deadline(write);
         if self.entries.insert(slot, write.key, &mut write.record, now) {
             self.directory.count_unused(&&self.entries);
@@ -436,11 +456,34 @@ impl Shard {
         self.condense(1);
     }
 
+    fn name_next_victim(&mut self) {
+        if let Some(next) = self.directory.next_victim() {
+            self.entries.records.prefetch_location(next);
+            self.next_victim = NextVictim::Named(next);
+        }
+    }
+
+    /// Asks for a little more of what the next eviction will read.
     #[inline]
     fn prefetch_victim(&mut self) {
-        if let Some(victim) = self.next_victim.take() {
-            self.entries.records.prefetch(victim);
+        if let NextVictim::Named(_) | NextVictim::Read(_) = self.next_victim {
+            self.prefetch_more();
         }
+    }
+
+    #[inline(never)]
+    fn prefetch_more(&mut self) {
+        let records = &self.entries.records;
+        self.next_victim = match self.next_victim {
+            NextVictim::Named(next) => {
+                records.prefetch(next);
+                NextVictim::Read(next)
+            }
+            NextVictim::Read(next) => records
+                .prefetch_bucket(next)
+                .map_or(NextVictim::Unknown, |hash| NextVictim::Indexed(next, hash)),
+            far_enough => far_enough,
+        };
     }
 
     fn tell_hits(&mut self) {
@@ -454,8 +497,13 @@ impl Shard {
         removed: &'a mut Removed,
     ) -> (&'a mut Directory<Box<dyn EvictionPolicy>>, Evicting<'a, N>) {
         self.tell_hits();
-        let entries =
-            Evicting { residents: &mut self.entries, evictions: &mut self.counters.evictions, now, removed };
+        let entries = Evicting {
+            residents: &mut self.entries,
+            evictions: &mut self.counters.evictions,
+            next_victim: self.next_victim,
+            now,
+            removed,
+        };
         (&mut self.directory, entries)
     }
 }

@@ -4,7 +4,7 @@
 use crate::directory::Budget;
 use crate::expiry::ExpiryWheel;
 
-use super::{Removed, Shard};
+use super::{NextVictim, Removed, Shard};
 
 /// What a step of [`Shard::shrink`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Shard {
     fn relocate_last(&mut self) -> bool {
         // Whoever is still to be told of is known by the old slot.
         self.tell_hits();
-        self.next_victim = None;
+        self.next_victim = NextVictim::Unknown;
         let moved = self.directory.relocate_last(&&self.entries);
         if let Some((from, to)) = moved {
             self.entries.relocate(from, to);
@@ -106,7 +106,7 @@ impl Shard {
 
     #[cold]
     fn trim_to(&mut self, slots: usize) {
-        self.next_victim = None;
+        self.next_victim = NextVictim::Unknown;
         self.entries.records.trim(slots);
         self.directory.trim();
         if self.entries.expiry.slots() > slots {

@@ -6,7 +6,7 @@ use crate::policy::Slot;
 
 use super::super::ages::Ages;
 use super::super::records::{HashedKey, NewRecord, Records};
-use super::Removed;
+use super::{NextVictim, Removed};
 
 /// The entries of a shard: what its directory knows only as slots.
 pub(super) struct Residents {
@@ -23,6 +23,7 @@ pub(super) struct Residents {
 pub(super) struct Evicting<'a, N> {
     pub(super) residents: &'a mut Residents,
     pub(super) evictions: &'a mut u64,
+    pub(super) next_victim: NextVictim,
     pub(super) now: N,
     pub(super) removed: &'a mut Removed,
 }
@@ -76,7 +77,7 @@ impl Residents {
     }
 
     pub(super) fn remove(&mut self, slot: Slot, removed: &mut Removed) {
-        let taken = self.records.remove(slot, |value| removed.push(value));
+        let taken = self.records.remove(slot, None, |value| removed.push(value));
         if self.ages.samples(taken.hash) {
             self.ages.removed(slot);
         }
@@ -102,7 +103,8 @@ impl<N: Fn() -> u64> Entries for Evicting<'_, N> {
     #[inline]
     fn evicted(&mut self, slot: Slot) -> u32 {
         *self.evictions += 1;
-        let taken = self.residents.records.remove(slot, |value| self.removed.push(value));
+        let hash = self.next_victim.hash_of(slot);
+        let taken = self.residents.records.remove(slot, hash, |value| self.removed.push(value));
         if self.residents.ages.samples(taken.hash) {
             self.residents.ages.evicted(slot, (self.now)());
         }
