@@ -405,6 +405,10 @@ impl<P: EvictionPolicy> Directory<P> {
         assert_eq!(self.items, self.policy.len() as u64, "items = the policy's");
         let charges: u64 = self.resident().map(|slot| u64::from(entries.charge(slot))).sum();
         assert_eq!(self.bytes, charges, "bytes = charges");
+        if self.unused_slot_bytes > 0 {
+            let excess = entries.excess_bytes(self.items);
+            assert_eq!(self.excess_bytes, excess, "what the owner has in excess is charged");
+        }
         self.policy.check_invariants();
     }
 

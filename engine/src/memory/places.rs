@@ -102,11 +102,17 @@ impl Places {
         self.by_key.remove(hash, at, |other| seed.hash(&key_in(cells.bytes(other))));
     }
 
-    /// A slot's record has been moved.
+    /// The slot's record, which is under this hash, lies somewhere else from now on.
+    #[inline]
+    pub(super) fn replace(&mut self, slot: Slot, hash: u64, to: Location) {
+        let from = std::mem::replace(&mut self.by_slot[slot.index()], to);
+        self.by_key.replace(hash, from, to);
+    }
+
+    /// A cell has been moved, with the slot's record in it.
     #[inline(never)]
     pub(super) fn moved(&mut self, slot: u32, to: Location, cells: &Cells) {
-        let from = std::mem::replace(&mut self.by_slot[slot as usize], to);
-        self.by_key.replace(self.hash_at(to, cells), from, to);
+        self.replace(Slot::new(slot), self.hash_at(to, cells), to);
     }
 
     /// A record has another slot from now on, which has had none. Where it lies.

@@ -437,28 +437,31 @@ impl Records {
     pub(super) fn replace(
         &mut self,
         slot: Slot,
-        key: HashedKey<'_>,
+        HashedKey { key, hash }: HashedKey<'_>,
         new: &mut NewRecord<'_>,
         free_later: impl FnOnce(Bytes),
     ) -> bool {
         let at = self.places.of(slot);
-        if !self.cells.fits(at, new.len) {
-            let Taken { has_deadline, .. } = self.remove(slot, Some(key.hash), free_later);
-            self.insert(slot, key, new);
-            return has_deadline;
-        }
-        // The cell is as large as the new one is to be: it stays where it is, under the same key.
         let bytes = self.cells.bytes(at);
         let lengths = u32_at(bytes, 4);
-        match lengths & OUTSIDE {
-            OUTSIDE => {
-                let (_, value) = key_at(bytes, lengths);
-                let number = u32_at(bytes, value) as usize;
-                self.remove_outside(number, free_later);
+        let outside = match lengths & OUTSIDE {
+            OUTSIDE => Some(u32_at(bytes, key_at(bytes, lengths).1) as usize),
+            len => {
+                self.value_bytes -= u64::from(len);
+                None
             }
-            len => self.value_bytes -= u64::from(len),
+        };
+        if self.cells.fits(at, new.len) {
+            self.write(at, slot, key, new);
+        } else {
+            let to = self.cells.insert(new.len);
+            self.write(to, slot, key, new);
+            self.places.replace(slot, hash, to);
+            self.remove_cell(at);
         }
-        self.write(self.places.of(slot), slot, key.key, new);
+        if let Some(number) = outside {
+            self.remove_outside(number, free_later);
+        }
         lengths & HAS_DEADLINE != 0
     }
 

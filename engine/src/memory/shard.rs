@@ -318,6 +318,11 @@ impl Shard {
         ages.check_invariants(|slot| records.is_stored(slot).then(|| records.hash(slot)));
         records.check_invariants();
         expiry.check_invariants(|slot| records.deadline_nanos(slot).expect("on the wheel"));
+        if let NextVictim::Indexed(slot, hash) = self.next_victim
+            && records.is_stored(slot)
+        {
+            assert_eq!(records.hash(slot), hash, "the next victim's hash is its own");
+        }
         let stored =
             (0..).take(self.directory.slots()).map(Slot::new).filter(|&slot| records.is_stored(slot));
         assert_eq!(stored.count() as u64, self.directory.items(), "residents have a record, others none");
@@ -554,6 +559,10 @@ mod tests {
             self.note("!", victim);
             Verdict::Evict(victim)
         }
+        /// Not always one, as some policies do not know.
+        fn next_victim(&self) -> Option<Slot> {
+            self.queue.first().copied().filter(|slot| slot.get() == 0)
+        }
         fn resize(&mut self, _capacity: u64) {}
         fn len(&self) -> usize {
             self.queue.len()
@@ -602,11 +611,41 @@ mod tests {
             // Who stays gets the lowest slot, and is known by that one.
             ("+a +b a -a b +c", "+0 +1 0 -0 >0 0 +1"),
             ("+a +b b !", "+0 +1 1 !0 >0"),
+            // Whoever gets the slot of a victim that was foreseen is another one.
+            ("+a +b b b +c c c +d", "+0 +1 1 1 !0 +0 0 0 !1 +1"),
             // Nobody asks, so nobody has to know.
             ("+a a a a", "+0"),
         ] {
             assert_eq!(told(script), expected, "{script}");
         }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "hundreds of thousands of steps")]
+    fn what_the_index_has_in_excess_is_charged_as_soon_as_it_has_grown() {
+        let policy = Recorder { told: Arc::default(), queue: Vec::new() };
+        let seed = HashSeed::fixed(1);
+        let budget = Budget::of_items(u64::MAX);
+        let mut shard = Shard::new(Box::new(policy), budget, WeighBy::Items, seed.clone(), 8, 0);
+        // Keys that all lie in one part of the index, so that it grows as a whole.
+        let of_one_segment = |number: &u64| {
+            let name = number.to_le_bytes();
+            (seed.hash(&Key::shared(&name).expect("short")) >> 48) % 64 == 0
+        };
+        let mut most = 0;
+        for (items, number) in (1..=300_000_u64).zip((0..).filter(of_one_segment)) {
+            let name = number.to_le_bytes();
+            let key = Key::shared(&name).expect("short");
+            let key = HashedKey { key: &key, hash: seed.hash(&key) };
+            let record = NewRecord::new(key.key, b"value", None);
+            let charge = u32::try_from(8 + record.charge()).expect("small");
+            let mut write = Write { key, record, charge };
+            shard.set(&mut write, || 0, &mut Removed::default()).expect("room");
+            let excess = shard.entries.records.excess_bytes(items);
+            assert_eq!(shard.directory.dense_bytes(), items * u64::from(charge) + excess, "{items} items");
+            most = most.max(excess);
+        }
+        assert!(most > 0, "there was some excess");
     }
 
     #[test]
