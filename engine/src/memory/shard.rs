@@ -630,7 +630,7 @@ mod tests {
         // Keys that all lie in one part of the index, so that it grows as a whole.
         let of_one_segment = |number: &u64| {
             let name = number.to_le_bytes();
-            (seed.hash(&Key::shared(&name).expect("short")) >> 48) % 64 == 0
+            (seed.hash(&Key::shared(&name).expect("short")) >> 48).is_multiple_of(64)
         };
         let mut most = 0;
         for (items, number) in (1..=300_000_u64).zip((0..).filter(of_one_segment)) {
