@@ -1,4 +1,4 @@
-//! A directory for owners without records: the simulator, and tests of policies.
+//! A directory with an index, for owners without records: tests of policies.
 
 use crate::directory::{Budget, Directory, Entries, Insertion, Newcomer, Update, WeighBy};
 use crate::index::Index;
