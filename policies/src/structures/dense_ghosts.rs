@@ -28,24 +28,32 @@ const EMPTY_AGE: u32 = CYCLE / 2;
 const TICKS: usize = 128;
 /// Ticks in which as many ghosts are pushed as there are cells.
 const TICKS_PER_TABLE: usize = 64;
-/// Cells looked at with each push, so that no ghost that is over is mistaken for one a cycle younger.
-const SWEEP: usize = 2;
+/// Pushes after which the sweep goes on by a bucket, so that no ghost that is over is mistaken for one a cycle younger. It
+/// goes round once while [`TICKS_PER_TABLE`] pass and a few pushes more.
+const PUSHES_PER_SWEEP: usize = BUCKET;
 
 /// Fingerprints pushed lately, up to a weight and a number, at about four bytes each.
 #[derive(Default)]
 pub struct DenseGhosts {
-    /// A time above, the rest of a fingerprint below. Whether it is a ghost is a question of its age alone.
-    cells: Vec<u32>,
+    buckets: Vec<Bucket>,
     /// Ghosts left of each tick, by its number modulo [`TICKS`], and their weight.
     ring: Vec<Tick>,
     /// The current tick, and the oldest of which there may be ghosts.
     now: u64,
     oldest: u64,
     pushes_in_tick: usize,
+    pushes_since_sweep: usize,
+    /// The bucket that the sweep goes on at.
     sweep: usize,
     limit: Tick,
     held: Tick,
 }
+
+/// Cells: a time above, the rest of a fingerprint below. Whether it is a ghost is a question of its age alone. Aligned, so
+/// that none needs two lines of memory.
+#[derive(Clone, Copy)]
+#[repr(align(32))]
+struct Bucket([u32; BUCKET]);
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 struct Tick {
@@ -65,12 +73,13 @@ impl DenseGhosts {
     pub fn set_limit(&mut self, weight: u64, ghosts: u32) {
         self.limit = Tick { weight, ghosts };
         let ghosts = ghosts as usize;
-        if ghosts > self.cells.len() || self.cells.len() > 2 * (ghosts + BUCKET) {
+        let cells = self.buckets.len() * BUCKET;
+        if ghosts > cells || cells > 2 * (ghosts + BUCKET) {
             let buckets = (ghosts * CELLS_PERCENT / 100).div_ceil(BUCKET);
             // Time begins such that cells of zeroes are empty.
             let now = u64::from(EMPTY_AGE);
-            let cells = vec![0; buckets * BUCKET];
-            *self = Self { limit: self.limit, cells, now, oldest: now, ..Self::default() };
+            let buckets = vec![Bucket([0; BUCKET]); buckets];
+            *self = Self { limit: self.limit, buckets, now, oldest: now, ..Self::default() };
             self.ring = vec![Tick::default(); if ghosts == 0 { 0 } else { TICKS }];
         }
     }
@@ -81,16 +90,21 @@ impl DenseGhosts {
         if self.limit.ghosts == 0 || weight > self.limit.weight {
             return;
         }
-        self.sweep_on();
-        if self.pushes_in_tick == self.cells.len().div_ceil(TICKS_PER_TABLE) {
+        self.pushes_since_sweep += 1;
+        if self.pushes_since_sweep == PUSHES_PER_SWEEP {
+            self.sweep_on();
+        }
+        if self.pushes_in_tick == (self.buckets.len() * BUCKET).div_ceil(TICKS_PER_TABLE) {
             self.begin_tick();
         }
         self.pushes_in_tick += 1;
         self.make_room(weight);
-        let (first, second) = self.buckets(fingerprint);
-        let index = self.survey(first).max(self.survey(second)).cell();
-        self.forget(index);
-        self.cells[index] = self.stored_now() << REST_BITS | fingerprint & REST;
+        let (first, second) = self.buckets_of(fingerprint);
+        let place = self.survey(first).max(self.survey(second));
+        let cell = self.stored_now() << REST_BITS | fingerprint & REST;
+        let before = std::mem::replace(&mut self.buckets[place.bucket()].0[place.cell()], cell);
+        // A branch would depend on chance, and on memory that is far away.
+        self.count_off(before, u32::from(!place.is_free()));
         let tick = &mut self.ring[ring_place(self.now)];
         (tick.ghosts, tick.weight) = (tick.ghosts + 1, tick.weight + weight);
         (self.held.ghosts, self.held.weight) = (self.held.ghosts + 1, self.held.weight + weight);
@@ -98,23 +112,26 @@ impl DenseGhosts {
 
     /// Forgets a fingerprint. Returns whether it was remembered.
     pub fn take(&mut self, fingerprint: u32) -> bool {
-        if self.cells.is_empty() {
+        if self.buckets.is_empty() {
             return false;
         }
-        let (first, second) = self.buckets(fingerprint);
-        for bucket in [first, second] {
-            let cells = self.cells_of(bucket);
-            let alike = |cell: u32| (cell ^ fingerprint) & REST == 0;
-            // All at once, since none is alike in most cases.
-            if cells.iter().fold(false, |any, &cell| any | alike(cell)) {
-                let found = cells.iter().position(|&cell| alike(cell) && self.is_ghost(cell));
-                if let Some(place) = found {
-                    self.forget(bucket * BUCKET + place);
-                    return true;
-                }
-            }
+        let (first, second) = self.buckets_of(fingerprint);
+        let alike = |cell: u32| (cell ^ fingerprint) & REST == 0;
+        // All at once, since none is alike in most cases.
+        let (one, other) = (self.buckets[first].0, self.buckets[second].0);
+        let any = one.iter().zip(other).fold(false, |any, (&one, other)| any | alike(one) | alike(other));
+        any && (self.take_from(first, alike) || self.take_from(second, alike))
+    }
+
+    /// Forgets the first such ghost of a bucket. Returns whether there was one.
+    fn take_from(&mut self, bucket: usize, alike: impl Fn(u32) -> bool) -> bool {
+        let found = self.buckets[bucket].0.iter().position(|&cell| alike(cell) && self.is_ghost(cell));
+        if let Some(place) = found {
+            let empty = self.empty();
+            let ghost = std::mem::replace(&mut self.buckets[bucket].0[place], empty);
+            self.count_off(ghost, 1);
         }
-        false
+        found.is_some()
     }
 
     /// Number of ghosts.
@@ -132,7 +149,7 @@ impl DenseGhosts {
     /// Bytes of memory held.
     #[must_use]
     pub const fn footprint_bytes(&self) -> usize {
-        self.cells.capacity() * size_of::<u32>() + self.ring.capacity() * size_of::<Tick>()
+        self.buckets.capacity() * size_of::<Bucket>() + self.ring.capacity() * size_of::<Tick>()
     }
 
     /// Checks the whole structure.
@@ -142,7 +159,7 @@ impl DenseGhosts {
     /// Where an invariant does not hold.
     pub fn check_invariants(&self) {
         let mut left = vec![0; self.ring.len()];
-        for &cell in &self.cells {
+        for &cell in self.buckets.iter().flat_map(|bucket| &bucket.0) {
             if self.is_ghost(cell) {
                 left[ring_place(self.now - u64::from(self.age(cell)))] += 1;
             } else {
@@ -157,8 +174,8 @@ impl DenseGhosts {
     }
 
     /// Both buckets of a fingerprint.
-    fn buckets(&self, fingerprint: u32) -> (usize, usize) {
-        let buckets = self.cells.len() / BUCKET;
+    fn buckets_of(&self, fingerprint: u32) -> (usize, usize) {
+        let buckets = self.buckets.len();
         let first = (fingerprint as usize * buckets) >> DENSE_BITS;
         // Each bucket is the other's mirror image, whichever of the two one starts from.
         let mirror = ((fingerprint & REST).wrapping_mul(0x9E37_79B1) as usize * buckets) >> u32::BITS;
@@ -169,30 +186,23 @@ impl DenseGhosts {
     /// The cell of a bucket that a push would take: the first of the oldest.
     #[inline]
     fn survey(&self, bucket: usize) -> Place {
-        let (now, oldest) = (self.stored_now(), self.oldest_age());
+        let oldest = short(self.oldest_age());
+        // In sixteen bits, since processors compare eight of those at once.
+        let ages = self.buckets[bucket].0.map(|cell| short(age(self.stored_now(), cell)));
+        let free = ages.into_iter().map(|age| u16::from(age > oldest)).sum::<u16>();
         // The age above, and below it how far the cell is from the bucket's end.
-        let (mut free, mut best) = (0, 0);
-        for (before_end, cell) in (0..8).rev().zip(self.cells_of(bucket)) {
-            let age = age(now, cell);
-            let is_over = age > oldest;
-            free += u32::from(is_over);
-            let age = if is_over { EMPTY_AGE } else { age };
-            best = best.max(age << 3 | before_end);
-        }
-        Place::new(free, best >> 3, bucket * BUCKET + (BUCKET - 1 - best as usize % BUCKET))
-    }
-
-    fn cells_of(&self, bucket: usize) -> [u32; BUCKET] {
-        *self.cells[bucket * BUCKET..].first_chunk().expect("a bucket is whole")
+        let rank = |(age, before_end)| (if age > oldest { short(EMPTY_AGE) } else { age }) << 3 | before_end;
+        let best = ages.into_iter().zip((0..8).rev()).map(rank).fold(0, u16::max);
+        let cell = BUCKET - 1 - usize::from(best) % BUCKET;
+        Place::new(free.into(), (best >> 3).into(), bucket * BUCKET + cell)
     }
 
     fn sweep_on(&mut self) {
-        for _ in 0..SWEEP {
-            if !self.is_ghost(self.cells[self.sweep]) {
-                self.cells[self.sweep] = self.empty();
-            }
-            self.sweep = if self.sweep + 1 == self.cells.len() { 0 } else { self.sweep + 1 };
-        }
+        self.pushes_since_sweep = 0;
+        let (now, oldest, empty) = (self.stored_now(), self.oldest_age(), self.empty());
+        let Bucket(cells) = &mut self.buckets[self.sweep];
+        *cells = cells.map(|cell| if age(now, cell) > oldest { empty } else { cell });
+        self.sweep = if self.sweep + 1 == self.buckets.len() { 0 } else { self.sweep + 1 };
     }
 
     fn begin_tick(&mut self) {
@@ -227,17 +237,17 @@ impl DenseGhosts {
         self.oldest += 1;
     }
 
-    /// Empties a cell. A ghost's weight is taken to be the mean of its tick.
-    fn forget(&mut self, index: usize) {
-        let empty = self.empty();
-        let cell = std::mem::replace(&mut self.cells[index], empty);
-        if self.is_ghost(cell) {
-            let place = ring_place(self.now - u64::from(self.age(cell)));
-            let tick = &mut self.ring[place];
-            let weight = tick.weight / u64::from(tick.ghosts);
-            (tick.ghosts, tick.weight) = (tick.ghosts - 1, tick.weight - weight);
-            (self.held.ghosts, self.held.weight) = (self.held.ghosts - 1, self.held.weight - weight);
-        }
+    /// Takes what was in a cell out of what is counted, if that was one ghost and not none. Its weight is taken to be the
+    /// mean of its tick.
+    fn count_off(&mut self, before: u32, ghosts: u32) {
+        let place = ring_place(self.now.wrapping_sub(u64::from(self.age(before))));
+        let tick = &mut self.ring[place];
+        // A division takes as long as all the rest, and where items are counted there is no need of one.
+        let mean =
+            if tick.weight == u64::from(tick.ghosts) { 1 } else { tick.weight / u64::from(tick.ghosts) };
+        let weight = u64::from(ghosts) * mean;
+        (tick.ghosts, tick.weight) = (tick.ghosts - ghosts, tick.weight - weight);
+        (self.held.ghosts, self.held.weight) = (self.held.ghosts - ghosts, self.held.weight - weight);
     }
 
     #[inline]
@@ -273,6 +283,12 @@ const fn age(now: u32, cell: u32) -> u32 {
     now.wrapping_sub(cell >> REST_BITS) % CYCLE
 }
 
+/// An age in sixteen bits.
+#[expect(clippy::cast_possible_truncation, reason = "less than a cycle")]
+const fn short(age: u32) -> u16 {
+    age as u16
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "a place in the ring is small")]
 const fn ring_place(tick: u64) -> usize {
     (tick % TICKS as u64) as usize
@@ -288,8 +304,21 @@ impl Place {
         Self((u64::from(free) * u64::from(CYCLE) + u64::from(age)) << u32::BITS | cell as u64)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "cells are counted in u32")]
+    /// Whether no ghost is in the cell.
+    const fn is_free(self) -> bool {
+        self.0 >> u32::BITS >= CYCLE as u64
+    }
+
+    const fn bucket(self) -> usize {
+        self.index() / BUCKET
+    }
+
     const fn cell(self) -> usize {
+        self.index() % BUCKET
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "cells are counted in u32")]
+    const fn index(self) -> usize {
         self.0 as u32 as usize
     }
 }

@@ -43,17 +43,72 @@ const GHOSTS_PER_RESIDENT: u64 = 4;
 /// Dense ghosts are given this much more room, as some of them are forgotten early.
 const DENSE_ALLOWANCE: f64 = 31.0 / 30.0;
 
-/// An entry's queue, hits and fingerprint in 32 bits.
+/// An entry's hits, its queue, and as many low bits of its fingerprint as there is room for. Hits are frequent and look at
+/// nothing else: what they look at has to fit in a near cache.
 #[derive(Clone, Copy, Default)]
-struct Mark(u32);
+struct Mark(u8);
 
-const HITS: u32 = 0b011;
-const IN_MAIN: u32 = 0b100;
-const FINGERPRINT_SHIFT: u32 = u32::BITS - DENSE_BITS;
+const HITS: u8 = 0b011;
+const IN_MAIN: u8 = 0b100;
+const FINGERPRINT_SHIFT: u32 = 3;
+const FINGERPRINT_BITS: u32 = u8::BITS - FINGERPRINT_SHIFT;
+const _: () =
+    assert!(DENSE_BITS <= 3 * u8::BITS + FINGERPRINT_BITS, "a mark holds the rest of a fingerprint");
+
+impl Mark {
+    fn hits(self) -> u32 {
+        u32::from(self.0 & HITS)
+    }
+
+    const fn is_in_main(self) -> bool {
+        self.0 & IN_MAIN != 0
+    }
+}
+
+/// A fingerprint in two parts: the mark of one that was not hit, and the rest.
+fn split(fingerprint: u32) -> (Mark, [u8; 3]) {
+    let [low, ..] = (fingerprint << FINGERPRINT_SHIFT).to_le_bytes();
+    let [rest @ .., _] = (fingerprint >> FINGERPRINT_BITS).to_le_bytes();
+    (Mark(low), rest)
+}
+
+/// The fingerprint that was split.
+fn join(mark: Mark, [low, middle, high]: [u8; 3]) -> u32 {
+    u32::from_le_bytes([low, middle, high, 0]) << FINGERPRINT_BITS | u32::from(mark.0 >> FINGERPRINT_SHIFT)
+}
+
+/// What ghosts are limited by.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Occupancy {
+    capacity: u64,
+    residents: u64,
+    resident_weight: u64,
+}
+
+/// Ghosts, and what they were limited by the last time: the same as the next time where items are counted.
+#[derive(Default)]
+struct LimitedGhosts {
+    table: DenseGhosts,
+    limited_by: Occupancy,
+}
+
+impl LimitedGhosts {
+    /// Bounds ghosts by a share of the capacity, and their number by that of the residents, which pay for them.
+    fn limit(&mut self, ghost_ratio: f64, by: Occupancy) {
+        if self.limited_by == by {
+            return;
+        }
+        self.limited_by = by;
+        let ratio = ghost_ratio * DENSE_ALLOWANCE;
+        let most = if by.resident_weight == by.residents { 1 } else { GHOSTS_PER_RESIDENT };
+        let number = u32::try_from(most * share(ratio, by.residents)).unwrap_or(u32::MAX);
+        self.table.set_limit(share(ratio, by.capacity), number);
+    }
+}
 
 /// Who was evicted from the small queue lately.
 enum Ghosts {
-    Dense(DenseGhosts),
+    Dense(LimitedGhosts),
     /// In libCacheSim's order to the last entry, for which residents need their whole fingerprint.
     Exact {
         queue: GhostQueue,
@@ -61,14 +116,35 @@ enum Ghosts {
     },
 }
 
+/// What the queues may weigh.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Of the whole cache.
+    capacity: u64,
+    small: u64,
+    main: u64,
+}
+
+impl Limits {
+    fn of(shape: &Shape, capacity: u64) -> Self {
+        let small = share(shape.small_ratio, capacity);
+        let small = if shape.libcachesim { small } else { small.max(1) };
+        Self { capacity, small, main: capacity - small.min(capacity) }
+    }
+}
+
 /// The small queue, the main queue and the ghosts.
 pub struct SmallMain<R> {
     shape: Shape,
     capacity: u64,
+    /// As of the last eviction: the same again where items are counted.
+    limits: Limits,
     links: SlotLinks,
     small: SlotList,
     main: SlotList,
     marks: Vec<Mark>,
+    /// Per entry, what its mark does not hold of its fingerprint.
+    fingerprints: Vec<[u8; 3]>,
     weights: Weights,
     small_weight: u64,
     main_weight: u64,
@@ -104,15 +180,17 @@ impl<R: Rules> SmallMain<R> {
             let queue = GhostQueue::new(share(shape.ghost_ratio, capacity));
             Ghosts::Exact { queue, hashes: Vec::new() }
         } else {
-            Ghosts::Dense(DenseGhosts::default())
+            Ghosts::Dense(LimitedGhosts::default())
         };
         let mut new = Self {
             shape,
             capacity,
+            limits: Limits::of(&shape, capacity),
             links: SlotLinks::default(),
             small: SlotList::default(),
             main: SlotList::default(),
             marks: Vec::new(),
+            fingerprints: Vec::new(),
             weights: Weights::default(),
             small_weight: 0,
             main_weight: 0,
@@ -130,10 +208,14 @@ impl<R: Rules> SmallMain<R> {
         new
     }
 
+    /// The queues' limits in a cache of this weight.
+    fn limits(&self, capacity: u64) -> Limits {
+        if self.limits.capacity == capacity { self.limits } else { Limits::of(&self.shape, capacity) }
+    }
+
     /// The weight that the small queue may have of a cache of this weight.
     fn small_limit(&self, capacity: u64) -> u64 {
-        let limit = share(self.shape.small_ratio, capacity);
-        if self.shape.libcachesim { limit } else { limit.max(1) }
+        self.limits(capacity).small
     }
 
     /// The window in insertions, for a cache of this weight.
@@ -152,18 +234,14 @@ impl<R: Rules> SmallMain<R> {
         }
     }
 
-    fn mark(&mut self, slot: Slot) -> &mut Mark {
-        &mut self.marks[slot.index()]
-    }
-
     fn unlink(&mut self, slot: Slot) {
         let weight = u64::from(self.weights.get(slot));
-        if self.marks[slot.index()].0 & IN_MAIN == 0 {
-            self.small.remove(&mut self.links, slot);
-            self.small_weight -= weight;
-        } else {
+        if self.marks[slot.index()].is_in_main() {
             self.main.remove(&mut self.links, slot);
             self.main_weight -= weight;
+        } else {
+            self.small.remove(&mut self.links, slot);
+            self.small_weight -= weight;
         }
     }
 
@@ -172,12 +250,11 @@ impl<R: Rules> SmallMain<R> {
         while let Some(slot) = self.small.pop_back(&mut self.links) {
             let weight = self.weights.get(slot);
             self.small_weight -= u64::from(weight);
-            let mark = self.mark(slot);
-            if mark.0 & HITS < self.shape.promotion_hits {
+            let mark = &mut self.marks[slot.index()];
+            if mark.hits() < self.shape.promotion_hits {
                 self.remember(slot, weight, capacity);
                 return Some(slot);
             }
-            let mark = self.mark(slot);
             mark.0 = mark.0 & !HITS | IN_MAIN;
             self.main.push_front(&mut self.links, slot);
             self.main_weight += u64::from(weight);
@@ -188,9 +265,10 @@ impl<R: Rules> SmallMain<R> {
     /// The oldest entry of the main queue that has no hit left to pay another round with.
     fn evict_from_main(&mut self) -> Option<Slot> {
         while let Some(slot) = self.main.back() {
-            let mark = self.mark(slot);
-            if mark.0 & HITS == 0 {
-                self.unlink(slot);
+            let mark = &mut self.marks[slot.index()];
+            if mark.hits() == 0 {
+                self.main.remove(&mut self.links, slot);
+                self.main_weight -= u64::from(self.weights.get(slot));
                 return Some(slot);
             }
             mark.0 -= 1;
@@ -200,13 +278,11 @@ impl<R: Rules> SmallMain<R> {
     }
 
     fn remember(&mut self, slot: Slot, weight: u32, capacity: u64) {
-        let fingerprint = self.mark(slot).0 >> FINGERPRINT_SHIFT;
-        let (residents, resident_weight) = (self.len() + 1, self.weight() + u64::from(weight));
+        let (residents, resident_weight) = (self.len() as u64 + 1, self.weight() + u64::from(weight));
         match &mut self.ghosts {
             Ghosts::Dense(ghosts) => {
-                let ratio = self.shape.ghost_ratio * DENSE_ALLOWANCE;
-                limit_dense(ghosts, ratio, capacity, residents as u64, resident_weight);
-                ghosts.push(fingerprint, weight);
+                ghosts.limit(self.shape.ghost_ratio, Occupancy { capacity, residents, resident_weight });
+                ghosts.table.push(join(self.marks[slot.index()], self.fingerprints[slot.index()]), weight);
             }
             Ghosts::Exact { queue, hashes } => {
                 queue.set_capacity(share(self.shape.ghost_ratio, capacity));
@@ -217,20 +293,20 @@ impl<R: Rules> SmallMain<R> {
 
     /// Whether the newcomer has to wait as a ghost, since it is too heavy for the small queue. There is no room left.
     fn waits_outside(&mut self, incoming: &Item, capacity: u64) -> bool {
-        let is_heavy = u64::from(incoming.weight) > (self.small_limit(capacity) / 2).max(1);
+        let is_heavy = u64::from(incoming.weight) > (self.limits.small / 2).max(1);
+        is_heavy && self.heavy_waits_outside(incoming, capacity)
+    }
+
+    fn heavy_waits_outside(&mut self, incoming: &Item, capacity: u64) -> bool {
         let (residents, resident_weight) = (self.len() as u64, self.weight());
         let Ghosts::Dense(ghosts) = &mut self.ghosts else { return false };
-        if !is_heavy {
-            return false;
-        }
         let (first, second) = (dense_fingerprint(incoming.hash), dense_fingerprint(!incoming.hash));
-        if ghosts.take(second) {
+        if ghosts.table.take(second) {
             self.returns = true;
             return false;
         }
-        let ratio = self.shape.ghost_ratio * DENSE_ALLOWANCE;
-        limit_dense(ghosts, ratio, capacity, residents, resident_weight);
-        ghosts.push(if self.returns { second } else { first }, incoming.weight);
+        ghosts.limit(self.shape.ghost_ratio, Occupancy { capacity, residents, resident_weight });
+        ghosts.table.push(if self.returns { second } else { first }, incoming.weight);
         self.returns = false;
         true
     }
@@ -240,17 +316,10 @@ impl<R: Rules> SmallMain<R> {
     }
 }
 
-/// Bounds ghosts by a share of the capacity, and their number by that of the residents, which pay for them.
-fn limit_dense(ghosts: &mut DenseGhosts, ratio: f64, capacity: u64, residents: u64, resident_weight: u64) {
-    let most = if resident_weight == residents { 1 } else { GHOSTS_PER_RESIDENT };
-    let number = u32::try_from(most * share(ratio, residents)).unwrap_or(u32::MAX);
-    ghosts.set_limit(share(ratio, capacity), number);
-}
-
 impl<R: Rules> EvictionPolicy for SmallMain<R> {
     fn admit(&mut self, incoming: &Item) -> bool {
         self.returns = match &mut self.ghosts {
-            Ghosts::Dense(ghosts) => ghosts.take(dense_fingerprint(incoming.hash)),
+            Ghosts::Dense(ghosts) => ghosts.table.take(dense_fingerprint(incoming.hash)),
             Ghosts::Exact { queue, .. } => queue.remove(incoming.hash),
         };
         self.ghost_hits += u64::from(self.returns);
@@ -264,10 +333,10 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
     }
 
     fn relocate(&mut self, from: Slot, to: Slot) {
-        let in_main = self.marks[from.index()].0 & IN_MAIN != 0;
-        let queue = if in_main { &mut self.main } else { &mut self.small };
+        let queue = if self.marks[from.index()].is_in_main() { &mut self.main } else { &mut self.small };
         queue.relocate(&mut self.links, from, to);
         super::relocate_slot(&mut self.marks, from, to);
+        super::relocate_slot(&mut self.fingerprints, from, to);
         if R::WINDOWED {
             super::relocate_slot(&mut self.inserted_at, from, to);
         }
@@ -280,6 +349,7 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
     fn trim(&mut self, slots: usize) {
         self.links.trim(slots);
         super::trim_slots(&mut self.marks, slots);
+        super::trim_slots(&mut self.fingerprints, slots);
         super::trim_slots(&mut self.inserted_at, slots);
         if let Ghosts::Exact { queue, hashes } = &mut self.ghosts {
             queue.trim();
@@ -291,19 +361,22 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
     fn insert(&mut self, slot: Slot, item: &Item) {
         if slot.index() >= self.marks.len() {
             self.marks.resize(slot.index() + 1, Mark::default());
+            self.fingerprints.resize(slot.index() + 1, [0; 3]);
             if R::WINDOWED {
                 self.inserted_at.resize(slot.index() + 1, 0);
             }
         }
         self.weights.set(slot, item.weight);
-        let fingerprint = dense_fingerprint(item.hash) << FINGERPRINT_SHIFT;
+        let (mark, rest) = split(dense_fingerprint(item.hash));
         let is_filling = !self.was_full;
         if self.returns || is_filling && self.small_weight >= self.small_limit(self.capacity) {
-            *self.mark(slot) = Mark(fingerprint | IN_MAIN);
+            // Who leaves the main queue is not remembered, so the rest of the fingerprint does not matter.
+            self.marks[slot.index()] = Mark(mark.0 | IN_MAIN);
             self.main.push_front(&mut self.links, slot);
             self.main_weight += u64::from(item.weight);
         } else {
-            *self.mark(slot) = Mark(fingerprint);
+            self.marks[slot.index()] = mark;
+            self.fingerprints[slot.index()] = rest;
             self.small.push_front(&mut self.links, slot);
             self.small_weight += u64::from(item.weight);
             if R::WINDOWED {
@@ -322,25 +395,23 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
     }
 
     fn hit(&mut self, slot: Slot) {
-        let mark = self.marks[slot.index()].0;
-        if mark & HITS == R::MOST_HITS {
-            return;
-        }
-        if R::WINDOWED && mark & IN_MAIN == 0 {
+        let mark = &mut self.marks[slot.index()];
+        if R::WINDOWED && !mark.is_in_main() {
             let age = self.insertions.wrapping_sub(self.inserted_at[slot.index()]);
             if age < self.window {
                 return;
             }
         }
-        self.marks[slot.index()] = Mark(mark + 1);
+        // Nobody can guess which of the two it is, so this is better no branch.
+        mark.0 += u8::from(mark.hits() < R::MOST_HITS);
     }
 
     fn update(&mut self, slot: Slot, item: &Item) {
         let old = u64::from(self.weights.get(slot));
-        let queue = if self.marks[slot.index()].0 & IN_MAIN == 0 {
-            &mut self.small_weight
-        } else {
+        let queue = if self.marks[slot.index()].is_in_main() {
             &mut self.main_weight
+        } else {
+            &mut self.small_weight
         };
         *queue = *queue - old + u64::from(item.weight);
         self.weights.set(slot, item.weight);
@@ -353,14 +424,16 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
 
     fn evict(&mut self, incoming: &Item) -> Verdict {
         let capacity = self.capacity.min(self.weight() + u64::from(incoming.weight));
-        let main_limit = capacity - self.small_limit(capacity).min(capacity);
+        if self.limits.capacity != capacity {
+            self.limits = Limits::of(&self.shape, capacity);
+        }
         self.was_full = true;
         self.set_window(capacity);
         if std::mem::take(&mut self.is_at_door) && self.waits_outside(incoming, capacity) {
             return Verdict::Reject;
         }
         loop {
-            let victim = if self.main_weight > main_limit || self.small.is_empty() {
+            let victim = if self.main_weight > self.limits.main || self.small.is_empty() {
                 self.evict_from_main()
             } else {
                 self.evict_from_small(capacity)
@@ -374,14 +447,14 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
 
     fn next_victim(&self) -> Option<Slot> {
         let capacity = self.capacity.min(self.weight());
-        let main_limit = capacity - self.small_limit(capacity).min(capacity);
+        let main_limit = self.limits(capacity).main;
         let (queue, enough) = if self.main_weight > main_limit || self.small.is_empty() {
             (&self.main, 1)
         } else {
             (&self.small, self.shape.promotion_hits)
         };
         let mut oldest = queue.iter_from_back(&self.links).take(LOOK_AHEAD);
-        oldest.find(|slot| self.marks[slot.index()].0 & HITS < enough)
+        oldest.find(|slot| self.marks[slot.index()].hits() < enough)
     }
 
     fn resize(&mut self, capacity: u64) {
@@ -398,11 +471,12 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
 
     fn footprint_bytes(&self) -> usize {
         let ghosts = match &self.ghosts {
-            Ghosts::Dense(ghosts) => ghosts.footprint_bytes(),
+            Ghosts::Dense(ghosts) => ghosts.table.footprint_bytes(),
             Ghosts::Exact { queue, hashes } => queue.footprint_bytes() + hashes.capacity() * size_of::<u64>(),
         };
         self.links.footprint_bytes()
             + self.marks.capacity() * size_of::<Mark>()
+            + self.fingerprints.capacity() * size_of::<[u8; 3]>()
             + self.weights.footprint_bytes()
             + self.inserted_at.capacity() * size_of::<u32>()
             + ghosts
@@ -410,7 +484,7 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
 
     fn gauges(&self, visit: &mut dyn FnMut(Gauge)) {
         let ghosts = match &self.ghosts {
-            Ghosts::Dense(ghosts) => ghosts.len(),
+            Ghosts::Dense(ghosts) => ghosts.table.len(),
             Ghosts::Exact { queue, .. } => queue.len(),
         };
         visit(Gauge::count("small_entries", self.small.len() as u64));
@@ -426,19 +500,19 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
 
     fn check_invariants(&self) {
         for (queue, weight, in_main) in
-            [(&self.small, self.small_weight, 0), (&self.main, self.main_weight, IN_MAIN)]
+            [(&self.small, self.small_weight, false), (&self.main, self.main_weight, true)]
         {
             queue.check_invariants(&self.links);
             let slots = || queue.iter_from_back(&self.links);
             assert!(
-                slots().all(|slot| self.marks[slot.index()].0 & IN_MAIN == in_main),
+                slots().all(|slot| self.marks[slot.index()].is_in_main() == in_main),
                 "marked by its queue"
             );
-            assert!(slots().all(|slot| self.marks[slot.index()].0 & HITS <= R::MOST_HITS), "hits are capped");
+            assert!(slots().all(|slot| self.marks[slot.index()].hits() <= R::MOST_HITS), "hits are capped");
             assert_eq!(slots().map(|slot| u64::from(self.weights.get(slot))).sum::<u64>(), weight, "the sum");
         }
         match &self.ghosts {
-            Ghosts::Dense(ghosts) => ghosts.check_invariants(),
+            Ghosts::Dense(ghosts) => ghosts.table.check_invariants(),
             Ghosts::Exact { queue, .. } => queue.check_invariants(),
         }
     }

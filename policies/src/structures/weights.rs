@@ -17,7 +17,14 @@ impl Weights {
     }
 
     /// Sets the weight of a slot.
+    #[inline]
     pub fn set(&mut self, slot: Slot, weight: u32) {
+        if weight != 1 || !self.weights.is_empty() {
+            self.keep(slot, weight);
+        }
+    }
+
+    fn keep(&mut self, slot: Slot, weight: u32) {
         if let Some(place) = self.weights.get_mut(slot.index()) {
             *place = weight;
         } else if weight != 1 {
