@@ -139,12 +139,12 @@ pub struct SmallMain<R> {
     capacity: u64,
     /// As of the last eviction: the same again where items are counted.
     limits: Limits,
-    links: SlotLinks,
+    /// Beside them, what an entry's mark does not hold of its fingerprint: needed when the entry leaves the small queue, which
+    /// changes the links of its neighbour, who is mostly the next to leave.
+    links: SlotLinks<[u8; 3]>,
     small: SlotList,
     main: SlotList,
     marks: Vec<Mark>,
-    /// Per entry, what its mark does not hold of its fingerprint.
-    fingerprints: Vec<[u8; 3]>,
     weights: Weights,
     small_weight: u64,
     main_weight: u64,
@@ -190,7 +190,6 @@ impl<R: Rules> SmallMain<R> {
             small: SlotList::default(),
             main: SlotList::default(),
             marks: Vec::new(),
-            fingerprints: Vec::new(),
             weights: Weights::default(),
             small_weight: 0,
             main_weight: 0,
@@ -282,7 +281,7 @@ impl<R: Rules> SmallMain<R> {
         match &mut self.ghosts {
             Ghosts::Dense(ghosts) => {
                 ghosts.limit(self.shape.ghost_ratio, Occupancy { capacity, residents, resident_weight });
-                ghosts.table.push(join(self.marks[slot.index()], self.fingerprints[slot.index()]), weight);
+                ghosts.table.push(join(self.marks[slot.index()], self.links.beside(slot)), weight);
             }
             Ghosts::Exact { queue, hashes } => {
                 queue.set_capacity(share(self.shape.ghost_ratio, capacity));
@@ -336,7 +335,6 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
         let queue = if self.marks[from.index()].is_in_main() { &mut self.main } else { &mut self.small };
         queue.relocate(&mut self.links, from, to);
         super::relocate_slot(&mut self.marks, from, to);
-        super::relocate_slot(&mut self.fingerprints, from, to);
         if R::WINDOWED {
             super::relocate_slot(&mut self.inserted_at, from, to);
         }
@@ -349,7 +347,6 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
     fn trim(&mut self, slots: usize) {
         self.links.trim(slots);
         super::trim_slots(&mut self.marks, slots);
-        super::trim_slots(&mut self.fingerprints, slots);
         super::trim_slots(&mut self.inserted_at, slots);
         if let Ghosts::Exact { queue, hashes } = &mut self.ghosts {
             queue.trim();
@@ -361,7 +358,6 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
     fn insert(&mut self, slot: Slot, item: &Item) {
         if slot.index() >= self.marks.len() {
             self.marks.resize(slot.index() + 1, Mark::default());
-            self.fingerprints.resize(slot.index() + 1, [0; 3]);
             if R::WINDOWED {
                 self.inserted_at.resize(slot.index() + 1, 0);
             }
@@ -370,14 +366,12 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
         let (mark, rest) = split(dense_fingerprint(item.hash));
         let is_filling = !self.was_full;
         if self.returns || is_filling && self.small_weight >= self.small_limit(self.capacity) {
-            // Who leaves the main queue is not remembered, so the rest of the fingerprint does not matter.
             self.marks[slot.index()] = Mark(mark.0 | IN_MAIN);
-            self.main.push_front(&mut self.links, slot);
+            self.main.push_front_with(&mut self.links, slot, rest);
             self.main_weight += u64::from(item.weight);
         } else {
             self.marks[slot.index()] = mark;
-            self.fingerprints[slot.index()] = rest;
-            self.small.push_front(&mut self.links, slot);
+            self.small.push_front_with(&mut self.links, slot, rest);
             self.small_weight += u64::from(item.weight);
             if R::WINDOWED {
                 self.insertions = self.insertions.wrapping_add(1);
@@ -446,9 +440,7 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
     }
 
     fn next_victim(&self) -> Option<Slot> {
-        let capacity = self.capacity.min(self.weight());
-        let main_limit = self.limits(capacity).main;
-        let (queue, enough) = if self.main_weight > main_limit || self.small.is_empty() {
+        let (queue, enough) = if self.main_weight > self.limits.main || self.small.is_empty() {
             (&self.main, 1)
         } else {
             (&self.small, self.shape.promotion_hits)
@@ -476,7 +468,6 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
         };
         self.links.footprint_bytes()
             + self.marks.capacity() * size_of::<Mark>()
-            + self.fingerprints.capacity() * size_of::<[u8; 3]>()
             + self.weights.footprint_bytes()
             + self.inserted_at.capacity() * size_of::<u32>()
             + ghosts
