@@ -508,3 +508,17 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fingerprints_are_the_same_once_they_were_split_and_entries_hit() {
+        for fingerprint in [0, 1, 0b1_0101, 1 << (DENSE_BITS - 1), 0x1234_5678, (1 << DENSE_BITS) - 1] {
+            let (mark, rest) = split(fingerprint);
+            assert!((mark.hits(), mark.is_in_main()) == (0, false), "{fingerprint}");
+            assert_eq!(join(Mark(mark.0 | HITS | IN_MAIN), rest), fingerprint);
+        }
+    }
+}
