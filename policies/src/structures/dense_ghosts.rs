@@ -385,6 +385,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_over_is_swept_before_its_time_comes_round_again() {
+        let mut dense = DenseGhosts::default();
+        // All cells are used once, and then a few of them again and again.
+        for (most, pushes) in [(1000, 1000), (100, 20_000)] {
+            dense.set_limit(most, 1000);
+            for turn in 0..pushes {
+                dense.push(dense_fingerprint(turn), 1);
+                dense.check_invariants();
+            }
+        }
+    }
+
+    #[test]
     fn a_ghost_costs_less_than_four_and_a_half_bytes_and_none_cost_nothing() {
         let mut dense = DenseGhosts::default();
         assert!(!dense.take(7));
