@@ -340,7 +340,10 @@ impl Shard {
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Option<Slot> {
-        self.prefetch_victim();
+        // Whoever writes may evict before anything else that is asked for now could be here.
+        if let NextVictim::Named(_) = self.next_victim {
+            self.prefetch_more();
+        }
         let records = &self.entries.records;
         let found = records.find(key)?;
         let slot = found.slot();
