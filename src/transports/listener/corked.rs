@@ -58,11 +58,25 @@ struct Turn {
     began: Option<Instant>,
     length: Duration,
     is_over: bool,
+    /// Some of it went into writing through.
+    wrote: bool,
 }
 
 impl Turn {
     const fn new(length: Duration) -> Self {
-        Self { untimed_bytes: 0, began: None, length, is_over: false }
+        Self { untimed_bytes: 0, began: None, length, is_over: false, wrote: false }
+    }
+
+    /// Is told of each write of what is too much to be gathered, before it: that may take all of the turn, as where the system
+    /// has to find memory for what it keeps until the client takes it.
+    fn write(&mut self) {
+        self.began.get_or_insert_with(Instant::now);
+        self.wrote = true;
+    }
+
+    /// Whether writing took the rest of it, so that there is enough to be written as it is.
+    const fn is_spent_writing(&self) -> bool {
+        self.is_over && self.wrote
     }
 
     /// Whether there may be more of it.
@@ -101,6 +115,11 @@ impl<S> Corked<S> {
         let turn = &mut self.lock().turn;
         let ended = std::mem::replace(turn, Turn::new(turn.length));
         ended.is_over
+    }
+
+    /// Whether the turn went into writing, and is over: what is gathered or answered now could only leave in the next.
+    pub(super) fn is_spent_writing(&self) -> bool {
+        self.lock().turn.is_spent_writing()
     }
 
     /// Never contended: whoever drives the connection is who polls it.
@@ -161,13 +180,16 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
         let pieces = &pieces[..pieces.len().min(PIECES)];
         let bytes = pieces.iter().map(|piece| piece.len()).sum();
         loop {
-            if self.gathered.len() + bytes <= CORK_BYTES {
+            if self.gathered.len() + bytes <= CORK_BYTES && (!self.turn.wrote || self.turn.goes_on()) {
+                // After a write it is the beginning of the next one, which takes its time as well.
+                self.turn.untimed_bytes += if self.turn.wrote { bytes } else { 0 };
                 self.gather(pieces, bytes);
                 return Poll::Ready(Ok(bytes));
             }
             if !self.turn.goes_on() {
                 return Poll::Pending;
             }
+            self.turn.write();
             let mut all = [IoSlice::new(&[]); 1 + PIECES];
             all[0] = IoSlice::new(&self.gathered);
             all[1..=pieces.len()].copy_from_slice(pieces);
@@ -328,7 +350,7 @@ mod tests {
         let cx = &mut Context::from_waker(std::task::Waker::noop());
         let large = vec![7; 1 + CORK_BYTES];
         for (length, ends) in [(Duration::ZERO, true), (Duration::MAX, false)] {
-            let (mut near, far) = duplex(4 * CORK_BYTES);
+            let (mut near, far) = duplex(8 * CORK_BYTES);
             near.write_all(&vec![7; 3 * UNTIMED_BYTES]).await.expect("room");
             let mut corked = Corked::new(far, length);
             for _ in 0..2 {
@@ -340,15 +362,21 @@ mod tests {
                     let polled = Pin::new(&mut corked).poll_read(cx, &mut ReadBuf::new(&mut [0]));
                     assert_eq!(polled.is_pending(), ends);
                 }
+                assert!(Pin::new(&mut corked).poll_write(cx, &[7]).is_ready(), "answers are gathered");
+                assert!(!corked.is_spent_writing());
                 assert_eq!(corked.end_turn(), ends);
             }
             for _ in 0..2 {
+                // Begun in time, however long it takes.
                 assert!(Pin::new(&mut corked).poll_write(cx, &large).is_ready());
-                let written = Pin::new(&mut corked).poll_write(cx, &large);
-                assert_eq!(written.is_pending(), ends);
-                assert!(Pin::new(&mut corked).poll_write(cx, &[7]).is_ready(), "it is gathered");
+                for next in [&large[..], &[7]] {
+                    let written = Pin::new(&mut corked).poll_write(cx, next);
+                    assert_eq!(written.is_pending(), ends, "{} bytes", next.len());
+                }
+                assert_eq!(corked.is_spent_writing(), ends);
                 assert!(!corked.poll_uncork(cx));
                 assert_eq!(corked.end_turn(), ends);
+                assert!(!corked.is_spent_writing());
             }
         }
     }

@@ -79,6 +79,60 @@ impl Wake for Alarm {
     }
 }
 
+/// What lies between two turns of a connection: all others have theirs, those that the system has not told of yet among them.
+///
+/// Whoever only wakes itself is behind those that are known to be ready, and the thread would look for news, such as a request on a
+/// quiet connection, after many such turns only. And who has many requests that wait is woken by each of them, as soon as
+/// a piece of its answer has left: if that began another turn, one connection would keep the thread for as long as there is
+/// anything to write.
+struct Rest {
+    is_on: bool,
+    others: Arc<Others>,
+}
+
+/// Is woken once all others had their turn.
+struct Others {
+    alarm: Arc<Alarm>,
+    had_theirs: AtomicBool,
+}
+
+impl Wake for Others {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.had_theirs.store(true, Ordering::Release);
+        self.alarm.task.wake();
+    }
+}
+
+impl Rest {
+    fn new(alarm: &Arc<Alarm>) -> Self {
+        let others = Others { alarm: Arc::clone(alarm), had_theirs: AtomicBool::new(false) };
+        Self { is_on: false, others: Arc::new(others) }
+    }
+
+    fn begin(&mut self) {
+        self.is_on = true;
+        let waker = Waker::from(Arc::clone(&self.others));
+        let asked = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
+        debug_assert!(asked.is_pending(), "it is ready the second time");
+    }
+
+    /// Whether the connection has to wait for its turn; where it has, the alarm goes off when it is time.
+    fn goes_on(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.is_on && self.others.had_theirs.swap(false, Ordering::AcqRel) {
+            self.is_on = false;
+            // Those of whom there is news have just been woken, and the connection after them. The scheduler begins with the
+            // last one, but puts one that wakes itself behind all.
+            cx.waker().wake_by_ref();
+            return true;
+        }
+        self.is_on
+    }
+}
+
 /// A connection with its inbox.
 pub(super) struct Http2<S: HttpService> {
     connection: Connection<TokioIo<Corked<Io>>, ForConnection<S>, Inbox>,
@@ -91,6 +145,7 @@ pub(super) struct Http2<S: HttpService> {
     ended: Option<hyper::Result<()>>,
     alarm: Arc<Alarm>,
     waker: Waker,
+    rest: Rest,
     counters: Arc<ConnectionCounters>,
     share: Arc<Share>,
     /// How long a request may wait, its client's taking of the answer included.
@@ -118,6 +173,7 @@ impl<S: HttpService> Http2<S> {
             requests: VecDeque::new(),
             ended: None,
             waker: Waker::from(Arc::clone(&alarm)),
+            rest: Rest::new(&alarm),
             alarm,
             counters: Arc::clone(counters),
             share: Arc::default(),
@@ -239,19 +295,15 @@ impl Future for Waiting {
     }
 }
 
-/// Arranges for another turn once all others had theirs. Who only wakes itself is behind those that are known to be ready; the thread
-/// would look for news, such as a request on a quiet connection, after many such turns only.
-fn queue_up(cx: &mut Context<'_>) {
-    let asked = pin!(tokio::task::yield_now()).poll(cx);
-    debug_assert!(asked.is_pending(), "it is ready the second time");
-}
-
 impl<S: HttpService> Future for Http2<S> {
     type Output = hyper::Result<()>;
 
     /// Goes on for as long as the client sends, but no longer than a turn.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.alarm.task.register(cx.waker());
+        if self.rest.goes_on(cx) {
+            return Poll::Pending;
+        }
         let mut turn = Turn::ToBegin;
         loop {
             let Self { connection, waker, ended, .. } = &mut *self;
@@ -260,10 +312,14 @@ impl<S: HttpService> Future for Http2<S> {
             {
                 *ended = Some(result);
             }
-            if turn.is_over() {
-                self.io.poll_uncork(cx);
+            let is_spent_writing = self.io.is_spent_writing();
+            if is_spent_writing || turn.is_over() {
+                // What follows many others may wait with the next.
+                if !is_spent_writing {
+                    self.io.poll_uncork(cx);
+                }
                 self.io.end_turn();
-                queue_up(cx);
+                self.rest.begin();
                 return Poll::Pending;
             }
             if self.answer(&mut turn) {
@@ -276,10 +332,55 @@ impl<S: HttpService> Future for Http2<S> {
             }
             if !has_failed {
                 if self.io.end_turn() {
-                    queue_up(cx);
+                    self.rest.begin();
                 }
                 return Poll::Pending;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_rest_goes_on_until_others_had_their_turn_whoever_wakes_the_connection() {
+        let woken = Arc::<Woken>::default();
+        let waker = Waker::from(Arc::clone(&woken));
+        let cx = &mut Context::from_waker(&waker);
+        let alarm = Arc::<Alarm>::default();
+        let mut rest = Rest::new(&alarm);
+        let mut wakes = 0;
+        assert!(!rest.goes_on(cx), "it has not begun");
+        for _ in 0..2 {
+            rest.begin();
+            for _ in 0..3 {
+                alarm.task.register(&waker);
+                assert!(rest.goes_on(cx));
+                alarm.wake_by_ref();
+                wakes += 1;
+                assert_eq!(woken.0.load(Ordering::SeqCst), wakes);
+            }
+            alarm.task.register(&waker);
+            // Others have their turn, and the system is asked for news.
+            tokio::task::yield_now().await;
+            assert!(woken.0.load(Ordering::SeqCst) == wakes + 1, "its turn has come");
+            assert!(rest.goes_on(cx), "those with news go first");
+            wakes += 2;
+            assert_eq!(woken.0.load(Ordering::SeqCst), wakes);
+            assert!(!rest.goes_on(cx));
         }
     }
 }
