@@ -5,15 +5,29 @@ use tokio::task::yield_now;
 /// How many items are looked at before others have their turn: as many as take some 0.1 ms.
 pub(crate) const SLICE_ITEMS: usize = 4096;
 
+/// How many bytes are copied or given back before others have their turn: as many as take some 0.1 ms where the system has to find
+/// memory for them, page by page, which takes ten times as long as to copy them does.
+pub(crate) const SLICE_BYTES: usize = 256 << 10;
+
 /// Counts what is worked on.
 #[derive(Default)]
-pub(crate) struct Pace(usize);
+pub(crate) struct Pace {
+    items: usize,
+    bytes: usize,
+}
 
 impl Pace {
     /// To be awaited for each item.
     pub(crate) async fn step(&mut self) {
-        self.0 += 1;
-        if self.0.is_multiple_of(SLICE_ITEMS) {
+        self.step_of(0).await;
+    }
+
+    /// To be awaited for each item of which so many bytes are copied or given back.
+    pub(crate) async fn step_of(&mut self, bytes: usize) {
+        self.items += 1;
+        self.bytes += bytes;
+        if self.items >= SLICE_ITEMS || self.bytes >= SLICE_BYTES {
+            *self = Self::default();
             yield_now().await;
         }
     }
@@ -72,6 +86,13 @@ mod tests {
                 }
             };
             assert_eq!(run(steps), ((), turns));
+            let bytes = async {
+                let mut pace = Pace::default();
+                for _ in 0..items {
+                    pace.step_of(SLICE_BYTES / SLICE_ITEMS * 2).await;
+                }
+            };
+            assert_eq!(run(bytes), ((), 2 * items / SLICE_ITEMS), "they are twice as large");
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 
 use self::keys::RefusedKeys;
 use self::told::{result_at, told, told_many, told_write};
-use crate::pace::{self, Pace};
+use crate::pace::{self, Pace, SLICE_BYTES};
 use crate::striped::Striped;
 use crate::telemetry::metrics::StoreMetrics;
 use crate::telemetry::operations::{Counting, OperationKind, Operations};
@@ -271,6 +271,7 @@ impl CacheService {
             answers.extend(more);
             bytes += more_bytes;
             if !has_room(more_bytes) {
+                give_up(answers).await;
                 return Err(ServiceError::AnswerTooLarge);
             }
         }
@@ -458,12 +459,21 @@ async fn split<T>(
     (valid, refused)
 }
 
-/// How much of a batch is done before others have their turn: so many keys, or so many bytes read.
+/// How many keys of a batch are done before others have their turn, unless [`SLICE_BYTES`] are read before.
 pub(crate) const SLICE_KEYS: usize = 256;
-const SLICE_BYTES: usize = 1 << 20;
 
 /// How many keys of a batch are read before it is known how large their values may be.
 const FIRST_KEYS: usize = 16;
+
+/// Frees what was read for nothing: as much as may be in flight, in as many values.
+async fn give_up(answers: engine::Batch<Option<Value>>) {
+    let mut pace = Pace::default();
+    for answer in answers {
+        let bytes = answer.as_ref().ok().and_then(Option::as_ref).map_or(0, |value| value.len());
+        drop(answer);
+        pace.step_of(bytes).await;
+    }
+}
 
 /// The part of a batch that comes after those which have been answered. Between parts others have their turn.
 async fn next_slice<'a, K, T>(keys: &'a [K], answers: &[T]) -> Option<&'a [K]> {
@@ -512,12 +522,27 @@ async fn merge<T>(refused: Vec<(usize, ServiceError)>, answers: engine::Batch<T>
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
     use engine::SystemClock;
     use futures_util::FutureExt;
 
     use super::*;
     use crate::config::{Loader, Sources};
     use crate::registry::Registry;
+
+    /// Over the default store.
+    fn service() -> CacheService {
+        let registry = Registry::default();
+        let loader = Loader { policies: &registry.policies, stores: &registry.store_names() };
+        let config = loader.load(&Sources::nothing()).expect("the defaults are good").config;
+        let policy = registry.policy(&config.eviction.policy).expect("the default is registered");
+        let build = registry.store(&config.store.kind).expect("the default is registered").build;
+        let store = build(&config.store, &config.eviction, policy, Arc::new(SystemClock::default()));
+        CacheService::new(store)
+    }
 
     #[test]
     fn refused_items_of_a_batch_keep_their_places() {
@@ -547,13 +572,7 @@ mod tests {
     #[tokio::test]
     async fn a_batch_of_reads_asks_for_room_after_each_slice_of_bytes_whatever_came_before() {
         const LARGE_BYTES: usize = 128 << 10;
-        let registry = Registry::default();
-        let loader = Loader { policies: &registry.policies, stores: &registry.store_names() };
-        let config = loader.load(&Sources::nothing()).expect("the defaults are good").config;
-        let policy = registry.policy(&config.eviction.policy).expect("the default is registered");
-        let build = registry.store(&config.store.kind).expect("the default is registered").build;
-        let store = build(&config.store, &config.eviction, policy, Arc::new(SystemClock::default()));
-        let service = CacheService::new(store);
+        let service = service();
         let none = Namespace::default();
         for (key, value) in [("small", &b"s"[..]), ("large", &vec![0; LARGE_BYTES])] {
             service.set(none, Item { key, value, ttl: None }).await.expect("there is room");
@@ -569,6 +588,31 @@ mod tests {
         assert!(lengths.eq(keys.iter().map(|key| if *key == "small" { 1 } else { LARGE_BYTES })));
         let most = asked.into_iter().max().expect("it asked");
         assert!(most < SLICE_BYTES + LARGE_BYTES, "{most} bytes at once");
+    }
+
+    #[tokio::test]
+    async fn what_was_read_for_nothing_is_given_back_in_slices() {
+        const VALUE_BYTES: usize = 64 << 10;
+        let service = service();
+        let none = Namespace::default();
+        let stored = service.set(none, Item { key: "key", value: &vec![0; VALUE_BYTES], ttl: None }).await;
+        stored.expect("there is room");
+        let room = Cell::new(8 * SLICE_BYTES);
+        let has_room = |bytes| {
+            room.set(room.get().saturating_sub(bytes));
+            room.get() > 0
+        };
+        let mut reading = pin!(service.get_many(none, &["key"; 1000], has_room));
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut turns_of_others = 0;
+        let error = loop {
+            match reading.as_mut().poll(cx) {
+                Poll::Ready(result) => break result.err(),
+                Poll::Pending => turns_of_others += usize::from(room.get() == 0),
+            }
+        };
+        assert!(matches!(error, Some(ServiceError::AnswerTooLarge)));
+        assert_eq!(turns_of_others, 8);
     }
 
     #[test]

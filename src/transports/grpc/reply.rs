@@ -145,6 +145,7 @@ impl Reply {
         }
         let mut reply = Self::begin(message_bytes, shared, room)?;
         for item in items {
+            let copied_bytes = item.value.as_ref().map_or(0, |value| value.len() - shared_bytes(value));
             reply.put_key(1, LENGTH_DELIMITED);
             encode_varint(item.message_bytes() as u64, &mut reply.last);
             reply.put_bytes(1, item.key.as_bytes());
@@ -153,7 +154,7 @@ impl Reply {
                 reply.put_value(Batch::VALUE, value);
             }
             reply.put_bytes(batch.error(), item.error.as_bytes());
-            pace.step().await;
+            pace.step_of(copied_bytes).await;
         }
         Ok(reply)
     }
@@ -290,6 +291,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::pace::SLICE_BYTES;
     use crate::proto;
     use crate::transports::in_flight::InFlight;
 
@@ -363,6 +365,19 @@ mod tests {
             });
             let reply = Reply::batch(Batch::Operations, operations.collect(), Room::due(&in_flight));
             check(reply.now_or_never().expect("few"), &message);
+        }
+    }
+
+    #[test]
+    fn others_have_their_turn_while_much_is_copied() {
+        let in_flight = in_flight();
+        for (bytes, waits) in [(SHARED_BYTES - 1, true), (SHARED_BYTES, false)] {
+            let value = Value::from(&content(bytes)[..]);
+            let item =
+                |_| ItemOutcome { key: "k", number: 1, value: Some(value.clone()), error: String::new() };
+            let items = (0..1 + SLICE_BYTES / SHARED_BYTES).map(item).collect();
+            let reply = Reply::batch(Batch::Lookups, items, Room::new(&in_flight));
+            assert_eq!(reply.now_or_never().is_none(), waits, "{bytes} bytes each");
         }
     }
 
