@@ -375,7 +375,7 @@ mod tests {
             let value = Value::from(&content(bytes)[..]);
             let item =
                 |_| ItemOutcome { key: "k", number: 1, value: Some(value.clone()), error: String::new() };
-            let items = (0..1 + SLICE_BYTES / SHARED_BYTES).map(item).collect();
+            let items = (0..=SLICE_BYTES / SHARED_BYTES).map(item).collect();
             let reply = Reply::batch(Batch::Lookups, items, Room::new(&in_flight));
             assert_eq!(reply.now_or_never().is_none(), waits, "{bytes} bytes each");
         }

@@ -362,7 +362,7 @@ mod tests {
         let cx = &mut Context::from_waker(&waker);
         let alarm = Arc::<Alarm>::default();
         let mut rest = Rest::new(&alarm);
-        let mut wakes = 0;
+        let mut expected = 0;
         assert!(!rest.goes_on(cx), "it has not begun");
         for _ in 0..2 {
             rest.begin();
@@ -370,16 +370,16 @@ mod tests {
                 alarm.task.register(&waker);
                 assert!(rest.goes_on(cx));
                 alarm.wake_by_ref();
-                wakes += 1;
-                assert_eq!(woken.0.load(Ordering::SeqCst), wakes);
+                expected += 1;
+                assert_eq!(woken.0.load(Ordering::SeqCst), expected);
             }
             alarm.task.register(&waker);
             // Others have their turn, and the system is asked for news.
             tokio::task::yield_now().await;
-            assert!(woken.0.load(Ordering::SeqCst) == wakes + 1, "its turn has come");
+            assert!(woken.0.load(Ordering::SeqCst) == expected + 1, "its turn has come");
             assert!(rest.goes_on(cx), "those with news go first");
-            wakes += 2;
-            assert_eq!(woken.0.load(Ordering::SeqCst), wakes);
+            expected += 2;
+            assert_eq!(woken.0.load(Ordering::SeqCst), expected);
             assert!(!rest.goes_on(cx));
         }
     }
