@@ -197,6 +197,7 @@ impl CacheService {
             let Some(slice) = next_slice(&valid, &answers).await else {
                 break Ok(merge(refused, answers).await);
             };
+            let slice = bounded(slice, |entry| entry.value.len());
             match self.store.set_many(slice).await.and_then(|more| all_of(slice, more)) {
                 Ok(more) => answers.extend(more),
                 Err(error) => break Err(error.into()),
@@ -459,7 +460,7 @@ async fn split<T>(
     (valid, refused)
 }
 
-/// How many keys of a batch are done before others have their turn, unless [`SLICE_BYTES`] are read before.
+/// How many keys of a batch are done before others have their turn, unless [`SLICE_BYTES`] are read or written before.
 pub(crate) const SLICE_KEYS: usize = 256;
 
 /// How many keys of a batch are read before it is known how large their values may be.
@@ -485,6 +486,18 @@ async fn next_slice<'a, K, T>(keys: &'a [K], answers: &[T]) -> Option<&'a [K]> {
         tokio::task::yield_now().await;
     }
     Some(&rest[..rest.len().min(SLICE_KEYS)])
+}
+
+/// As much of a slice as has [`SLICE_BYTES`], or a little more.
+fn bounded<T>(slice: &[T], bytes_of: impl Fn(&T) -> usize) -> &[T] {
+    let mut bytes = 0;
+    let is_within = |item: &T| {
+        let is_within = bytes < SLICE_BYTES;
+        bytes += bytes_of(item);
+        is_within
+    };
+    let len = slice.iter().map(is_within).take_while(|&is_within| is_within).count();
+    &slice[..len]
 }
 
 /// The store's answers to a slice, if there is one to each of it: who waits for more would wait for ever.
@@ -588,6 +601,41 @@ mod tests {
         assert!(lengths.eq(keys.iter().map(|key| if *key == "small" { 1 } else { LARGE_BYTES })));
         let most = asked.into_iter().max().expect("it asked");
         assert!(most < SLICE_BYTES + LARGE_BYTES, "{most} bytes at once");
+    }
+
+    #[test]
+    fn a_slice_ends_where_it_has_its_bytes() {
+        const THIRD: usize = SLICE_BYTES / 3;
+        for (bytes, len) in [
+            (&[][..], 0),
+            (&[1, 1, 1], 3),
+            (&[SLICE_BYTES, 1], 1),
+            (&[2 * SLICE_BYTES, 1], 1),
+            (&[SLICE_BYTES - 1, 2 * SLICE_BYTES, 1], 2),
+            (&[THIRD; 9], 4),
+        ] {
+            assert_eq!(bounded(bytes, |&bytes| bytes).len(), len, "{bytes:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn large_values_are_written_in_slices() {
+        const VALUE_BYTES: usize = 64 << 10;
+        let service = service();
+        let value = vec![0; VALUE_BYTES];
+        let keys: Vec<String> = (0..16).map(|number| number.to_string()).collect();
+        let items = keys.iter().map(|key| Item { key, value: &value, ttl: None });
+        let mut writing = pin!(service.set_many(Namespace::default(), items));
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut turns_of_others = 0;
+        let results = loop {
+            match writing.as_mut().poll(cx) {
+                Poll::Ready(results) => break results.expect("there is room"),
+                Poll::Pending => turns_of_others += 1,
+            }
+        };
+        assert!(results.len() == keys.len() && results.iter().all(Result::is_ok));
+        assert_eq!(turns_of_others, keys.len() * VALUE_BYTES / SLICE_BYTES - 1);
     }
 
     #[tokio::test]

@@ -5,9 +5,7 @@
 use std::collections::HashMap;
 
 use arbitrary::{Result, Unstructured};
-use engine::{
-    Budget, Directory, Entries, EvictionPolicy, Insertion, Newcomer, Slot, Update, WeighBy,
-};
+use engine::{Budget, Directory, Entries, EvictionPolicy, Insertion, Newcomer, Slot, Update, WeighBy};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Clone, Copy)]

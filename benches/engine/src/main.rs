@@ -18,7 +18,7 @@ ROW      1-thread, 2-threads, 8-threads, 2-threads-hot-key, 10M-entries; default
 
 const PEER: &str = "quick_cache";
 const SUBJECTS: &str = "quick_cache,quick_cache of Bytes,moka,foyer,lru in a mutex,tiny-cache lru,tiny-cache sieve,\
-    tiny-cache s3-fifo,tiny-cache s3-fifo small_ratio=0.01 ghost_ratio=0.5";
+    tiny-cache s3-fifo,tiny-cache s3-fifo small_ratio=0.002 ghost_ratio=0.5 promotion_hits=1";
 
 const ONE_THREAD: Load =
     Load { keys: 1_000_000, capacity: 100_000, threads: 1, operations: 4_000_000, hot: false };
