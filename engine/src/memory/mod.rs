@@ -461,9 +461,9 @@ impl Store for MemoryStore {
                 let mut removed = Removed::default();
                 let mut steps = SWEEP_STEPS;
                 let mut shard = self.lock(index);
-                let before = shard.counters.expired;
+                let before = shard.counters().expired;
                 let more = shard.sweep(now_nanos, &mut steps, &mut removed);
-                swept += shard.counters.expired - before;
+                swept += shard.counters().expired - before;
                 self.settle(&mut shard);
                 more
             });

@@ -45,14 +45,18 @@ pub(super) struct Shortage {
     pub(super) bytes: u64,
 }
 
+/// In this order, since it lies behind its lock: what a read writes to, and then the rest. Each line of memory that is written
+/// to has to come from the processor which used the shard before.
+#[repr(C)]
 pub(super) struct Shard {
+    next_victim: NextVictim,
+    hits: Hits,
+    /// Without the hits that the policy has not been told yet.
+    counters: Counters,
     directory: Directory<Box<dyn EvictionPolicy>>,
     entries: Residents,
-    hits: Hits,
     /// Slots that may be unused, beside a quarter of those in use.
     spare_slots: usize,
-    next_victim: NextVictim,
-    pub(super) counters: Counters,
 }
 
 /// Who would probably be evicted next, and how much of what its eviction will read has been asked for. Each is found
@@ -84,9 +88,10 @@ pub(super) const SHARD_BYTES_PER_ENTRY: usize = records::SHARE_OF_INDEX;
 /// Hits that the policy has not been told yet. Telling it writes to several places in memory that are rarely in a
 /// near cache, and releasing a lock waits for every write. So hits are told together and in their order, before
 /// anything else happens that the policy is told or asked: no decision can depend on the delay.
+#[repr(C)]
 struct Hits {
-    slots: [Slot; Self::MOST],
     len: usize,
+    slots: [Slot; Self::MOST],
 }
 
 impl Hits {
@@ -94,26 +99,21 @@ impl Hits {
 }
 
 impl Hits {
-    #[inline]
-    fn push(&mut self, slot: Slot, directory: &mut Directory<Box<dyn EvictionPolicy>>) {
-        if self.len == Self::MOST {
-            self.tell(directory);
-        }
-        self.slots[self.len] = slot;
-        self.len += 1;
+    const fn is_full(&self) -> bool {
+        self.len == Self::MOST
     }
 
-    fn tell(&mut self, directory: &mut Directory<Box<dyn EvictionPolicy>>) {
-        let len = std::mem::take(&mut self.len);
-        if len > 0 {
-            directory.hit_all(&self.slots[..len]);
-        }
+    /// There must be room.
+    #[inline]
+    const fn push(&mut self, slot: Slot) {
+        self.slots[self.len] = slot;
+        self.len += 1;
     }
 }
 
 impl Default for Hits {
     fn default() -> Self {
-        Self { slots: [Slot::new(0); Self::MOST], len: 0 }
+        Self { len: 0, slots: [Slot::new(0); Self::MOST] }
     }
 }
 
@@ -142,6 +142,11 @@ impl Shard {
         };
         shard.charge_unused();
         shard
+    }
+
+    /// What has happened so far.
+    pub(super) const fn counters(&self) -> Counters {
+        Counters { hits: self.counters.hits + self.hits.len as u64, ..self.counters }
     }
 
     pub(super) const fn directory(&self) -> &Directory<Box<dyn EvictionPolicy>> {
@@ -178,15 +183,18 @@ impl Shard {
             return;
         }
         records.read_value(&found, value);
-        self.counters.hits += 1;
         if self.entries.ages.samples(key.hash) {
             self.entries.ages.used(slot, now());
         }
         if self.directory.sheds_on_hit() {
+            self.counters.hits += 1;
             let (directory, mut entries) = self.evicting(now, removed);
             directory.hit(slot, &mut entries);
         } else {
-            self.hits.push(slot, &mut self.directory);
+            if self.hits.is_full() {
+                self.tell_hits();
+            }
+            self.hits.push(slot);
         }
     }
 
@@ -289,7 +297,7 @@ impl Shard {
         let (budget, bytes_per_entry) = (self.directory.budget(), self.entries.bytes_per_entry);
         let fresh = Self::new(policy, budget, weigh_by, hash_seed, bytes_per_entry, self.spare_slots);
         let mut old = std::mem::replace(self, fresh);
-        self.counters = old.counters;
+        self.counters = old.counters();
         self.counters.cleared += old.directory.items();
         self.entries.ages.evictions = std::mem::take(&mut old.entries.ages.evictions);
         old
@@ -495,7 +503,11 @@ impl Shard {
     }
 
     fn tell_hits(&mut self) {
-        self.hits.tell(&mut self.directory);
+        let len = std::mem::take(&mut self.hits.len);
+        if len > 0 {
+            self.counters.hits += len as u64;
+            self.directory.hit_all(&self.hits.slots[..len]);
+        }
     }
 
     /// The directory and the entries, for what may evict some.
