@@ -145,6 +145,19 @@ fn every_operation_answers_with_every_status() {
 }
 
 #[test]
+fn each_read_is_counted_at_once() {
+    each_roomy(|subject| {
+        subject.set("a", b"value", None).expect("room");
+        for reads in 1..=100 {
+            assert!(subject.get("a").is_some());
+            assert!(subject.get("b").is_none());
+            let counters = subject.counters();
+            assert_eq!((counters.hits, counters.misses), (reads, reads), "{}", subject.name);
+        }
+    });
+}
+
+#[test]
 fn an_entry_expires_exactly_when_its_age_reaches_its_ttl() {
     let second = Duration::from_secs(1);
     let nanosecond = Duration::from_nanos(1);
