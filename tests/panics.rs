@@ -1,5 +1,7 @@
 //! A panic in a plug-in costs the caller who met it an `INTERNAL`, and nobody else anything.
 
+mod support;
+
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,13 +9,14 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use engine::{
-    Clock, CompareAndSet, Entry, EvictionPolicy, Gauge, Item, Key, Limits, MemoryStore, MemoryStoreOptions,
-    SetIfAbsent, Slot, Store, StoreFuture, StoreStats, Value, Verdict,
+    Clock, Entry, EvictionPolicy, Gauge, Item, Key, Limits, MemoryStore, MemoryStoreOptions, Slot, Store,
+    Verdict,
 };
 use http_body_util::{BodyExt, Empty as NoBody};
 use hyper_util::rt::TokioIo;
 use policies::{OptionDoc, Policy, PolicyEntry};
 use serde::{Deserialize, Serialize};
+use support::one_by_one::OneByOne;
 use tiny_cache::config::{EvictionConfig, Loader, Sources, StoreConfig};
 use tiny_cache::proto::cache_service_client::CacheServiceClient;
 use tiny_cache::proto::{CacheItem, CacheKey, Empty, MultiCacheItemRequest, MultiCacheKeyRequest};
@@ -26,40 +29,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-/// A memory store that loses its mind over one key.
-struct Frail(MemoryStore);
-
-impl Store for Frail {
-    fn get<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, Option<Value>> {
-        assert!(key.name() != b"panic", "the store lost its mind");
-        self.0.get(key)
-    }
-    fn set<'a>(&'a self, entry: Entry<'a>) -> StoreFuture<'a, ()> {
-        self.0.set(entry)
-    }
-    fn set_if_absent<'a>(&'a self, entry: Entry<'a>) -> StoreFuture<'a, SetIfAbsent> {
-        self.0.set_if_absent(entry)
-    }
-    fn compare_and_set<'a>(&'a self, expected: &'a [u8], entry: Entry<'a>) -> StoreFuture<'a, CompareAndSet> {
-        self.0.compare_and_set(expected, entry)
-    }
-    fn delete<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, bool> {
-        self.0.delete(key)
-    }
-    fn clear(&self) -> StoreFuture<'_, u64> {
-        self.0.clear()
-    }
-    fn sweep(&self) -> StoreFuture<'_, u64> {
-        self.0.sweep()
-    }
-    fn stats(&self) -> StoreFuture<'_, StoreStats> {
-        self.0.stats()
-    }
-    fn limits(&self) -> Limits {
-        self.0.limits()
-    }
-}
-
 fn frail(
     _: &StoreConfig,
     eviction: &EvictionConfig,
@@ -70,7 +39,9 @@ fn frail(
     let factory = Arc::clone(&eviction.factory);
     let bytes = factory.bytes_per_entry();
     let build = Arc::new(move |capacity, seed| factory.build(capacity, seed));
-    Arc::new(Frail(MemoryStore::new(MemoryStoreOptions::new(limits, policy.name, bytes, build))))
+    let store = MemoryStore::new(MemoryStoreOptions::new(limits, policy.name, bytes, build));
+    let before_get = |key: &Key<'_>| assert!(key.name() != b"panic", "the store lost its mind");
+    Arc::new(OneByOne { store: Arc::new(store), before_get })
 }
 
 #[tokio::test]

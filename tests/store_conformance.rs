@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use engine::{
     Clock, CompareAndSet, Entry, Key, Limits, ManualClock, SetIfAbsent, Store, StoreError, StoreFuture,
-    StoreStats, Value, WeighBy,
+    Value, WeighBy,
 };
 use support::linearizability::{Event, Operation, is_linearizable};
+use support::one_by_one::OneByOne;
 use tiny_cache::config::{EvictionConfig, StoreConfig};
 use tiny_cache::registry::Registry;
 
@@ -45,39 +46,6 @@ impl Subject {
 
     fn counters(&self) -> engine::Counters {
         wait(self.store.stats()).expect("stats succeed").counters
-    }
-}
-
-/// A store with no batches of its own, so that it has those that every store comes with.
-struct OneByOne(Arc<dyn Store>);
-
-impl Store for OneByOne {
-    fn get<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, Option<Value>> {
-        self.0.get(key)
-    }
-    fn set<'a>(&'a self, entry: Entry<'a>) -> StoreFuture<'a, ()> {
-        self.0.set(entry)
-    }
-    fn set_if_absent<'a>(&'a self, entry: Entry<'a>) -> StoreFuture<'a, SetIfAbsent> {
-        self.0.set_if_absent(entry)
-    }
-    fn compare_and_set<'a>(&'a self, expected: &'a [u8], entry: Entry<'a>) -> StoreFuture<'a, CompareAndSet> {
-        self.0.compare_and_set(expected, entry)
-    }
-    fn delete<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, bool> {
-        self.0.delete(key)
-    }
-    fn clear(&self) -> StoreFuture<'_, u64> {
-        self.0.clear()
-    }
-    fn sweep(&self) -> StoreFuture<'_, u64> {
-        self.0.sweep()
-    }
-    fn stats(&self) -> StoreFuture<'_, StoreStats> {
-        self.0.stats()
-    }
-    fn limits(&self) -> Limits {
-        self.0.limits()
     }
 }
 
@@ -343,7 +311,8 @@ fn namespaces_are_apart_whatever_the_keys_contain() {
 #[test]
 fn batches_answer_in_order_and_repeated_keys_in_sequence() {
     each_roomy(|subject| {
-        let one_by_one: Arc<dyn Store> = Arc::new(OneByOne(Arc::clone(&subject.store)));
+        let one_by_one: Arc<dyn Store> =
+            Arc::new(OneByOne { store: Arc::clone(&subject.store), before_get: |_| () });
         for store in [&subject.store, &one_by_one] {
             batches(subject, store);
         }
