@@ -1,6 +1,7 @@
 //! The use-cases, once for all transports: what a key, a namespace and a batch may be, and what
 //! each call comes to.
 
+mod batches;
 mod keys;
 mod panics;
 mod told;
@@ -16,14 +17,16 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
+use self::batches::{FIRST_KEYS, all_of, bounded, give_up, merge, next_slice, some_of, split};
 use self::keys::RefusedKeys;
 use self::told::{result_at, told, told_many, told_write};
-use crate::pace::{self, Pace, SLICE_BYTES};
+use crate::pace::{self, SLICE_BYTES};
 use crate::striped::Striped;
 use crate::telemetry::metrics::StoreMetrics;
 use crate::telemetry::operations::{Counting, OperationKind, Operations};
 use crate::telemetry::panics::caught;
 
+pub(crate) use self::batches::SLICE_KEYS;
 pub use self::keys::{KeyRefusal, MAX_KEY_CHARS, Namespace};
 
 /// Why a call failed, in terms that each transport maps to its own codes.
@@ -440,97 +443,6 @@ impl<T: Deref<Target: AsRef<CacheService>>> Drop for ActiveRequest<T> {
     fn drop(&mut self) {
         self.0.as_ref().active_requests.mine().fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Separates the items that the store will be asked about from those that are refused here, which are told by their
-/// place.
-async fn split<T>(
-    items: impl Iterator<Item = Result<T, ServiceError>>,
-) -> (Vec<T>, Vec<(usize, ServiceError)>) {
-    let mut valid = Vec::with_capacity(items.size_hint().0);
-    let mut refused = Vec::new();
-    let mut pace = Pace::default();
-    for (place, item) in items.enumerate() {
-        match item {
-            Ok(item) => valid.push(item),
-            Err(error) => refused.push((place, error)),
-        }
-        pace.step().await;
-    }
-    (valid, refused)
-}
-
-/// How many keys of a batch are done before others have their turn, unless [`SLICE_BYTES`] are read or written before.
-pub(crate) const SLICE_KEYS: usize = 256;
-
-/// How many keys of a batch are read before it is known how large their values may be.
-const FIRST_KEYS: usize = 16;
-
-/// Frees what was read for nothing: as much as may be in flight, in as many values.
-async fn give_up(answers: engine::Batch<Option<Value>>) {
-    let mut pace = Pace::default();
-    for answer in answers {
-        let bytes = answer.as_ref().ok().and_then(Option::as_ref).map_or(0, |value| value.len());
-        drop(answer);
-        pace.step_of(bytes).await;
-    }
-}
-
-/// The part of a batch that comes after those which have been answered. Between parts others have their turn.
-async fn next_slice<'a, K, T>(keys: &'a [K], answers: &[T]) -> Option<&'a [K]> {
-    let rest = &keys[answers.len()..];
-    if rest.is_empty() {
-        return None;
-    }
-    if !answers.is_empty() {
-        tokio::task::yield_now().await;
-    }
-    Some(&rest[..rest.len().min(SLICE_KEYS)])
-}
-
-/// As much of a slice as has [`SLICE_BYTES`], or a little more.
-fn bounded<T>(slice: &[T], bytes_of: impl Fn(&T) -> usize) -> &[T] {
-    let mut bytes = 0;
-    let is_within = |item: &T| {
-        let is_within = bytes < SLICE_BYTES;
-        bytes += bytes_of(item);
-        is_within
-    };
-    let len = slice.iter().map(is_within).take_while(|&is_within| is_within).count();
-    &slice[..len]
-}
-
-/// The store's answers to a slice, if there is one to each of it: who waits for more would wait for ever.
-fn all_of<K, T>(slice: &[K], answers: engine::Batch<T>) -> Result<engine::Batch<T>, StoreError> {
-    if answers.len() == slice.len() { Ok(answers) } else { Err(miscounted(slice, &answers)) }
-}
-
-/// The store's answers to a slice, if they are to some of it at least.
-fn some_of<K, T>(slice: &[K], answers: engine::Batch<T>) -> Result<engine::Batch<T>, StoreError> {
-    let can_be = (1..=slice.len()).contains(&answers.len());
-    if can_be { Ok(answers) } else { Err(miscounted(slice, &answers)) }
-}
-
-#[cold]
-fn miscounted<K, T>(slice: &[K], answers: &[T]) -> StoreError {
-    StoreError::Failed(
-        format!("it gave {} answers to {} items of a batch", answers.len(), slice.len()).into(),
-    )
-}
-
-/// Puts the refusals between the store's answers, back into the order of the request.
-async fn merge<T>(refused: Vec<(usize, ServiceError)>, answers: engine::Batch<T>) -> Vec<ItemResult<T>> {
-    let items = answers.len() + refused.len();
-    let mut answers = answers.into_iter().map(|answer| answer.map_err(ServiceError::Store));
-    if refused.is_empty() {
-        return pace::collect(answers).await;
-    }
-    let mut refused = refused.into_iter().peekable();
-    let results = (0..items).map(|at| match refused.next_if(|(place, _)| *place == at) {
-        Some((_, error)) => Err(error),
-        None => answers.next().expect("what was not refused was answered"),
-    });
-    pace::collect(results).await
 }
 
 #[cfg(test)]
