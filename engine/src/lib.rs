@@ -13,6 +13,7 @@ mod directory;
 mod expiry;
 mod index;
 mod key;
+mod lock;
 mod memory;
 mod policy;
 mod slots;

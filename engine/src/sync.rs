@@ -1,20 +1,22 @@
-//! The locks, the atomics and the pause that threads meet at: those of `std`, or shuttle's where `tests/shuttle` has it
+//! The locks, the atomics and the pauses that threads meet at: those of `std`, or shuttle's where `tests/shuttle` has it
 //! try schedules.
 
 #[cfg(not(shuttle))]
 pub(crate) use std::{
+    hint::spin_loop,
     sync::{
-        Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::sleep,
+    thread::{Thread, current as current_thread, park_timeout, sleep},
 };
 
 #[cfg(shuttle)]
 pub(crate) use shuttle::{
+    hint::spin_loop,
     sync::{
-        Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::sleep,
+    thread::{Thread, current as current_thread, park_timeout, sleep},
 };

@@ -48,28 +48,26 @@ const _: () =
     assert!(size_of::<Option<Value>>() == INLINE_BYTES + BLOCK_BYTES && INLINE_BYTES <= u8::MAX as usize);
 
 impl Inline {
-    const EMPTY: Self =
-        Self { blocks: [[0; BLOCK_BYTES]; BLOCKS], len: 0, mark: Mark::Inline, unused: [0; BLOCK_BYTES - 2] };
-
-    /// Holds the first `len` of these bytes. What follows them may be copied as well, where whole blocks are less work.
+    /// The first blocks of these, of which `len` bytes count.
     #[inline]
-    fn fill(&mut self, len: u8, from: &[u8]) {
-        self.len = len;
-        let Some(from) = from.first_chunk::<INLINE_BYTES>() else { return self.fill_exactly(from) };
-        let (from, _) = from.as_chunks::<BLOCK_BYTES>();
-        // Few lengths, so that no loop and no call is needed.
-        match len {
-            0..=32 => self.blocks[..2].copy_from_slice(&from[..2]),
-            33..=64 => self.blocks[..4].copy_from_slice(&from[..4]),
-            _ => self.blocks.copy_from_slice(from),
-        }
+    fn of_blocks<const N: usize>(len: u8, from: &[[u8; BLOCK_BYTES]]) -> Self {
+        let mut blocks = [[0; BLOCK_BYTES]; BLOCKS];
+        blocks[..N].copy_from_slice(&from[..N]);
+        Self::of(blocks, len)
     }
 
+    /// The first `len` of these bytes and no others.
     #[cold]
     #[inline(never)]
-    fn fill_exactly(&mut self, from: &[u8]) {
-        let len = usize::from(self.len);
-        self.blocks.as_flattened_mut()[..len].copy_from_slice(&from[..len]);
+    fn exactly(len: u8, from: &[u8]) -> Self {
+        let mut blocks = [[0; BLOCK_BYTES]; BLOCKS];
+        let len_bytes = usize::from(len);
+        blocks.as_flattened_mut()[..len_bytes].copy_from_slice(&from[..len_bytes]);
+        Self::of(blocks, len)
+    }
+
+    const fn of(blocks: [[u8; BLOCK_BYTES]; BLOCKS], len: u8) -> Self {
+        Self { blocks, len, mark: Mark::Inline, unused: [0; BLOCK_BYTES - 2] }
     }
 
     fn bytes(&self) -> &[u8] {
@@ -88,12 +86,22 @@ impl Value {
     #[inline]
     pub(crate) fn read(len: usize, from: &[u8], into: &mut Option<Self>) {
         match u8::try_from(len) {
-            Ok(len_byte) if len <= INLINE_BYTES => {
-                if let Self(Held::Inline(inline)) = into.insert(Self(Held::Inline(Inline::EMPTY))) {
-                    inline.fill(len_byte, from);
-                }
-            }
+            Ok(len_byte) if len <= INLINE_BYTES => match from.first_chunk::<INLINE_BYTES>() {
+                Some(blocks) => Self::read_blocks(len_byte, blocks.as_chunks().0, into),
+                None => *into = Some(Self(Held::Inline(Inline::exactly(len_byte, from)))),
+            },
             _ => *into = Some(Self::copied(&from[..len])),
+        }
+    }
+
+    #[inline]
+    fn read_blocks(len: u8, from: &[[u8; BLOCK_BYTES]], into: &mut Option<Self>) {
+        // Few lengths, so that no loop and no call is needed; and each writes the handle, which would otherwise be made
+        // before it is known where it goes.
+        match len {
+            0..=32 => *into = Some(Self(Held::Inline(Inline::of_blocks::<2>(len, from)))),
+            33..=64 => *into = Some(Self(Held::Inline(Inline::of_blocks::<4>(len, from)))),
+            _ => *into = Some(Self(Held::Inline(Inline::of_blocks::<BLOCKS>(len, from)))),
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! # Concurrency
 //!
-//! A key's hash chooses its shard; a shard is a plain single-threaded structure behind a mutex on a
-//! cache line of its own. Everything that can be done outside the lock is: hashing, measuring and
+//! A key's hash chooses its shard; a shard is a plain single-threaded structure behind a [`Lock`] on
+//! cache lines of its own. Everything that can be done outside the lock is: hashing, measuring and
 //! dating a write, copying a value of 128 KiB and more into its mapping, and freeing what was removed.
 //! Smaller values are copied under the lock, in and out, and so is any where mappings run out.
 //!
@@ -39,11 +39,12 @@ use std::time::Duration;
 
 use crate::directory::Budget;
 use crate::key::Key;
+use crate::lock::{Guard, Lock};
 use crate::store::{
     Batch, CompareAndSet, Entry, Evictions, Insight, Limits, Recovery, SetIfAbsent, Store, StoreError,
     StoreFuture, StoreStats,
 };
-use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::value::Value;
 
 use limits::SharedLimits;
@@ -64,7 +65,7 @@ struct Padded<T>(T);
 
 /// Entries in this process's memory.
 pub struct MemoryStore {
-    shards: Box<[Padded<Mutex<Shard>>]>,
+    shards: Box<[Padded<Lock<Shard>>]>,
     /// How far to shift a hash right to get its shard; 64 stands for one shard.
     shard_shift: u32,
     pool: Pool,
@@ -102,7 +103,7 @@ impl MemoryStore {
             .map(|index| {
                 let policy = build_policy(&options, &limits, shards, index);
                 let budget = if shards == 1 { pool.take_all() } else { Budget { items: 0, bytes: 0 } };
-                Padded(Mutex::new(Shard::new(
+                Padded(Lock::new(Shard::new(
                     policy,
                     budget,
                     options.weigh_by,
@@ -174,18 +175,14 @@ impl MemoryStore {
         nanos(self.options.clock.now())
     }
 
-    fn lock(&self, index: usize) -> MutexGuard<'_, Shard> {
-        let mutex = &self.shards[index].0;
-        mutex.lock().unwrap_or_else(|poisoned| self.recover(index, poisoned))
+    fn lock(&self, index: usize) -> Guard<'_, Shard> {
+        let lock = &self.shards[index].0;
+        lock.lock().unwrap_or_else(|poisoned| self.recover(index, poisoned))
     }
 
     /// Empties a shard whose policy panicked: what it holds can no longer be trusted.
     #[cold]
-    fn recover<'a>(
-        &'a self,
-        index: usize,
-        poisoned: PoisonError<MutexGuard<'a, Shard>>,
-    ) -> MutexGuard<'a, Shard> {
+    fn recover<'a>(&'a self, index: usize, poisoned: PoisonError<Guard<'a, Shard>>) -> Guard<'a, Shard> {
         let mut shard = poisoned.into_inner();
         let policy = build_policy(&self.options, &self.limits.get(), self.shards.len(), index);
         let old = shard.reset(policy, self.options.weigh_by, self.options.hash_seed.clone());
