@@ -6,6 +6,7 @@
 
 mod exposure;
 mod figures;
+mod heap;
 mod probes;
 pub mod reload;
 mod sampling;
@@ -359,6 +360,8 @@ impl BoundServer {
                 .clone()
                 .run_until_cancelled_owned(sweep(Arc::clone(&self.service), self.sweep_interval)),
         );
+        tasks
+            .spawn(background.clone().run_until_cancelled_owned(heap::keep_small(Arc::clone(&self.service))));
         let (service, metrics) = (Arc::clone(&self.service), Arc::clone(&self.metrics));
         let sampler = Sampler { service, metrics, history: Arc::clone(&self.history) };
         // Before anything is served, so that the history begins at nothing.

@@ -39,7 +39,7 @@ use self::published::Published;
 pub use self::config::{ConfigReloadFigures, ConfigReloads};
 pub use self::exports::{ExportCounters, ExportFigures};
 pub use self::http::{ActiveHttpRequest, HttpMetrics, known_http_method};
-pub use self::process::ProcessFigures;
+pub use self::process::{ProcessFigures, resident_bytes};
 pub use self::rpc::{OTHER, RpcMethod, RpcMetrics, rpc_status};
 pub use self::service::ServiceFigures;
 pub use self::store::StoreMetrics;

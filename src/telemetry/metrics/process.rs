@@ -21,6 +21,21 @@ pub struct ProcessFigures {
     threads: u64,
 }
 
+/// What of this process is in memory; `None` where the system does not tell.
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn resident_bytes() -> Option<u64> {
+    let memory = procfs::process::Process::myself().and_then(|process| process.statm()).ok()?;
+    Some(memory.resident.saturating_mul(procfs::page_size()))
+}
+
+/// What of this process is in memory; `None` where the system does not tell.
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub const fn resident_bytes() -> Option<u64> {
+    None
+}
+
 impl ProcessFigures {
     /// What the system tells of this process; `None` where it has no `/proc`.
     #[cfg(target_os = "linux")]
