@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use arbitrary::{Result, Unstructured};
 use engine::{Budget, Directory, Entries, EvictionPolicy, Insertion, Newcomer, Slot, Update, WeighBy};
+use fuzz::AnyPolicy;
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Clone, Copy)]
@@ -179,7 +180,7 @@ impl Checked {
 }
 
 fn run(input: &mut Unstructured<'_>) -> Result<()> {
-    let (_, factory) = fuzz::policy(input)?;
+    let AnyPolicy { factory, .. } = fuzz::policy(input)?;
     let setup: u8 = input.arbitrary()?;
     let weigh_by = if setup & 1 == 0 { WeighBy::Items } else { WeighBy::Bytes };
     let (items, bytes): (u8, u16) = (input.arbitrary()?, input.arbitrary()?);

@@ -11,7 +11,7 @@ use engine::{
     Clock, CompareAndSet, Entry, HashSeed, Key, Limits, ManualClock, MemoryStore, MemoryStoreOptions,
     SetIfAbsent, Store, StoreError, WeighBy,
 };
-use fuzz::ready;
+use fuzz::{AnyPolicy, ready};
 use libfuzzer_sys::fuzz_target;
 
 /// The clock counts 584 years.
@@ -27,7 +27,7 @@ struct Checked {
     store: MemoryStore,
     clock: Arc<ManualClock>,
     limits: Limits,
-    /// Whether nothing is ever evicted.
+    /// Whether nothing is ever evicted or refused.
     roomy: bool,
     model: HashMap<u8, Written>,
     names: Vec<String>,
@@ -253,10 +253,11 @@ impl Checked {
 }
 
 fn run(input: &mut Unstructured<'_>) -> Result<()> {
-    let (entry, factory) = fuzz::policy(input)?;
+    let AnyPolicy { entry, factory, is_libcachesim } = fuzz::policy(input)?;
     let setup: u8 = input.arbitrary()?;
-    let roomy = setup & 3 == 0;
-    let limits = if roomy {
+    let wide = setup & 3 == 0;
+    let roomy = wide && !is_libcachesim;
+    let limits = if wide {
         let max_items = (setup & 4 != 0).then_some(1000);
         Limits { max_items, max_memory_bytes: 64 << 20, max_value_bytes: 20_000 }
     } else {

@@ -27,8 +27,16 @@ pub fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+/// A policy with options out of the input.
+pub struct AnyPolicy {
+    pub entry: &'static PolicyEntry,
+    pub factory: Box<dyn PolicyFactory>,
+    /// It decides as libCacheSim does, which refuses some entries that there is room for.
+    pub is_libcachesim: bool,
+}
+
 /// Any policy with any options; defaults where the options are refused.
-pub fn policy(input: &mut Unstructured<'_>) -> Result<(&'static PolicyEntry, Box<dyn PolicyFactory>)> {
+pub fn policy(input: &mut Unstructured<'_>) -> Result<AnyPolicy> {
     let entry = &REGISTRY[usize::from(input.arbitrary::<u8>()?) % REGISTRY.len()];
     let mut options = Map::new();
     for option in entry.options {
@@ -36,9 +44,11 @@ pub fn policy(input: &mut Unstructured<'_>) -> Result<(&'static PolicyEntry, Box
             options.insert(option.name.to_owned(), value(option, input)?);
         }
     }
+    let is_libcachesim = options.get("variant").is_some_and(|variant| variant == "libcachesim");
     let options = Value::Object(options);
     let factory = (entry.configure)(&mut <dyn erased_serde::Deserializer<'_>>::erase(&options));
-    Ok((entry, factory.unwrap_or_else(|_| (entry.with_defaults)())))
+    let factory = factory.unwrap_or_else(|_| (entry.with_defaults)());
+    Ok(AnyPolicy { entry, factory, is_libcachesim })
 }
 
 /// A value for an option: one of those that its documentation names or that lie between them, or one that it does not.
