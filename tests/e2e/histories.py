@@ -141,9 +141,11 @@ class Watch:
     def _sample(self):
         begin = time.monotonic()
         while not self._end.wait(self._interval):
-            told = fetch(self._server.http, "/stats").json()["memory_usage_bytes"]
-            resident, _ = memory_of(self._server.process.pid)
-            self.samples.append((time.monotonic() - begin, resident, told))
+            answer = fetch(self._server.http, "/stats")
+            # It sweeps first, which on a busy machine it may not do in time: then it says so.
+            if answer.status == 200:
+                resident, _ = memory_of(self._server.process.pid)
+                self.samples.append((time.monotonic() - begin, resident, answer.json()["memory_usage_bytes"]))
 
     def __enter__(self):
         self._thread.start()
