@@ -5,8 +5,8 @@
 //! than the two of them. Here a release is a store, and a look at whether anybody sleeps: docs/benchmarks.md has what
 //! that gains.
 //!
-//! That look may be taken before the store can be seen by other processors. So a thread that falls asleep in the very
-//! moment of a release may be overlooked: it is woken by the next release, and nobody sleeps for longer than [`NAP`] without
+//! That look may be taken before the store can be seen by other processors. So a thread that falls asleep while the lock is
+//! being released may be overlooked: it is woken by the next release, and nobody sleeps for longer than [`NAP`] without
 //! trying again. Under `tests/shuttle`, where every thread sees at once what others have written, nobody is overlooked and no
 //! nap ends by itself: a wake-up that is missing is found there.
 //!
@@ -15,14 +15,13 @@
 #![expect(unsafe_code, reason = "a mutex lends out what it holds; measured in docs/benchmarks.md")]
 
 use std::cell::UnsafeCell;
-use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::{LockResult, PoisonError};
 use std::thread::panicking;
 use std::time::Duration;
 
-use crate::sync::{AtomicBool, Mutex, Ordering, Thread, current_thread, park_timeout, spin_loop};
+use crate::sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering, spin_loop};
 
 /// How long a thread sleeps at the most before it tries again, though nobody has woken it.
 const NAP: Duration = Duration::from_millis(1);
@@ -34,11 +33,12 @@ const SPINS: u32 = if cfg!(shuttle) { 1 } else { 100 };
 pub(crate) struct Lock<T> {
     is_held: AtomicBool,
     is_poisoned: AtomicBool,
-    /// Whether there are `sleepers`, for who releases the lock and must not take theirs each time.
-    has_sleepers: AtomicBool,
+    /// Whether a release is to wake one of the `sleepers`. Not while one that was woken is on its way: it sees to the others.
+    is_awaited: AtomicBool,
     data: UnsafeCell<T>,
-    /// Who is to be woken by a release, from the front. A thread takes itself out when it is awake for another reason.
-    sleepers: Mutex<VecDeque<Thread>>,
+    /// How many threads sleep.
+    sleepers: Mutex<usize>,
+    woken: Condvar,
 }
 
 // SAFETY: it is reached by `&self` from several threads, but only one of them at a time has a `Guard`, by which alone the data
@@ -59,9 +59,10 @@ impl<T> Lock<T> {
         Self {
             is_held: AtomicBool::new(false),
             is_poisoned: AtomicBool::new(false),
-            has_sleepers: AtomicBool::new(false),
+            is_awaited: AtomicBool::new(false),
             data: UnsafeCell::new(data),
-            sleepers: Mutex::default(),
+            sleepers: Mutex::new(0),
+            woken: Condvar::new(),
         }
     }
 
@@ -96,34 +97,38 @@ impl<T> Lock<T> {
                 }
                 spin_loop();
             }
-            let me = current_thread();
-            self.change_sleepers(|sleepers| sleepers.push_back(me.clone()));
-            // Whoever released it until now had nobody to wake. Whoever does so from now on has.
-            let acquired = self.try_acquire();
-            if !acquired {
-                park_timeout(NAP);
-            }
-            self.change_sleepers(|sleepers| sleepers.retain(|sleeper| sleeper.id() != me.id()));
-            if acquired {
+            if self.sleep() {
                 return;
             }
         }
     }
 
+    /// Sleeps until it is worth trying again. Whether the lock has been acquired instead.
+    fn sleep(&self) -> bool {
+        let mut sleepers = self.sleepers();
+        *sleepers += 1;
+        self.is_awaited.store(true, Ordering::SeqCst);
+        // Whoever has released it until now had nobody to wake. Whoever does so from now on has, and waits for `sleepers`.
+        let acquired = self.try_acquire();
+        if !acquired {
+            let woken = self.woken.wait_timeout(sleepers, NAP);
+            (sleepers, _) = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        *sleepers -= 1;
+        self.is_awaited.store(*sleepers > 0, Ordering::SeqCst);
+        acquired
+    }
+
     #[cold]
     #[inline(never)]
     fn wake_one(&self) {
-        if let Some(sleeper) = self.change_sleepers(VecDeque::pop_front) {
-            sleeper.unpark();
-        }
+        let _sleepers = self.sleepers();
+        self.is_awaited.store(false, Ordering::SeqCst);
+        self.woken.notify_one();
     }
 
-    fn change_sleepers<R>(&self, change: impl FnOnce(&mut VecDeque<Thread>) -> R) -> R {
-        let mut sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = change(&mut sleepers);
-        // In this order and sequentially consistent, as is the exchange that follows in `acquire_later`.
-        self.has_sleepers.store(!sleepers.is_empty(), Ordering::SeqCst);
-        result
+    fn sleepers(&self) -> MutexGuard<'_, usize> {
+        self.sleepers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -153,7 +158,7 @@ impl<T> Drop for Guard<'_, T> {
             self.lock.is_poisoned.store(true, Ordering::Relaxed);
         }
         self.lock.is_held.store(false, Ordering::Release);
-        if self.lock.has_sleepers.load(Ordering::Relaxed) {
+        if self.lock.is_awaited.load(Ordering::Relaxed) {
             self.lock.wake_one();
         }
     }
@@ -171,7 +176,7 @@ mod tests {
 
     /// Waits until so many threads sleep.
     fn wait_for_sleepers<T>(lock: &Lock<T>, number: usize) {
-        while lock.sleepers.lock().expect("no panic").len() < number {
+        while *lock.sleepers() < number {
             thread::yield_now();
         }
     }
@@ -217,12 +222,12 @@ mod tests {
             let sleeper = scope.spawn(|| *lock.lock().expect("no panic") += 1);
             wait_for_sleepers(&lock, 1);
             // As if the look had been taken too early.
-            lock.has_sleepers.store(false, Ordering::SeqCst);
+            lock.is_awaited.store(false, Ordering::SeqCst);
             drop(guard);
             sleeper.join().expect("no panic");
         });
         assert_eq!(*lock.lock().expect("no panic"), 1);
-        assert!(lock.sleepers.lock().expect("no panic").is_empty(), "whoever is awake is no sleeper");
+        assert_eq!(*lock.sleepers(), 0, "whoever is awake is no sleeper");
     }
 
     #[test]

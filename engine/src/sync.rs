@@ -5,18 +5,18 @@
 pub(crate) use std::{
     hint::spin_loop,
     sync::{
-        Mutex,
+        Condvar, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::{Thread, current as current_thread, park_timeout, sleep},
+    thread::sleep,
 };
 
 #[cfg(shuttle)]
 pub(crate) use shuttle::{
     hint::spin_loop,
     sync::{
-        Mutex,
+        Condvar, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::{Thread, current as current_thread, park_timeout, sleep},
+    thread::sleep,
 };

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Whether a process that holds this much is to have the allocator give back what it can.
 const fn holds_much(resident: u64, at_start: u64, entries: u64) -> bool {
-    resident > at_start + entries + entries / TOLERATED_PART + TOLERATED_BYTES
+    resident > at_start.saturating_add(entries).saturating_add(entries / TOLERATED_PART + TOLERATED_BYTES)
 }
 
 /// How long to wait after memory went from so many bytes to so many.
@@ -44,7 +44,8 @@ pub(super) async fn keep_small(service: Arc<CacheService>) {
     loop {
         sleep(wait).await;
         let Ok(Ok(store)) = timeout(PATIENCE, service.own_counters()).await else { continue };
-        let Some(before) = resident_bytes() else { return };
+        // Without a file descriptor to spare, say.
+        let Some(before) = resident_bytes() else { continue };
         if !holds_much(before, at_start, store.counters.memory_bytes) {
             wait = SOON;
             continue;
@@ -54,7 +55,8 @@ pub(super) async fn keep_small(service: Arc<CacheService>) {
             give_back_heap();
             resident_bytes()
         });
-        let Ok(Some(after)) = after.await else { return };
+        let Ok(after) = after.await else { return };
+        let after = after.unwrap_or(before);
         wait = pause(before, after, wait);
         tracing::debug!(before_bytes = before, after_bytes = after, "gave back memory that nothing lies in");
     }

@@ -88,7 +88,7 @@ impl NextVictim {
 pub(super) const SHARD_BYTES_PER_ENTRY: usize = records::SHARE_OF_INDEX;
 
 /// Hits that the policy has not been told yet. Telling it writes to several places in memory that are rarely in a
-/// near cache, and releasing a lock waits for every write. So hits are told together and in their order, before
+/// near cache, and the next lock to be taken waits for every write. So hits are told together and in their order, before
 /// anything else happens that the policy is told or asked: no decision can depend on the delay.
 #[repr(C)]
 struct Hits {
