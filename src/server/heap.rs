@@ -4,7 +4,7 @@
 //! server that was asked for much at a time once holds as much for good, and with each peak a little more.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::give_back_heap;
 use tokio::task::spawn_blocking;
@@ -17,12 +17,11 @@ use crate::telemetry::metrics::resident_bytes;
 const TOLERATED_BYTES: u64 = 16 << 20;
 /// And a part of what the entries are charged, which is not all that they take.
 const TOLERATED_PART: u64 = 16;
-/// If less than this was given back, the rest is in use, and there is no hurry to try again.
-const WORTHWHILE_BYTES: u64 = 4 << 20;
-/// Between two looks.
+/// Between two looks, at least and at the most.
 const SOON: Duration = Duration::from_secs(5);
-/// Between two looks, once they have turned out not to be worth it.
 const LATER: Duration = Duration::from_secs(60);
+/// As many times as long as it took to give back nobody is kept waiting for it again.
+const REST: u32 = 2000;
 /// A store that does not answer is none that memory could be given back for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -31,9 +30,9 @@ const fn holds_much(resident: u64, at_start: u64, entries: u64) -> bool {
     resident > at_start.saturating_add(entries).saturating_add(entries / TOLERATED_PART + TOLERATED_BYTES)
 }
 
-/// How long to wait after memory went from so many bytes to so many.
-fn pause(before: u64, after: u64, last: Duration) -> Duration {
-    if before.saturating_sub(after) >= WORTHWHILE_BYTES { SOON } else { (2 * last).min(LATER) }
+/// How long to wait after it took so long.
+fn pause(took: Duration) -> Duration {
+    (REST * took).clamp(SOON, LATER)
 }
 
 /// Looks now and then, for as long as it is polled.
@@ -51,14 +50,19 @@ pub(super) async fn keep_small(service: Arc<CacheService>) {
             continue;
         }
         // A thread that may be kept waiting, as this one may not. It does not panic.
-        let after = spawn_blocking(|| {
+        let took = spawn_blocking(|| {
+            let began = Instant::now();
             give_back_heap();
-            resident_bytes()
+            began.elapsed()
         });
-        let Ok(after) = after.await else { return };
-        let after = after.unwrap_or(before);
-        wait = pause(before, after, wait);
-        tracing::debug!(before_bytes = before, after_bytes = after, "gave back memory that nothing lies in");
+        let Ok(took) = took.await else { return };
+        wait = pause(took);
+        tracing::debug!(
+            resident_before_bytes = before,
+            resident_bytes = resident_bytes(),
+            ?took,
+            "gave back memory that nothing lies in"
+        );
     }
 }
 
@@ -87,15 +91,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_use_is_not_asked_for_again_and_again() {
-        let mut wait = SOON;
-        let mut waits = Vec::new();
-        for (before, after) in
-            [(100, 90), (100, 99), (100, 101), (100, 100), (100, 100), (100, 100), (100, 95)]
-        {
-            wait = pause(before * MIB, after * MIB, wait);
-            waits.push(wait.as_secs());
+    fn nobody_is_kept_waiting_for_more_than_a_small_part_of_the_time() {
+        for (took, then) in [(0, 5), (2, 5), (3, 6), (20, 40), (31, 60), (1000, 60)] {
+            assert_eq!(pause(Duration::from_millis(took)), Duration::from_secs(then), "{took} ms");
         }
-        assert_eq!(waits, [5, 10, 20, 40, 60, 60, 5]);
     }
 }
