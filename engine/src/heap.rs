@@ -5,10 +5,12 @@
 
 /// Has the allocator give all whole pages back to the system that nothing lies in. It takes its heaps one after the other, and
 /// who allocates from one meanwhile waits, for milliseconds where a hundred MiB are free: not for a thread that others
-/// wait for, nor all the time. Does nothing where the C library is not GNU's.
-pub fn give_back_heap() {
+/// wait for, nor all the time. Whether any were given back: none where the C library is not GNU's.
+pub fn give_back_heap() -> bool {
     #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
-    gnu::malloc_trim(0);
+    return gnu::malloc_trim(0) == 1;
+    #[cfg(not(all(target_os = "linux", target_env = "gnu", not(miri))))]
+    false
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]

@@ -50,19 +50,22 @@ pub(super) async fn keep_small(service: Arc<CacheService>) {
             continue;
         }
         // A thread that may be kept waiting, as this one may not. It does not panic.
-        let took = spawn_blocking(|| {
+        let given = spawn_blocking(|| {
             let began = Instant::now();
-            give_back_heap();
-            began.elapsed()
+            give_back_heap().then(|| began.elapsed())
         });
-        let Ok(took) = took.await else { return };
-        wait = pause(took);
-        tracing::debug!(
-            resident_before_bytes = before,
-            resident_bytes = resident_bytes(),
-            ?took,
-            "gave back memory that nothing lies in"
-        );
+        let Ok(given) = given.await else { return };
+        // Where nothing can be given back, later is soon enough to look again.
+        wait = given.map_or(LATER, pause);
+        if let Some(took) = given {
+            let after = resident_bytes();
+            tracing::debug!(
+                resident_before_bytes = before,
+                resident_bytes = after,
+                ?took,
+                "gave back free memory"
+            );
+        }
     }
 }
 

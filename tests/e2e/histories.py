@@ -143,9 +143,10 @@ class Watch:
         while not self._end.wait(self._interval):
             answer = fetch(self._server.http, "/stats")
             # It sweeps first, which on a busy machine it may not do in time: then it says so.
-            if answer.status == 200:
-                resident, _ = memory_of(self._server.process.pid)
-                self.samples.append((time.monotonic() - begin, resident, answer.json()["memory_usage_bytes"]))
+            if answer.status == 503:
+                continue
+            resident, _ = memory_of(self._server.process.pid)
+            self.samples.append((time.monotonic() - begin, resident, answer.json()["memory_usage_bytes"]))
 
     def __enter__(self):
         self._thread.start()

@@ -55,6 +55,20 @@ class Connection(h2.connection.H2Connection):
         return [], [told]
 
 
+def ask_and_read_nothing(address, method, body, connections, calls):
+    """Connections with calls under way, whose answers nobody takes though there is room for them on the way."""
+    readers = []
+    for _ in range(connections):
+        reader = Http2(address)
+        reader.h2.increment_flow_control_window(1 << 30)
+        reader.h2.update_settings({4: 1 << 24})
+        reader.flush()
+        for _ in range(calls):
+            reader.send(reader.open(method), body)
+        readers.append(reader)
+    return readers
+
+
 class Http2:
     """A connection."""
 

@@ -13,7 +13,7 @@ import threading
 import time
 
 import cache_pb2 as pb
-from http2 import Http2, address_of, frame
+from http2 import Http2, address_of, ask_and_read_nothing, frame
 from load import be_killed
 
 # Seconds between the end of a fault and the next, on average.
@@ -136,15 +136,7 @@ class Faults:
     def slow_readers(self):
         """Ask for a lot, and read none of it."""
         keys = frame(pb.MultiCacheKeyRequest(keys=[f"key-{number:08d}" for number in range(200)]).SerializeToString())
-        readers = []
-        for _ in range(5):
-            reader = Http2(self._site.tcp)
-            reader.h2.increment_flow_control_window(1 << 30)
-            reader.h2.update_settings({4: 1 << 24})
-            reader.flush()
-            for _ in range(20):
-                reader.send(reader.open("MultiGet"), keys)
-            readers.append(reader)
+        readers = ask_and_read_nothing(self._site.tcp, "MultiGet", keys, connections=5, calls=20)
         self._wait(3, 8)
         for reader in readers:
             reset(reader.socket)
