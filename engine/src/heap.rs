@@ -6,6 +6,7 @@
 /// Has the allocator give all whole pages back to the system that nothing lies in. It takes its heaps one after the other, and
 /// who allocates from one meanwhile waits, for milliseconds where a hundred MiB are free: not for a thread that others
 /// wait for, nor all the time. Whether any were given back: none where the C library is not GNU's.
+#[must_use]
 pub fn give_back_heap() -> bool {
     #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
     return gnu::malloc_trim(0) == 1;
