@@ -22,6 +22,12 @@ pub(crate) fn prefetch(bytes: &[u8], len: usize) {
     prefetch_line(start.wrapping_add(len));
 }
 
+/// Asks for the line at an address, whatever lies there.
+#[inline]
+pub(crate) fn prefetch_address(address: usize) {
+    prefetch_line(std::ptr::without_provenance(address));
+}
+
 /// Asks for the line that this lies in.
 #[inline]
 pub(crate) fn prefetch_one<T>(at: Option<&T>) {

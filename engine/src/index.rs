@@ -10,8 +10,10 @@
 //! growing stalls nobody for long and little of the memory is empty: 5.9 to 7.2 bytes an entry.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::cpu::{equal_bytes, prefetch_one};
+use crate::cpu::{equal_bytes, prefetch_address, prefetch_one};
 use crate::policy::Slot;
 
 const LANES: usize = 12;
@@ -82,9 +84,57 @@ struct Segment {
     len: usize,
 }
 
+/// Where the buckets of some indexes lie: for those who may not look into an index yet, since they still have to acquire its lock, and
+/// want to ask for a bucket meanwhile. What they are told may be out of date; nothing is read there.
+#[derive(Clone)]
+pub(crate) struct Signposts(Arc<[AtomicU64]>);
+
+impl Signposts {
+    const BUCKETS_BITS: u32 = 22;
+
+    /// To so many indexes.
+    pub(crate) fn new(indexes: usize) -> Self {
+        Self((0..indexes * SEGMENTS).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// Asks for the bucket of a hash in an index.
+    #[inline]
+    pub(crate) fn prefetch(&self, index: usize, hash: u64) {
+        let signpost = self.0[index * SEGMENTS + segment_of(hash)].load(Ordering::Relaxed);
+        #[expect(clippy::cast_possible_truncation, reason = "it was made of an address and a number")]
+        let (line, buckets) =
+            ((signpost >> Self::BUCKETS_BITS) as usize, signpost as usize & ((1 << Self::BUCKETS_BITS) - 1));
+        prefetch_address((line + home_of(hash, buckets)) * size_of::<Bucket>());
+    }
+}
+
+/// The part of [`Signposts`] that leads to one index.
+#[derive(Clone)]
+pub(crate) struct Signpost {
+    pub(crate) among: Signposts,
+    pub(crate) index: usize,
+}
+
+impl Signpost {
+    /// Addresses have 48 bits on common processors. Where one has more, or there are too many buckets, another line is asked for in vain.
+    fn of(buckets: &[Bucket]) -> u64 {
+        let line = (buckets.as_ptr().addr() / size_of::<Bucket>()) as u64;
+        line << Signposts::BUCKETS_BITS | buckets.len() as u64
+    }
+
+    fn at(&self, segment: usize) -> &AtomicU64 {
+        &self.among.0[self.index * SEGMENTS + segment]
+    }
+
+    fn set(&self, segment: usize, buckets: &[Bucket]) {
+        self.at(segment).store(Self::of(buckets), Ordering::Relaxed);
+    }
+}
+
 /// Which places may hold a key, by its hash.
 pub(crate) struct Index<P> {
     segments: Box<[Segment; SEGMENTS]>,
+    signpost: Signpost,
     /// Of all segments.
     buckets: usize,
     places: PhantomData<P>,
@@ -280,14 +330,26 @@ impl Segment {
     }
 }
 
-impl<P> Default for Index<P> {
+impl<P: Place> Default for Index<P> {
     fn default() -> Self {
-        let segments = Box::new(std::array::from_fn(|_| Segment::default()));
-        Self { segments, buckets: 0, places: PhantomData }
+        Self::new(Signpost { among: Signposts::new(1), index: 0 })
     }
 }
 
 impl<P: Place> Index<P> {
+    /// An empty index, which this leads to from now on.
+    pub(crate) fn new(signpost: Signpost) -> Self {
+        let segments: Box<[Segment; SEGMENTS]> = Box::new(std::array::from_fn(|_| Segment::default()));
+        for (number, segment) in segments.iter().enumerate() {
+            signpost.set(number, &segment.buckets);
+        }
+        Self { segments, signpost, buckets: 0, places: PhantomData }
+    }
+
+    pub(crate) const fn signpost(&self) -> &Signpost {
+        &self.signpost
+    }
+
     /// What the reader finds at the place under this hash at which it finds something.
     #[inline(always)]
     #[expect(
@@ -313,6 +375,7 @@ impl<P: Place> Index<P> {
         if is_full {
             segment.rebuild((buckets + buckets / 5).max(buckets + 1), |bits| hash_of(P::from_bits(bits)));
             self.buckets += segment.buckets.len() - buckets;
+            self.signpost.set(segment_of(hash), &segment.buckets);
         }
         segment.put(hash, place.bits());
         segment.len += 1;
@@ -329,6 +392,7 @@ impl<P: Place> Index<P> {
         if buckets > KEPT && segment.len * 4 < buckets * SPARSE {
             segment.rebuild(buckets / 2, |bits| hash_of(P::from_bits(bits)));
             self.buckets -= buckets - segment.buckets.len();
+            self.signpost.set(segment_of(hash), &segment.buckets);
         }
     }
 
@@ -366,6 +430,8 @@ impl<P: Place> Index<P> {
         assert_eq!(self.buckets, buckets, "buckets are counted");
         for (number, segment) in self.segments.iter().enumerate() {
             assert_eq!(segment.len, segment.places().count(), "a segment counts its places");
+            let signpost = self.signpost.at(number).load(Ordering::Relaxed);
+            assert_eq!(signpost, Signpost::of(&segment.buckets), "the signpost leads to the buckets");
             for place in segment.places().map(P::from_bits) {
                 let hash = hash_of(place);
                 assert_eq!(segment_of(hash), number, "{place:?} is in its segment");

@@ -11,6 +11,7 @@ mod clock;
 mod cpu;
 mod directory;
 mod expiry;
+mod frames;
 mod heap;
 mod index;
 mod key;

@@ -10,6 +10,13 @@
 #[path = "../../../engine/src/memory/cells.rs"]
 #[expect(dead_code, reason = "the memory store's own, of which only a part is measured")]
 mod cells;
+#[path = "../../../engine/src/frames.rs"]
+#[cfg_attr(test, expect(unused_imports, reason = "what its tests use; they run with the engine's"))]
+mod frames;
+/// As the engine has it.
+mod sync {
+    pub(crate) use std::sync::{Mutex, MutexGuard};
+}
 
 use std::sync::Arc;
 
@@ -211,7 +218,7 @@ mod cell {
 
     impl Filled {
         fn new(len_of: impl Fn(u32) -> usize) -> Self {
-            let mut filled = Self { cells: Cells::default(), locations: Vec::new() };
+            let mut filled = Self { cells: Cells::new(Arc::default()), locations: Vec::new() };
             for slot in 0..CAPACITY {
                 filled.locations.push(Location::NOWHERE);
                 filled.insert(slot, len_of(slot));

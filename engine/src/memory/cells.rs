@@ -1,37 +1,29 @@
 //! Cells: where the bytes of records lie.
 //!
-//! A cell has one of 125 sizes; cells of a size lie side by side in pages of 64 KiB, and
-//! pages in chunks of 2 MiB that are mapped and unmapped as a whole. So the process holds what the
+//! A cell has one of 125 sizes; cells of a size lie side by side in pages of 64 KiB, each of them a
+//! [frame](crate::frames) that is the shard's own. So the process holds what the
 //! store holds, whatever the allocator does, and gives back what the store no longer needs.
 //!
 //! **No holes.** The cells of a size are kept dense: whoever takes a cell out has the last one of
 //! that size moved into the gap. One gap per size may stay open, for the next cell of that size to
 //! fall into, so a full cache that replaces like by like moves nothing. However sizes shift over
-//! time, what is lost is one partly filled page per size and little more than a chunk.
+//! time, what a shard loses is one partly filled page per size.
 //!
 //! A cell's first four bytes are its owner, a slot or a piece of a large value, so that whoever is
 //! moved can be told; the rest belongs to [`records`](super::records) and [`outside`](super::outside).
 
-use std::io;
+use std::sync::Arc;
 
-use memmap2::MmapMut;
+use crate::frames::{FRAME_BYTES, Frame, Frames};
 
 /// The largest cell.
 pub(super) const MAX_CELL_BYTES: usize = 4096;
-const PAGE_BYTES: usize = 64 * 1024;
-const PAGES_PER_CHUNK: usize = 32;
-const CHUNK_BYTES: usize = PAGES_PER_CHUNK * PAGE_BYTES;
-/// Chunks that a shard has before it asks for huge pages: what a partly filled one holds is little against so many.
-const SMALL_CHUNKS: usize = 16;
-/// Frames that may lie idle before pages are moved to empty a chunk.
-const IDLE_FRAMES: usize = PAGES_PER_CHUNK + 4;
-/// Pages that are moved at the most when one becomes free: the copying of 256 KiB.
-const GATHERED_PAGES: usize = 4;
+const PAGE_BYTES: usize = FRAME_BYTES;
 /// Sizes are multiples of this.
 const GRAIN: usize = 4;
 const CELL_BITS: u32 = 12;
-/// Why a page's chunk is there.
-const MAPPED: &str = "a page lies in a mapped chunk";
+/// Why a page has a frame.
+const USED: &str = "a page with a cell has a frame";
 
 const SIZES: [u16; CLASSES] = sizes();
 const CLASSES: usize = 125;
@@ -111,12 +103,25 @@ impl Location {
     }
 }
 
-/// A page, by its number in locations. Its frame, the memory it lies in, may change.
-#[derive(Clone, Copy)]
+/// A page, by its number in locations.
+#[derive(Default)]
 struct Page {
-    frame: u32,
+    /// `None` where the page is not used.
+    frame: Option<Frame>,
     cell_bytes: u16,
     class: u8,
+}
+
+impl Page {
+    #[inline]
+    fn frame(&self) -> &Frame {
+        self.frame.as_ref().expect(USED)
+    }
+
+    #[inline]
+    fn frame_mut(&mut self) -> &mut Frame {
+        self.frame.as_mut().expect(USED)
+    }
 }
 
 /// The cells of one size: dense, the pages in order, the last one partly filled.
@@ -136,70 +141,12 @@ impl Class {
     }
 }
 
-/// As large as a huge page of the common processors, and aligned like one: so most look-ups find
-/// their address translation where it is fast.
-struct Chunk {
-    mapping: MmapMut,
-    /// Where in the mapping the chunk begins.
-    start: usize,
-    /// A bit for each frame that no page lies in.
-    free: u32,
-    /// The page in each other frame.
-    pages: [u32; PAGES_PER_CHUNK],
-}
-
-impl Chunk {
-    fn map(huge: bool) -> io::Result<Self> {
-        // Twice the size holds the aligned chunk wherever it is; what is not touched costs nothing.
-        let mapping = MmapMut::map_anon(2 * CHUNK_BYTES)?;
-        let start = mapping.as_ptr().align_offset(CHUNK_BYTES);
-        #[cfg(target_os = "linux")]
-        if huge {
-            // A wish: where huge pages are switched off, small ones do. The whole mapping is advised, or
-            // the kernel could not merge it with its neighbours and would run out of areas.
-            let _ = mapping.advise(memmap2::Advice::HugePage);
-        }
-        Ok(Self { mapping, start, free: u32::MAX, pages: [0; PAGES_PER_CHUNK] })
-    }
-
-    #[inline]
-    fn bytes(&self, start: usize, len: usize) -> &[u8] {
-        let start = self.start + start;
-        &self.mapping[start..start + len]
-    }
-
-    #[inline]
-    fn bytes_from(&self, start: usize) -> &[u8] {
-        &self.mapping[self.start + start..]
-    }
-
-    #[inline]
-    fn bytes_mut(&mut self, start: usize, len: usize) -> &mut [u8] {
-        let start = self.start + start;
-        &mut self.mapping[start..start + len]
-    }
-}
-
 /// All cells of a shard.
 pub(super) struct Cells {
-    /// `None` where a chunk has been given back.
-    chunks: Vec<Option<Chunk>>,
+    frames: Arc<Frames>,
     pages: Vec<Page>,
     unused_pages: Vec<u32>,
-    free_frames: usize,
     classes: Box<[Class]>,
-}
-
-impl Default for Cells {
-    fn default() -> Self {
-        Self {
-            chunks: Vec::new(),
-            pages: Vec::new(),
-            unused_pages: Vec::new(),
-            free_frames: 0,
-            classes: (0..CLASSES).map(|_| Class::default()).collect(),
-        }
-    }
 }
 
 const fn per_page(class: usize) -> u32 {
@@ -209,31 +156,41 @@ const fn per_page(class: usize) -> u32 {
 }
 
 impl Cells {
+    pub(super) fn new(frames: Arc<Frames>) -> Self {
+        Self {
+            frames,
+            pages: Vec::new(),
+            unused_pages: Vec::new(),
+            classes: (0..CLASSES).map(|_| Class::default()).collect(),
+        }
+    }
+
+    /// None, to take the place of these.
+    pub(super) fn successor(&self) -> Self {
+        Self::new(Arc::clone(&self.frames))
+    }
+
     /// The bytes of a cell, its slot first.
     #[inline]
     pub(super) fn bytes(&self, at: Location) -> &[u8] {
-        let Page { frame, cell_bytes, .. } = self.pages[at.page()];
-        let (chunk, start) = place(frame);
-        let len = usize::from(cell_bytes);
-        self.chunks[chunk].as_ref().expect(MAPPED).bytes(start + at.cell() * len, len)
+        let (bytes, len) = self.from(at);
+        &bytes[..len]
     }
 
     /// A cell's bytes and whatever follows them, and how many are the cell's.
     #[inline]
     pub(super) fn from(&self, at: Location) -> (&[u8], usize) {
-        let Page { frame, cell_bytes, .. } = self.pages[at.page()];
-        let (chunk, start) = place(frame);
-        let len = usize::from(cell_bytes);
-        (self.chunks[chunk].as_ref().expect(MAPPED).bytes_from(start + at.cell() * len), len)
+        let page = &self.pages[at.page()];
+        let len = usize::from(page.cell_bytes);
+        (&page.frame()[at.cell() * len..], len)
     }
 
     /// The same to write to.
     #[inline]
     pub(super) fn bytes_mut(&mut self, at: Location) -> &mut [u8] {
-        let Page { frame, cell_bytes, .. } = self.pages[at.page()];
-        let (chunk, start) = place(frame);
-        let len = usize::from(cell_bytes);
-        self.chunks[chunk].as_mut().expect(MAPPED).bytes_mut(start + at.cell() * len, len)
+        let page = &mut self.pages[at.page()];
+        let len = usize::from(page.cell_bytes);
+        &mut page.frame_mut()[at.cell() * len..][..len]
     }
 
     fn slot(&self, at: Location) -> u32 {
@@ -292,23 +249,13 @@ impl Cells {
     /// Copies a cell into another one of its size.
     fn copy(&mut self, from: Location, to: Location) {
         let len = usize::from(self.pages[from.page()].cell_bytes);
-        let (source, target) = (self.pages[from.page()].frame, self.pages[to.page()].frame);
-        let (from, to) = (from.cell() * len, to.cell() * len);
-        self.copy_bytes((source, from), (target, to), len);
-    }
-
-    fn copy_bytes(&mut self, (source, from): (u32, usize), (target, to): (u32, usize), len: usize) {
-        let ((source, source_start), (target, target_start)) = (place(source), place(target));
-        let (from, to) = (source_start + from, target_start + to);
-        if source == target {
-            let chunk = self.chunks[source].as_mut().expect(MAPPED);
-            let (from, to) = (chunk.start + from, chunk.start + to);
-            chunk.mapping.copy_within(from..from + len, to);
+        let (start, end) = (from.cell() * len, to.cell() * len);
+        if from.page() == to.page() {
+            self.pages[from.page()].frame_mut().copy_within(start..start + len, end);
         } else {
-            let [source, target] =
-                self.chunks.get_disjoint_mut([source, target]).expect("two chunks that exist");
-            let (source, target) = (source.as_ref().expect(MAPPED), target.as_mut().expect(MAPPED));
-            target.bytes_mut(to, len).copy_from_slice(source.bytes(from, len));
+            let pages = self.pages.get_disjoint_mut([from.page(), to.page()]);
+            let [source, target] = pages.expect("two pages that exist");
+            target.frame_mut()[end..end + len].copy_from_slice(&source.frame()[start..start + len]);
         }
     }
 
@@ -342,10 +289,10 @@ impl Cells {
         let number = self.unused_pages.pop().unwrap_or_else(|| {
             let number = u32::try_from(self.pages.len()).expect("pages are counted in u32");
             assert!(number < 1 << (u32::BITS - CELL_BITS), "a shard holds 64 GiB at the most");
-            self.pages.push(Page { frame: 0, cell_bytes: 0, class: 0 });
+            self.pages.push(Page::default());
             number
         });
-        let frame = self.take_frame(number, None);
+        let frame = Some(self.frames.take());
         #[expect(clippy::cast_possible_truncation, reason = "fewer than 256 classes")]
         let class = class as u8;
         self.pages[number as usize] = Page { frame, cell_bytes: SIZES[usize::from(class)], class };
@@ -353,78 +300,8 @@ impl Cells {
     }
 
     fn free_page(&mut self, page: u32) {
-        self.release_frame(self.pages[page as usize].frame);
+        self.frames.give_back(self.pages[page as usize].frame.take().expect(USED));
         self.unused_pages.push(page);
-        for _ in 0..GATHERED_PAGES {
-            if self.free_frames > IDLE_FRAMES {
-                self.gather();
-            }
-        }
-    }
-
-    /// A frame for a page: in the first chunk that has one, so that the others may empty.
-    #[expect(clippy::cast_possible_truncation, reason = "frames are counted in u32")]
-    fn take_frame(&mut self, page: u32, not_in: Option<usize>) -> u32 {
-        if self.free_frames == 0 {
-            self.map_chunk();
-        }
-        let with_room = self.chunks.iter_mut().enumerate().find_map(|(number, chunk)| {
-            let chunk = chunk.as_mut().filter(|chunk| chunk.free != 0 && Some(number) != not_in)?;
-            let frame = chunk.free.trailing_zeros() as usize;
-            chunk.free &= chunk.free - 1;
-            chunk.pages[frame] = page;
-            Some((number * PAGES_PER_CHUNK + frame) as u32)
-        });
-        self.free_frames -= 1;
-        with_room.expect("a free frame is in a chunk")
-    }
-
-    fn map_chunk(&mut self) {
-        let huge = self.chunks.len() >= SMALL_CHUNKS;
-        // As where an allocation fails: there is no way to go on without memory.
-        let chunk = Some(Chunk::map(huge).expect("the system has memory to map"));
-        match self.chunks.iter_mut().find(|chunk| chunk.is_none()) {
-            Some(hole) => *hole = chunk,
-            None => self.chunks.push(chunk),
-        }
-        self.free_frames += PAGES_PER_CHUNK;
-    }
-
-    fn release_frame(&mut self, frame: u32) {
-        let (number, start) = place(frame);
-        let chunk = self.chunks[number].as_mut().expect(MAPPED);
-        chunk.free |= 1 << (start / PAGE_BYTES);
-        self.free_frames += 1;
-        // One empty chunk is kept, so that a size at the edge of a page does not map and unmap.
-        if chunk.free == u32::MAX && self.free_frames > PAGES_PER_CHUNK {
-            self.chunks[number] = None;
-            self.free_frames -= PAGES_PER_CHUNK;
-        }
-    }
-
-    /// Gives back an empty chunk, or moves a page out of the emptiest one, so that it will be empty.
-    #[cold]
-    #[expect(clippy::cast_possible_truncation, reason = "frames are counted in u32")]
-    fn gather(&mut self) {
-        if let Some(empty) =
-            self.chunks.iter_mut().find(|chunk| chunk.as_ref().is_some_and(|chunk| chunk.free == u32::MAX))
-        {
-            *empty = None;
-            self.free_frames -= PAGES_PER_CHUNK;
-            return;
-        }
-        let partly = self.chunks.iter().enumerate().filter_map(|(number, chunk)| {
-            let free = chunk.as_ref()?.free;
-            (free != 0 && free != u32::MAX).then_some((free.count_ones(), number, free))
-        });
-        let Some((_, emptiest, free)) = partly.max() else { return };
-        let from = (!free).trailing_zeros() as usize;
-        let page = self.chunks[emptiest].as_ref().expect("just seen").pages[from];
-        let from = (emptiest * PAGES_PER_CHUNK + from) as u32;
-        let to = self.take_frame(page, Some(emptiest));
-        self.copy_bytes((from, 0), (to, 0), PAGE_BYTES);
-        self.pages[page as usize].frame = to;
-        self.release_frame(from);
     }
 
     /// Checks the whole structure; `location_of` says where the owner believes a slot's cell to be.
@@ -433,18 +310,15 @@ impl Cells {
     ///
     /// Where an invariant does not hold.
     pub(super) fn check_invariants(&self, location_of: impl Fn(u32) -> Location) {
-        let mut frames = 0;
+        let mut used = 0;
         for (number, class) in self.classes.iter().enumerate() {
             let in_last_page = if class.pages.is_empty() { 0..=0 } else { 1..=per_page(number) };
             assert!(in_last_page.contains(&class.in_last_page), "pages are full");
             for (index, &page) in class.pages.iter().enumerate() {
-                let Page { frame, cell_bytes, class: of } = self.pages[page as usize];
+                let Page { cell_bytes, class: of, .. } = self.pages[page as usize];
                 assert_eq!((usize::from(of), cell_bytes), (number, SIZES[number]), "a page knows its class");
-                let (chunk, start) = place(frame);
-                let chunk = self.chunks[chunk].as_ref().expect(MAPPED);
-                assert_eq!(chunk.pages[start / PAGE_BYTES], page, "a frame knows its page");
-                assert_eq!(chunk.free & (1 << (start / PAGE_BYTES)), 0, "a page's frame is not free");
-                frames += 1;
+                assert!(self.frames.is_taken(self.pages[page as usize].frame()), "a page's frame is taken");
+                used += 1;
                 let is_last = index + 1 == class.pages.len();
                 for cell in 0..if is_last { class.in_last_page } else { per_page(number) } {
                     let at = Location::new(page, cell);
@@ -460,22 +334,21 @@ impl Cells {
                 assert_ne!(gap, self.classes[number].last(), "the gap is not at the end");
             }
         }
-        let free: u32 = self.chunks.iter().flatten().map(|chunk| chunk.free.count_ones()).sum();
-        assert_eq!(free as usize, self.free_frames, "free frames are counted");
-        let all = self.chunks.iter().flatten().count() * PAGES_PER_CHUNK;
-        assert_eq!(frames + self.free_frames, all, "every frame is used or free");
+        assert_eq!(used + self.unused_pages.len(), self.pages.len(), "every page is used or not");
         assert!(
-            self.free_frames <= IDLE_FRAMES + PAGES_PER_CHUNK / GATHERED_PAGES,
-            "{} frames lie idle",
-            self.free_frames
+            self.unused_pages.iter().all(|&page| self.pages[page as usize].frame.is_none()),
+            "an unused page has no frame"
         );
+        self.frames.check_invariants();
     }
 }
 
-/// The chunk of a frame, and where in it the frame begins.
-const fn place(frame: u32) -> (usize, usize) {
-    let frame = frame as usize;
-    (frame / PAGES_PER_CHUNK, frame % PAGES_PER_CHUNK * PAGE_BYTES)
+impl Drop for Cells {
+    fn drop(&mut self) {
+        for frame in self.pages.iter_mut().filter_map(|page| page.frame.take()) {
+            self.frames.give_back(frame);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -483,8 +356,8 @@ mod tests {
     use super::*;
 
     /// Cells beside the naive account of who has which bytes.
-    #[derive(Default)]
     struct Checked {
+        frames: Arc<Frames>,
         cells: Cells,
         /// By slot: where the cell is, its length and the byte that fills it.
         slots: Vec<Option<(Location, usize, u8)>>,
@@ -492,6 +365,11 @@ mod tests {
     }
 
     impl Checked {
+        fn new(slots: usize) -> Self {
+            let frames = Arc::<Frames>::default();
+            Self { cells: Cells::new(Arc::clone(&frames)), frames, slots: vec![None; slots], random: 0 }
+        }
+
         fn draw(&mut self, below: usize) -> usize {
             self.random = self.random.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
             usize::try_from(self.random >> 33).expect("31 bits") % below
@@ -521,8 +399,10 @@ mod tests {
                 .check_invariants(|slot| self.slots[slot as usize].map_or(Location::NOWHERE, |(at, ..)| at));
         }
 
-        fn mapped(&self) -> usize {
-            self.cells.chunks.iter().flatten().count() * CHUNK_BYTES
+        /// Bytes of pages, and of all frames that hold memory.
+        fn held(&self) -> (usize, usize) {
+            let (taken, held) = self.frames.count();
+            (taken * FRAME_BYTES, held * FRAME_BYTES)
         }
     }
 
@@ -539,7 +419,7 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "hundreds of thousands of steps")]
     fn bytes_stay_and_memory_goes_back_while_sizes_shift() {
-        let mut checked = Checked { slots: vec![None; 20_000], ..Checked::default() };
+        let mut checked = Checked::new(20_000);
         // The sizes drift through every class and jump back.
         for round in 0..12_usize {
             let typical = [40, 700, 3000, 90][round % 4];
@@ -551,13 +431,29 @@ mod tests {
             }
             checked.check();
             let used: usize = checked.slots.iter().flatten().map(|&(_, len, _)| cell_bytes(len)).sum();
-            let bound = used + CLASSES * PAGE_BYTES + CHUNK_BYTES + IDLE_FRAMES * PAGE_BYTES;
-            assert!(checked.mapped() <= bound, "round {round}: {} mapped for {used} used", checked.mapped());
+            let (pages, held) = checked.held();
+            assert!(pages <= used + CLASSES * PAGE_BYTES, "round {round}: {pages} in pages for {used} used");
+            assert!(held <= pages + (8 << 20), "round {round}: {held} held for {pages} in pages");
         }
         for slot in 0..20_000 {
             checked.remove(slot);
         }
         checked.check();
-        assert!(checked.mapped() <= CHUNK_BYTES, "one empty chunk is kept at the most");
+        let (pages, held) = checked.held();
+        assert_eq!(pages, 0);
+        assert!(held <= 2 << 20, "one empty chunk is kept at the most");
+    }
+
+    #[test]
+    fn whoever_goes_gives_all_frames_back() {
+        let mut checked = Checked::new(100);
+        for slot in 0..100 {
+            checked.insert(slot, 40 * slot + 8);
+        }
+        checked.check();
+        assert!(checked.held().0 > 0);
+        let frames = Arc::clone(&checked.frames);
+        drop(checked);
+        assert_eq!(frames.count().0, 0);
     }
 }

@@ -34,10 +34,12 @@ mod resize;
 mod shard;
 mod statistics;
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::directory::Budget;
+use crate::frames::Frames;
+use crate::index::{Signpost, Signposts};
 use crate::key::Key;
 use crate::lock::{Guard, Lock};
 use crate::store::{
@@ -50,7 +52,7 @@ use crate::value::Value;
 use limits::SharedLimits;
 use options::{build_policy, default_shards};
 use pool::{Credit, Pool};
-use records::NewRecord;
+use records::{NewRecord, Records};
 use shard::{HashedKey, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Write};
 
 pub use options::{BuildPolicy, MemoryStoreOptions};
@@ -59,6 +61,8 @@ pub use options::{BuildPolicy, MemoryStoreOptions};
 const SWEEP_STEPS: usize = 256;
 /// Between rounds through all shards, where more has expired: for requests on a machine without an idle processor.
 const SWEEP_PAUSE: Duration = Duration::from_micros(100);
+/// Keys of a batch whose places in the index are asked for together.
+const APPROACHED: usize = 16;
 /// Puts each shard on cache lines of its own, two of them since some processors fetch pairs.
 #[repr(align(128))]
 struct Padded<T>(T);
@@ -66,6 +70,8 @@ struct Padded<T>(T);
 /// Entries in this process's memory.
 pub struct MemoryStore {
     shards: Box<[Padded<Lock<Shard>>]>,
+    /// To the shards' indexes.
+    signposts: Signposts,
     /// How far to shift a hash right to get its shard; 64 stands for one shard.
     shard_shift: u32,
     pool: Pool,
@@ -99,22 +105,27 @@ impl MemoryStore {
         let shards = options.shards.unwrap_or_else(|| default_shards(&limits));
         assert!(shards.is_power_of_two(), "the number of shards is a power of two, not {shards}");
         let pool = Pool::new(limits::budget(&limits), shards as u64);
+        let (signposts, frames) = (Signposts::new(shards), Arc::<Frames>::default());
         let store_shards = (0..shards)
             .map(|index| {
                 let policy = build_policy(&options, &limits, shards, index);
                 let budget = if shards == 1 { pool.take_all() } else { Budget { items: 0, bytes: 0 } };
-                Padded(Lock::new(Shard::new(
+                let signpost = Signpost { among: signposts.clone(), index };
+                let records = Records::new(options.hash_seed.clone(), signpost, Arc::clone(&frames));
+                let shard = Shard::new(
                     policy,
                     budget,
                     options.weigh_by,
-                    options.hash_seed.clone(),
+                    records,
                     bytes_per_entry,
                     options.spare_slots,
-                )))
+                );
+                Padded(Lock::new(shard))
             })
             .collect();
         Self {
             shards: store_shards,
+            signposts,
             shard_shift: u64::BITS - shards.trailing_zeros(),
             pool,
             limits: SharedLimits::new(&limits),
@@ -161,9 +172,12 @@ impl MemoryStore {
         }
     }
 
+    /// A key with its hash. What the index has under that is asked for: it may arrive while the lock is waited for.
     #[inline]
-    fn hashed<'k>(&self, key: &'k Key<'k>) -> HashedKey<'k> {
-        HashedKey { key, hash: self.options.hash_seed.hash(key) }
+    fn approached<'k>(&self, key: &'k Key<'k>) -> HashedKey<'k> {
+        let hash = self.options.hash_seed.hash(key);
+        self.signposts.prefetch(self.shard_of(hash), hash);
+        HashedKey { key, hash }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "less than the number of shards")]
@@ -185,7 +199,7 @@ impl MemoryStore {
     fn recover<'a>(&'a self, index: usize, poisoned: PoisonError<Guard<'a, Shard>>) -> Guard<'a, Shard> {
         let mut shard = poisoned.into_inner();
         let policy = build_policy(&self.options, &self.limits.get(), self.shards.len(), index);
-        let old = shard.reset(policy, self.options.weigh_by, self.options.hash_seed.clone());
+        let old = shard.reset(policy, self.options.weigh_by);
         self.settle(&mut shard);
         self.shards[index].0.clear_poison();
         self.recoveries.fetch_add(1, Ordering::Relaxed);
@@ -208,7 +222,7 @@ impl MemoryStore {
         let record = NewRecord::new(&entry.key, entry.value, deadline_nanos);
         let charge = self.bytes_per_entry + record.charge();
         Ok(Write {
-            key: self.hashed(&entry.key),
+            key: self.approached(&entry.key),
             record,
             charge: u32::try_from(charge).expect("max_value_bytes keeps entries below 4 GiB"),
         })
@@ -311,17 +325,26 @@ impl MemoryStore {
         self.pool.give_back(back);
     }
 
+    /// The keys of a batch with their hashes, [approached](Self::approached) some at a time.
+    fn all_approached<'k>(&self, keys: &'k [Key<'k>]) -> impl Iterator<Item = HashedKey<'k>> {
+        keys.chunks(APPROACHED).flat_map(|keys| {
+            let mut hashes = [0; APPROACHED];
+            for (hash, key) in hashes.iter_mut().zip(keys) {
+                *hash = self.approached(key).hash;
+            }
+            keys.iter().zip(hashes).map(|(key, hash)| HashedKey { key, hash })
+        })
+    }
+
     /// Reads a key's live value, if there is one, to where it is wanted.
     #[inline]
-    fn read(&self, key: &Key<'_>, value: &mut Option<Value>) {
-        let key = self.hashed(key);
+    fn read(&self, key: HashedKey<'_>, value: &mut Option<Value>) {
         let mut removed = Removed::default();
         self.lock(self.shard_of(key.hash)).get(key, || self.now_nanos(), &mut removed, value);
     }
 
     /// Removes a key; whether a live value was there.
-    fn remove(&self, key: &Key<'_>) -> bool {
-        let key = self.hashed(key);
+    fn remove(&self, key: HashedKey<'_>) -> bool {
         let mut removed = Removed::default();
         let mut shard = self.lock(self.shard_of(key.hash));
         let deleted = shard.delete(key, || self.now_nanos(), &mut removed);
@@ -373,7 +396,7 @@ impl Store for MemoryStore {
     fn get<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, Option<Value>> {
         let mut answer = StoreFuture::ready(Ok(None));
         if let StoreFuture::Ready(Some(Ok(value))) = &mut answer {
-            self.read(&key, value);
+            self.read(self.approached(&key), value);
         }
         answer
     }
@@ -397,7 +420,7 @@ impl Store for MemoryStore {
     }
 
     fn delete<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, bool> {
-        StoreFuture::ready(Ok(self.remove(&key)))
+        StoreFuture::ready(Ok(self.remove(self.approached(&key))))
     }
 
     // Locks are not grouped in the batches: sorting the keys by their shards takes more than a lock, reads are to stop at an
@@ -410,7 +433,7 @@ impl Store for MemoryStore {
     ) -> StoreFuture<'a, Batch<Option<Value>>> {
         let mut results = Vec::with_capacity(keys.len());
         let mut bytes = 0;
-        for key in keys {
+        for key in self.all_approached(keys) {
             let mut value = None;
             self.read(key, &mut value);
             bytes += value.as_ref().map_or(0, |value| value.len());
@@ -430,7 +453,7 @@ impl Store for MemoryStore {
     }
 
     fn delete_many<'a>(&'a self, keys: &'a [Key<'a>]) -> StoreFuture<'a, Batch<bool>> {
-        StoreFuture::ready(Ok(keys.iter().map(|key| Ok(self.remove(key))).collect()))
+        StoreFuture::ready(Ok(self.all_approached(keys).map(|key| Ok(self.remove(key))).collect()))
     }
 
     fn clear(&self) -> StoreFuture<'_, u64> {
@@ -439,7 +462,7 @@ impl Store for MemoryStore {
             let policy = build_policy(&self.options, &self.limits.get(), self.shards.len(), index);
             let mut shard = self.lock(index);
             cleared += shard.directory().items();
-            let old = shard.reset(policy, self.options.weigh_by, self.options.hash_seed.clone());
+            let old = shard.reset(policy, self.options.weigh_by);
             self.settle(&mut shard);
             drop(shard);
             drop(old);

@@ -67,10 +67,10 @@ const MIN_ENTRIES_PER_SHARD: u64 = 32_768;
 /// Memory of a shard at least, so that what its partly filled pages hold is little against it.
 const MIN_BYTES_PER_SHARD: u64 = 128 << 20;
 /// Shards of a store that is too large for one to be expected to be exact. So many threads can read at once, mostly.
-const MIN_SHARDS: u64 = 8;
+const MIN_SHARDS: u64 = 16;
 const MAX_SHARDS: u64 = 64;
 /// Shards for each processor at the most: what a shard's partly filled pages hold is not to be had for nothing.
-const SHARDS_PER_PROCESSOR: u64 = 4;
+const SHARDS_PER_PROCESSOR: u64 = 8;
 /// The same where memory alone is limited, so that every byte that holds no entry is one entry less.
 const SHARDS_PER_PROCESSOR_BY_MEMORY: u64 = 2;
 /// Mean bytes of an entry, assumed where only memory is limited.

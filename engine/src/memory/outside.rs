@@ -276,13 +276,15 @@ impl Outside {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
     fn a_value_of_any_size_is_read_as_it_was_written_and_charged_what_it_fills() {
         let bytes: Vec<u8> = (0..=250).cycle().take(MAPPED_FROM + 5000).collect();
         let sizes = [1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES, 50_000];
-        let mut cells = Cells::default();
+        let mut cells = Cells::new(Arc::default());
         let mut outside = Outside::default();
         let mut stored = Vec::new();
         for size in sizes.into_iter().chain([MAPPED_FROM - 1, MAPPED_FROM, MAPPED_FROM + 4097]) {

@@ -4,7 +4,7 @@
 //! cell. A cell tells its slot. Whoever moves a cell has both told.
 
 use crate::cpu::prefetch_one;
-use crate::index::{Index, Place, Reader};
+use crate::index::{Index, Place, Reader, Signpost};
 use crate::key::{HashSeed, Key};
 use crate::policy::Slot;
 
@@ -32,8 +32,13 @@ pub(super) struct Places {
 }
 
 impl Places {
-    pub(super) fn new(hash_seed: HashSeed) -> Self {
-        Self { by_key: Index::default(), by_slot: Vec::new(), hash_seed }
+    pub(super) fn new(hash_seed: HashSeed, signpost: Signpost) -> Self {
+        Self { by_key: Index::new(signpost), by_slot: Vec::new(), hash_seed }
+    }
+
+    /// Empty ones that are to take the place of these.
+    pub(super) fn successor(&self) -> Self {
+        Self::new(self.hash_seed.clone(), self.by_key.signpost().clone())
     }
 
     /// What the reader finds at the place under this hash at which it finds something.

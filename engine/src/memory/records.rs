@@ -8,11 +8,14 @@
 //! slot: u32 | lengths and flags: u32 | deadline: u64? | length, namespace? | name | value, or its number
 //! ```
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::cpu::prefetch;
 use crate::expiry::ExpiryWheel;
-use crate::index::{INDEX_BYTES_PER_ENTRY, Reader};
+use crate::frames::Frames;
+use crate::index::{INDEX_BYTES_PER_ENTRY, Reader, Signpost};
 use crate::key::{HashSeed, Key};
 use crate::policy::Slot;
 use crate::value::Value;
@@ -274,14 +277,18 @@ pub(super) struct Records {
 }
 
 impl Records {
-    pub(super) fn new(hash_seed: HashSeed) -> Self {
-        Self {
-            places: Places::new(hash_seed),
-            cells: Cells::default(),
-            outside: Outside::default(),
-            key_bytes: 0,
-            value_bytes: 0,
-        }
+    /// None, whose cells will lie in these frames and which this signpost leads to.
+    pub(super) fn new(hash_seed: HashSeed, signpost: Signpost, frames: Arc<Frames>) -> Self {
+        Self::of(Places::new(hash_seed, signpost), Cells::new(frames))
+    }
+
+    /// None, to take the place of these.
+    pub(super) fn successor(&self) -> Self {
+        Self::of(self.places.successor(), self.cells.successor())
+    }
+
+    fn of(places: Places, cells: Cells) -> Self {
+        Self { places, cells, outside: Outside::default(), key_bytes: 0, value_bytes: 0 }
     }
 
     fn record(&self, slot: Slot) -> Record<'_> {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::directory::{Budget, Directory, Insertion, Newcomer, Update, WeighBy};
 use crate::expiry::{Expired, ExpiryWheel};
-use crate::key::{HashSeed, Key};
+use crate::key::Key;
 use crate::policy::{EvictionPolicy, Slot};
 use crate::store::{CompareAndSet, Counters, EvictionSample, SetIfAbsent};
 use crate::value::Value;
@@ -124,14 +124,14 @@ impl Shard {
         policy: Box<dyn EvictionPolicy>,
         budget: Budget,
         weigh_by: WeighBy,
-        hash_seed: HashSeed,
+        records: Records,
         bytes_per_entry: usize,
         spare_slots: usize,
     ) -> Self {
         let mut shard = Self {
             directory: Directory::new(policy, budget, weigh_by),
             entries: Residents {
-                records: Records::new(hash_seed),
+                records,
                 expiry: ExpiryWheel::default(),
                 ages: Ages::default(),
                 bytes_per_entry,
@@ -290,14 +290,10 @@ impl Shard {
     }
 
     /// An empty shard in place of this one, with the same budget and counters. The old one is the caller's to free.
-    pub(super) fn reset(
-        &mut self,
-        policy: Box<dyn EvictionPolicy>,
-        weigh_by: WeighBy,
-        hash_seed: HashSeed,
-    ) -> Self {
+    pub(super) fn reset(&mut self, policy: Box<dyn EvictionPolicy>, weigh_by: WeighBy) -> Self {
         let (budget, bytes_per_entry) = (self.directory.budget(), self.entries.bytes_per_entry);
-        let fresh = Self::new(policy, budget, weigh_by, hash_seed, bytes_per_entry, self.spare_slots);
+        let records = self.entries.records.successor();
+        let fresh = Self::new(policy, budget, weigh_by, records, bytes_per_entry, self.spare_slots);
         let mut old = std::mem::replace(self, fresh);
         self.counters = old.counters();
         self.counters.cleared += old.directory.items();

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::index::{Signpost, Signposts};
+use crate::key::HashSeed;
 use crate::policy::{Item, Verdict};
 
 /// First in, first out; writes down what it is told and asked.
@@ -64,7 +66,8 @@ fn told(script: &str) -> String {
     let told = Arc::new(Mutex::new(String::new()));
     let policy = Recorder { told: Arc::clone(&told), queue: Vec::new() };
     let seed = HashSeed::fixed(1);
-    let mut shard = Shard::new(Box::new(policy), Budget::of_items(2), WeighBy::Items, seed.clone(), 8, 0);
+    let records = Records::new(seed.clone(), Signpost { among: Signposts::new(1), index: 0 }, Arc::default());
+    let mut shard = Shard::new(Box::new(policy), Budget::of_items(2), WeighBy::Items, records, 8, 0);
     let mut removed = Removed::default();
     for word in script.split(' ') {
         let key = Key::shared(word.trim_start_matches(['+', '-']).as_bytes()).expect("short");
@@ -110,8 +113,9 @@ fn hits_are_told_in_their_order_and_before_anything_else_is() {
 fn what_the_index_has_in_excess_is_charged_as_soon_as_it_has_grown() {
     let policy = Recorder { told: Arc::default(), queue: Vec::new() };
     let seed = HashSeed::fixed(1);
+    let records = Records::new(seed.clone(), Signpost { among: Signposts::new(1), index: 0 }, Arc::default());
     let budget = Budget::of_items(u64::MAX);
-    let mut shard = Shard::new(Box::new(policy), budget, WeighBy::Items, seed.clone(), 8, 0);
+    let mut shard = Shard::new(Box::new(policy), budget, WeighBy::Items, records, 8, 0);
     // Keys that all lie in one part of the index, so that it grows as a whole.
     let of_one_segment = |number: &u64| {
         let name = number.to_le_bytes();

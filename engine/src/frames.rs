@@ -1,0 +1,389 @@
+//! Frames: the memory that the cells of all shards lie in.
+//!
+//! A frame is 64 KiB that belong to whoever has taken it. 32 of them make a chunk, which is as large as a huge page of the common
+//! processors, aligned like one, and mapped and unmapped as a whole: so most look-ups find their address translation where
+//! it is fast. Shards share the chunks: if each had its own, there would be a partly used huge page for every one of them.
+//!
+//! **What is given back.** A frame that nobody has keeps its memory, so that it can be taken again at once; but of all such only
+//! [`KEPT_IDLE`] do for long. The memory of others goes back to the system, and with the last frame of a chunk the mapping
+//! does. Nothing is moved for that.
+
+#![expect(
+    unsafe_code,
+    reason = "shards have parts of a mapping each to themselves; measured in docs/benchmarks.md"
+)]
+
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::{Arc, PoisonError};
+
+use memmap2::{MmapMut, MmapRaw};
+
+use crate::sync::{Mutex, MutexGuard};
+
+pub(crate) const FRAME_BYTES: usize = 64 * 1024;
+const FRAMES_PER_CHUNK: usize = 32;
+const CHUNK_BYTES: usize = FRAMES_PER_CHUNK * FRAME_BYTES;
+/// Chunks that are there before a huge page is asked for: of the last chunk, all of it may be held that is not yet used.
+const SMALL_CHUNKS: usize = 1;
+/// Frames that nobody has and that hold memory, once there were more than [`MOST_IDLE`] of them.
+const KEPT_IDLE: usize = FRAMES_PER_CHUNK + 4;
+/// Beyond this many, all but [`KEPT_IDLE`] have their memory given back, many with one look at the chunks.
+const MOST_IDLE: usize = KEPT_IDLE + 2 * FRAMES_PER_CHUNK;
+
+struct Chunk {
+    mapping: MmapRaw,
+    /// Where in the mapping the chunk begins.
+    start: usize,
+}
+
+impl Chunk {
+    fn map(is_small: bool) -> io::Result<Self> {
+        // Twice the size holds the aligned chunk wherever it is; what is not touched costs nothing.
+        let mapping = MmapMut::map_anon(2 * CHUNK_BYTES)?;
+        let start = mapping.as_ptr().align_offset(CHUNK_BYTES);
+        assert!(start <= CHUNK_BYTES, "a chunk lies in its mapping");
+        let chunk = Self { mapping: mapping.into(), start };
+        if !is_small {
+            chunk.prefer_huge_pages(true);
+        }
+        Ok(chunk)
+    }
+
+    /// A wish: where huge pages are switched off, small ones do. The whole mapping is advised, or the kernel could not merge it with
+    /// its neighbours and would run out of areas.
+    fn prefer_huge_pages(&self, wish: bool) {
+        #[cfg(all(target_os = "linux", not(miri)))]
+        let _ =
+            self.mapping.advise(if wish { memmap2::Advice::HugePage } else { memmap2::Advice::NoHugePage });
+        #[cfg(not(all(target_os = "linux", not(miri))))]
+        let _ = wish;
+    }
+
+    fn frame(self: &Arc<Self>, chunk: usize, frame: usize) -> Frame {
+        let at = self.mapping.as_mut_ptr().wrapping_add(self.start + frame * FRAME_BYTES);
+        let bytes = NonNull::new(at.cast()).expect("a mapping is somewhere");
+        let number = u32::try_from(chunk * FRAMES_PER_CHUNK + frame).expect("frames are counted in u32");
+        Frame { bytes, number, _chunk: Arc::clone(self) }
+    }
+
+    /// Gives the memory of some frames back: when they are taken again, they are zeroes.
+    ///
+    /// # Safety
+    ///
+    /// Nobody has them.
+    unsafe fn give_back(&self, first: usize, frames: usize) {
+        let start = self.start + first * FRAME_BYTES;
+        #[cfg(all(target_os = "linux", not(miri)))]
+        // SAFETY: the range is one of an anonymous private mapping, and nobody has a reference into it.
+        let _ = unsafe {
+            self.mapping.unchecked_advise_range(
+                memmap2::UncheckedAdvice::DontNeed,
+                start,
+                frames * FRAME_BYTES,
+            )
+        };
+        #[cfg(not(all(target_os = "linux", not(miri))))]
+        let _ = (start, frames);
+    }
+}
+
+/// 64 KiB that belong to their owner alone. What was written to them before may still be there.
+///
+/// To be handed to [`Frames::give_back`] in the end: one that is merely dropped is not taken again.
+pub(crate) struct Frame {
+    bytes: NonNull<[u8; FRAME_BYTES]>,
+    number: u32,
+    /// Keeps them mapped.
+    _chunk: Arc<Chunk>,
+}
+
+// SAFETY: what it points to belongs to it alone, as with a box, and is bytes.
+unsafe impl Send for Frame {}
+// SAFETY: by a shared reference its bytes are only read.
+unsafe impl Sync for Frame {}
+
+impl Deref for Frame {
+    type Target = [u8; FRAME_BYTES];
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        // SAFETY: mapped, since there is a chunk; initialised, as all memory from the system; and no other frame's, since `Frames` hands
+        // out no frame that it has not been given back.
+        unsafe { self.bytes.as_ref() }
+    }
+}
+
+impl DerefMut for Frame {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        // SAFETY: as above.
+        unsafe { self.bytes.as_mut() }
+    }
+}
+
+/// A chunk, and a bit for each of its frames that nobody has.
+struct Mapped {
+    chunk: Arc<Chunk>,
+    free: u32,
+    /// Those of them that hold memory.
+    idle: u32,
+    /// Whether it lies in small pages, so that frames can hold no memory: until all of them are taken.
+    is_small: bool,
+}
+
+/// All chunks of a store.
+#[derive(Default)]
+pub(crate) struct Frames(Mutex<Chunks>);
+
+#[derive(Default)]
+struct Chunks {
+    /// `None` where one has been unmapped.
+    all: Vec<Option<Mapped>>,
+    mapped: usize,
+    free: usize,
+    idle: usize,
+    /// No chunk before this one has a free frame.
+    first: usize,
+}
+
+impl Frames {
+    fn chunks(&self) -> MutexGuard<'_, Chunks> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A frame that nobody has: one that holds memory if there is one, and in the first chunk that has such, so that the last ones
+    /// may empty.
+    pub(crate) fn take(&self) -> Frame {
+        self.chunks().take()
+    }
+
+    pub(crate) fn give_back(&self, frame: Frame) {
+        self.chunks().give_back(frame);
+    }
+
+    /// Whether somebody has it, as its owner believes.
+    pub(crate) fn is_taken(&self, frame: &Frame) -> bool {
+        let (chunk, number) = place(frame.number);
+        self.chunks().all[chunk].as_ref().is_some_and(|mapped| mapped.free & 1 << number == 0)
+    }
+
+    /// Frames that somebody has, and all that hold memory.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let chunks = self.chunks();
+        let taken = chunks.mapped * FRAMES_PER_CHUNK - chunks.free;
+        (taken, taken + chunks.idle)
+    }
+
+    /// Checks the whole structure.
+    ///
+    /// # Panics
+    ///
+    /// Where an invariant does not hold.
+    pub(crate) fn check_invariants(&self) {
+        let chunks = self.chunks();
+        let mapped = || chunks.all.iter().flatten();
+        assert_eq!(mapped().count(), chunks.mapped, "chunks are counted");
+        assert!(mapped().all(|mapped| mapped.idle & !mapped.free == 0), "who is idle is free");
+        assert_eq!(mapped().map(|mapped| mapped.free.count_ones() as usize).sum::<usize>(), chunks.free);
+        assert_eq!(mapped().map(|mapped| mapped.idle.count_ones() as usize).sum::<usize>(), chunks.idle);
+        let first =
+            chunks.all.iter().position(|mapped| mapped.as_ref().is_some_and(|mapped| mapped.free != 0));
+        assert!(first.is_none_or(|first| first >= chunks.first), "no free frame is overlooked");
+        assert!(chunks.idle <= MOST_IDLE + FRAMES_PER_CHUNK, "{} frames lie idle", chunks.idle);
+        let empty = mapped().filter(|mapped| mapped.free == u32::MAX).count();
+        assert!(empty <= 1, "one empty chunk is kept at the most, not {empty}");
+    }
+}
+
+/// The chunk of a frame, and which of its frames it is.
+const fn place(number: u32) -> (usize, usize) {
+    let number = number as usize;
+    (number / FRAMES_PER_CHUNK, number % FRAMES_PER_CHUNK)
+}
+
+impl Chunks {
+    fn take(&mut self) -> Frame {
+        if self.free == 0 {
+            self.map_chunk();
+        }
+        let any_idle = self.idle > 0;
+        let with_room = self.all.iter_mut().enumerate().skip(self.first).find_map(|(number, mapped)| {
+            let mapped = mapped.as_mut()?;
+            let choice = if any_idle { mapped.idle } else { mapped.free };
+            (choice != 0).then_some((number, mapped, choice.trailing_zeros()))
+        });
+        let (number, mapped, frame) = with_room.expect("a free frame is in a chunk");
+        self.idle -= (mapped.idle >> frame & 1) as usize;
+        mapped.idle &= !(1 << frame);
+        mapped.free &= !(1 << frame);
+        if mapped.free == 0 && std::mem::take(&mut mapped.is_small) {
+            // Which the system will make of it in its own time.
+            mapped.chunk.prefer_huge_pages(true);
+        }
+        let taken = mapped.chunk.frame(number, frame as usize);
+        self.free -= 1;
+        while self.free > 0 && self.all[self.first].as_ref().is_none_or(|mapped| mapped.free == 0) {
+            self.first += 1;
+        }
+        taken
+    }
+
+    fn map_chunk(&mut self) {
+        let is_small = self.mapped < SMALL_CHUNKS;
+        // As where an allocation fails: there is no way to go on without memory.
+        let chunk = Arc::new(Chunk::map(is_small).expect("the system has memory to map"));
+        // Where a huge page holds the chunk, all of it is there with the first byte.
+        let mapped = Some(Mapped { chunk, free: u32::MAX, idle: u32::MAX, is_small });
+        let number = self.all.iter().position(Option::is_none).unwrap_or(self.all.len());
+        match self.all.get_mut(number) {
+            Some(hole) => *hole = mapped,
+            None => self.all.push(mapped),
+        }
+        self.first = number;
+        self.mapped += 1;
+        self.free += FRAMES_PER_CHUNK;
+        self.idle += FRAMES_PER_CHUNK;
+    }
+
+    fn give_back(&mut self, Frame { number, _chunk: chunk, .. }: Frame) {
+        // Or it would keep a chunk mapped that is empty with this.
+        drop(chunk);
+        let (number, frame) = place(number);
+        let mapped = self.all[number].as_mut().expect("whoever had a frame kept its chunk");
+        mapped.free |= 1 << frame;
+        mapped.idle |= 1 << frame;
+        self.free += 1;
+        self.idle += 1;
+        self.first = self.first.min(number);
+        // One empty chunk is kept, so that a shard at the edge of a frame does not map and unmap.
+        if mapped.free == u32::MAX && self.free >= 2 * FRAMES_PER_CHUNK {
+            self.unmap(number);
+        } else if self.idle > MOST_IDLE {
+            self.shed();
+        }
+    }
+
+    fn unmap(&mut self, number: usize) {
+        let mapped = self.all[number].take().expect("it is there");
+        self.mapped -= 1;
+        self.free -= FRAMES_PER_CHUNK;
+        self.idle -= mapped.idle.count_ones() as usize;
+    }
+
+    /// Gives the memory of idle frames back, of the last chunks first.
+    #[cold]
+    fn shed(&mut self) {
+        for mapped in self.all.iter_mut().rev().flatten() {
+            if self.idle <= KEPT_IDLE {
+                return;
+            }
+            if mapped.idle == 0 {
+                continue;
+            }
+            if !std::mem::replace(&mut mapped.is_small, true) {
+                // Or the system would fill it up to a huge page again.
+                mapped.chunk.prefer_huge_pages(false);
+            }
+            while mapped.idle != 0 {
+                let first = mapped.idle.trailing_zeros();
+                let frames = (mapped.idle >> first).trailing_ones();
+                // SAFETY: they are free.
+                unsafe { mapped.chunk.give_back(first as usize, frames as usize) };
+                mapped.idle &= !(u32::MAX >> (u32::BITS - frames) << first);
+                self.idle -= frames as usize;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_its_owners_until_it_is_given_back() {
+        let frames = Frames::default();
+        let mut taken: Vec<Frame> = Vec::new();
+        // More than a chunk, and not in their order.
+        for number in 0..3 * FRAMES_PER_CHUNK {
+            let mut frame = frames.take();
+            frame.fill(u8::try_from(number).expect("few"));
+            taken.push(frame);
+            frames.check_invariants();
+        }
+        for (number, frame) in taken.iter().enumerate() {
+            assert!(frames.is_taken(frame));
+            assert!(frame.iter().all(|&byte| usize::from(byte) == number), "frame {number} kept its bytes");
+        }
+        assert_eq!(frames.count().0, taken.len());
+        while !taken.is_empty() {
+            frames.give_back(taken.swap_remove(taken.len() / 2));
+            frames.check_invariants();
+        }
+        let (taken, held) = frames.count();
+        assert_eq!(taken, 0);
+        assert!(held <= FRAMES_PER_CHUNK, "one empty chunk is kept at the most, not {held} frames");
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", not(miri)))]
+    fn memory_goes_back_though_every_chunk_is_in_use() {
+        let frames = Frames::default();
+        let mut taken: Vec<Frame> = (0..20 * FRAMES_PER_CHUNK).map(|_| frames.take()).collect();
+        for frame in &mut taken {
+            frame.fill(1);
+        }
+        // Of each chunk, one frame stays.
+        let (stay, go): (Vec<Frame>, Vec<Frame>) =
+            taken.into_iter().partition(|frame| place(frame.number).1 == 7);
+        for frame in go {
+            frames.give_back(frame);
+            frames.check_invariants();
+        }
+        let (taken, held) = frames.count();
+        assert_eq!(taken, stay.len());
+        assert!(held <= taken + MOST_IDLE, "{held} frames hold memory, {taken} are taken");
+        assert!(stay.iter().all(|frame| frame.iter().all(|&byte| byte == 1)), "who stays keeps its bytes");
+        // Those that hold memory are taken first, and then those whose memory went back, before there is another chunk.
+        let again: Vec<Frame> = (0..19 * FRAMES_PER_CHUNK).map(|_| frames.take()).collect();
+        let fresh = again.iter().filter(|frame| frame.iter().all(|&byte| byte == 0)).count();
+        assert!(fresh >= again.len() - MOST_IDLE, "the memory of {fresh} frames had gone back");
+        assert_eq!(frames.chunks().mapped, 20);
+    }
+
+    #[test]
+    fn frames_outlive_what_handed_them_out() {
+        let frames = Frames::default();
+        let mut frame = frames.take();
+        drop(frames);
+        frame.fill(1);
+        assert!(frame.iter().all(|&byte| byte == 1));
+    }
+
+    #[test]
+    fn threads_never_have_the_same_frame() {
+        let frames = &Frames::default();
+        std::thread::scope(|scope| {
+            for thread in 0..4_u8 {
+                scope.spawn(move || {
+                    for round in 0..20 {
+                        let mut taken: Vec<Frame> = (0..=round % 7).map(|_| frames.take()).collect();
+                        for frame in &mut taken {
+                            frame.fill(thread);
+                        }
+                        std::thread::yield_now();
+                        for frame in taken {
+                            assert!(frame.iter().all(|&byte| byte == thread), "it is this thread's");
+                            frames.give_back(frame);
+                        }
+                    }
+                });
+            }
+        });
+        frames.check_invariants();
+        assert_eq!(frames.count().0, 0);
+    }
+}
