@@ -1,8 +1,9 @@
 //! Frames: the memory that the cells of all shards lie in.
 //!
 //! A frame is 64 KiB that belong to whoever has taken it. 32 of them make a chunk, which is as large as a huge page of the common
-//! processors, aligned like one, and mapped and unmapped as a whole: so most look-ups find their address translation where
-//! it is fast. Shards share the chunks: if each had its own, there would be a partly used huge page for every one of them.
+//! processors, aligned like one, and mapped and unmapped as a whole. As soon as all of its frames are taken it is made one, so most
+//! look-ups find their address translation where it is fast, and no memory is held that is not used. For that, shards share the
+//! chunks: if each had its own, few would ever be full.
 //!
 //! **What is given back.** A frame that nobody has keeps its memory, so that it can be taken again at once; but of all such only
 //! [`KEPT_IDLE`] do for long. The memory of others goes back to the system, and with the last frame of a chunk the mapping
@@ -16,6 +17,8 @@
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+#[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
+use std::sync::OnceLock;
 use std::sync::{Arc, PoisonError};
 
 use memmap2::{MmapMut, MmapRaw};
@@ -25,8 +28,6 @@ use crate::sync::{Mutex, MutexGuard};
 pub(crate) const FRAME_BYTES: usize = 64 * 1024;
 const FRAMES_PER_CHUNK: usize = 32;
 const CHUNK_BYTES: usize = FRAMES_PER_CHUNK * FRAME_BYTES;
-/// Chunks that are there before a huge page is asked for: of the last chunk, all of it may be held that is not yet used.
-const SMALL_CHUNKS: usize = 1;
 /// Frames that nobody has and that hold memory, once there were more than [`MOST_IDLE`] of them.
 const KEPT_IDLE: usize = FRAMES_PER_CHUNK + 4;
 /// Beyond this many, all but [`KEPT_IDLE`] have their memory given back, many with one look at the chunks.
@@ -39,26 +40,34 @@ struct Chunk {
 }
 
 impl Chunk {
-    fn map(is_small: bool) -> io::Result<Self> {
+    fn map() -> io::Result<Self> {
         // Twice the size holds the aligned chunk wherever it is; what is not touched costs nothing.
         let mapping = MmapMut::map_anon(2 * CHUNK_BYTES)?;
         let start = mapping.as_ptr().align_offset(CHUNK_BYTES);
         assert!(start <= CHUNK_BYTES, "a chunk lies in its mapping");
         let chunk = Self { mapping: mapping.into(), start };
-        if !is_small {
-            chunk.prefer_huge_pages(true);
-        }
+        chunk.stay_small();
         Ok(chunk)
     }
 
-    /// A wish: where huge pages are switched off, small ones do. The whole mapping is advised, or the kernel could not merge it with
-    /// its neighbours and would run out of areas.
-    fn prefer_huge_pages(&self, wish: bool) {
+    /// From now on only what is written to is held. The whole mapping is advised, here and below, or the kernel could not merge
+    /// it with its neighbours and would run out of areas.
+    fn stay_small(&self) {
         #[cfg(all(target_os = "linux", not(miri)))]
-        let _ =
-            self.mapping.advise(if wish { memmap2::Advice::HugePage } else { memmap2::Advice::NoHugePage });
-        #[cfg(not(all(target_os = "linux", not(miri))))]
-        let _ = wish;
+        let _ = self.mapping.advise(memmap2::Advice::NoHugePage);
+    }
+
+    /// Makes it a huge page. A wish: where huge pages are switched off or there is none, small ones do, and the kernel may
+    /// see to it later. All that it holds is copied, which takes some tenths of a millisecond.
+    fn become_huge(&self) {
+        #[cfg(all(target_os = "linux", not(miri)))]
+        let _ = self.mapping.advise(memmap2::Advice::HugePage);
+        #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
+        if huge_pages_are_on() {
+            let start = self.mapping.as_mut_ptr().wrapping_add(self.start);
+            // SAFETY: the range is the chunk's, which is mapped; and whatever lies there stays as it is.
+            let _ = unsafe { libc::madvise(start.cast(), CHUNK_BYTES, libc::MADV_COLLAPSE) };
+        }
     }
 
     fn frame(self: &Arc<Self>, chunk: usize, frame: usize) -> Frame {
@@ -87,6 +96,16 @@ impl Chunk {
         #[cfg(not(all(target_os = "linux", not(miri))))]
         let _ = (start, frames);
     }
+}
+
+/// Whether the system is to have any: this advice does not ask.
+#[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
+fn huge_pages_are_on() -> bool {
+    static ARE_ON: OnceLock<bool> = OnceLock::new();
+    *ARE_ON.get_or_init(|| {
+        let setting = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+        setting.is_ok_and(|setting| !setting.contains("[never]"))
+    })
 }
 
 /// 64 KiB that belong to their owner alone. What was written to them before may still be there.
@@ -129,7 +148,7 @@ struct Mapped {
     free: u32,
     /// Those of them that hold memory.
     idle: u32,
-    /// Whether it lies in small pages, so that frames can hold no memory: until all of them are taken.
+    /// Whether it lies in small pages, so that a frame may hold no memory: until all of them are taken.
     is_small: bool,
 }
 
@@ -220,8 +239,7 @@ impl Chunks {
         mapped.idle &= !(1 << frame);
         mapped.free &= !(1 << frame);
         if mapped.free == 0 && std::mem::take(&mut mapped.is_small) {
-            // Which the system will make of it in its own time.
-            mapped.chunk.prefer_huge_pages(true);
+            mapped.chunk.become_huge();
         }
         let taken = mapped.chunk.frame(number, frame as usize);
         self.free -= 1;
@@ -232,11 +250,9 @@ impl Chunks {
     }
 
     fn map_chunk(&mut self) {
-        let is_small = self.mapped < SMALL_CHUNKS;
         // As where an allocation fails: there is no way to go on without memory.
-        let chunk = Arc::new(Chunk::map(is_small).expect("the system has memory to map"));
-        // Where a huge page holds the chunk, all of it is there with the first byte.
-        let mapped = Some(Mapped { chunk, free: u32::MAX, idle: u32::MAX, is_small });
+        let chunk = Arc::new(Chunk::map().expect("the system has memory to map"));
+        let mapped = Some(Mapped { chunk, free: u32::MAX, idle: 0, is_small: true });
         let number = self.all.iter().position(Option::is_none).unwrap_or(self.all.len());
         match self.all.get_mut(number) {
             Some(hole) => *hole = mapped,
@@ -245,7 +261,6 @@ impl Chunks {
         self.first = number;
         self.mapped += 1;
         self.free += FRAMES_PER_CHUNK;
-        self.idle += FRAMES_PER_CHUNK;
     }
 
     fn give_back(&mut self, Frame { number, _chunk: chunk, .. }: Frame) {
@@ -284,8 +299,8 @@ impl Chunks {
                 continue;
             }
             if !std::mem::replace(&mut mapped.is_small, true) {
-                // Or the system would fill it up to a huge page again.
-                mapped.chunk.prefer_huge_pages(false);
+                // Or the system would fill it up again.
+                mapped.chunk.stay_small();
             }
             while mapped.idle != 0 {
                 let first = mapped.idle.trailing_zeros();
