@@ -1,7 +1,7 @@
 //! Two things that processors do well and that Rust has no safe and reliable name for: asking for memory ahead of its
 //! use, so that several cache misses pass at once, and comparing sixteen bytes at a time.
 //!
-//! One of the three modules of the project with unsafe code. Neither use of it touches memory that it was not lent.
+//! One of the four modules of the project with unsafe code. Neither use of it touches memory that it was not lent.
 
 /// As on most processors. Where a line is longer, some requests are for the same one.
 const LINE_BYTES: usize = 64;

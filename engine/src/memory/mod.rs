@@ -72,7 +72,7 @@ pub struct MemoryStore {
     shards: Box<[Padded<Lock<Shard>>]>,
     /// To the shards' indexes.
     signposts: Signposts,
-    /// How far to shift a hash right to get its shard; 64 stands for one shard.
+    /// How far to shift the higher 63 bits of a hash right to get its shard.
     shard_shift: u32,
     pool: Pool,
     limits: SharedLimits,
@@ -126,7 +126,7 @@ impl MemoryStore {
         Self {
             shards: store_shards,
             signposts,
-            shard_shift: u64::BITS - shards.trailing_zeros(),
+            shard_shift: u64::BITS - 1 - shards.trailing_zeros(),
             pool,
             limits: SharedLimits::new(&limits),
             rejected_oversize: AtomicU64::new(0),
@@ -180,9 +180,8 @@ impl MemoryStore {
         HashedKey { key, hash }
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "less than the number of shards")]
     fn shard_of(&self, hash: u64) -> usize {
-        hash.checked_shr(self.shard_shift).unwrap_or(0) as usize
+        (hash >> 1 >> self.shard_shift) as usize
     }
 
     fn now_nanos(&self) -> u64 {
@@ -325,22 +324,20 @@ impl MemoryStore {
         self.pool.give_back(back);
     }
 
-    /// The keys of a batch with their hashes, [approached](Self::approached) some at a time.
-    fn all_approached<'k>(&self, keys: &'k [Key<'k>]) -> impl Iterator<Item = HashedKey<'k>> {
-        keys.chunks(APPROACHED).flat_map(|keys| {
-            let mut hashes = [0; APPROACHED];
-            for (hash, key) in hashes.iter_mut().zip(keys) {
-                *hash = self.approached(key).hash;
-            }
-            keys.iter().zip(hashes).map(|(key, hash)| HashedKey { key, hash })
-        })
+    /// [Approaches](Self::approached) so many keys of a batch at a time; their hashes.
+    fn approach_all(&self, keys: &[Key<'_>]) -> [u64; APPROACHED] {
+        let mut hashes = [0; APPROACHED];
+        for (hash, key) in hashes.iter_mut().zip(keys) {
+            *hash = self.approached(key).hash;
+        }
+        hashes
     }
 
     /// Reads a key's live value, if there is one, to where it is wanted.
     #[inline]
-    fn read(&self, key: HashedKey<'_>, value: &mut Option<Value>) {
+    fn read(&self, index: usize, key: HashedKey<'_>, value: &mut Option<Value>) {
         let mut removed = Removed::default();
-        self.lock(self.shard_of(key.hash)).get(key, || self.now_nanos(), &mut removed, value);
+        self.lock(index).get(key, || self.now_nanos(), &mut removed, value);
     }
 
     /// Removes a key; whether a live value was there.
@@ -393,10 +390,12 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
+    #[inline]
     fn get<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, Option<Value>> {
         let mut answer = StoreFuture::ready(Ok(None));
         if let StoreFuture::Ready(Some(Ok(value))) = &mut answer {
-            self.read(self.approached(&key), value);
+            let key = self.approached(&key);
+            self.read(self.shard_of(key.hash), key, value);
         }
         answer
     }
@@ -433,13 +432,15 @@ impl Store for MemoryStore {
     ) -> StoreFuture<'a, Batch<Option<Value>>> {
         let mut results = Vec::with_capacity(keys.len());
         let mut bytes = 0;
-        for key in self.all_approached(keys) {
-            let mut value = None;
-            self.read(key, &mut value);
-            bytes += value.as_ref().map_or(0, |value| value.len());
-            results.push(Ok(value));
-            if bytes >= max_bytes {
-                break;
+        'batch: for keys in keys.chunks(APPROACHED) {
+            for (key, hash) in keys.iter().zip(self.approach_all(keys)) {
+                let mut value = None;
+                self.read(self.shard_of(hash), HashedKey { key, hash }, &mut value);
+                bytes += value.as_ref().map_or(0, |value| value.len());
+                results.push(Ok(value));
+                if bytes >= max_bytes {
+                    break 'batch;
+                }
             }
         }
         StoreFuture::ready(Ok(results))
@@ -453,7 +454,11 @@ impl Store for MemoryStore {
     }
 
     fn delete_many<'a>(&'a self, keys: &'a [Key<'a>]) -> StoreFuture<'a, Batch<bool>> {
-        StoreFuture::ready(Ok(self.all_approached(keys).map(|key| Ok(self.remove(key))).collect()))
+        let results = keys.chunks(APPROACHED).flat_map(|keys| {
+            let hashes = self.approach_all(keys);
+            keys.iter().zip(hashes).map(|(key, hash)| Ok(self.remove(HashedKey { key, hash })))
+        });
+        StoreFuture::ready(Ok(results.collect()))
     }
 
     fn clear(&self) -> StoreFuture<'_, u64> {
