@@ -74,26 +74,44 @@ impl Keys {
 }
 
 /// Fills the subject and reads from it, twice; the second time counts.
-#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 pub fn run(subject: &dyn Subject, keys: &Keys) -> Outcome {
+    settle(subject, keys);
+    read_all(subject, &keys.reads[1].iter().map(Vec::as_slice).collect::<Vec<_>>())
+}
+
+/// Fills the subject and reads from it until it is in its stride.
+fn settle(subject: &dyn Subject, keys: &Keys) {
     for &rank in &keys.fill {
         subject.insert(&key(rank));
     }
-    let [before, timed] = &keys.reads;
-    read_all(subject, before);
-    let Pass { seconds, processor_seconds, hits } = read_all(subject, timed);
-    let operations = timed.iter().map(Vec::len).sum::<usize>() as f64;
-    Outcome {
-        operations_per_second: operations / seconds,
-        operations_per_processor_second: operations / processor_seconds,
-        hit_ratio: hits as f64 / operations,
-    }
+    read_all(subject, &keys.reads[0].iter().map(Vec::as_slice).collect::<Vec<_>>());
 }
 
-struct Pass {
-    seconds: f64,
-    processor_seconds: f64,
-    hits: u64,
+/// Part of the reads that a turn is, of which the first third does not count: others have had the processor's caches meanwhile.
+const TURN: usize = 20;
+
+/// Reads from the subject in short turns, each when `next` says so, and has `tell` tell what it came to.
+pub fn run_in_turns(
+    subject: &dyn Subject,
+    keys: &Keys,
+    mut next: impl FnMut() -> bool,
+    mut tell: impl FnMut(Outcome),
+) {
+    settle(subject, keys);
+    for part in (0..TURN).cycle() {
+        if !next() {
+            return;
+        }
+        let part_of = |reads: &Vec<KeyBytes>| {
+            let len = reads.len() / TURN;
+            part * len..(part + 1) * len
+        };
+        let turns: Vec<&[KeyBytes]> = keys.reads[1].iter().map(|reads| &reads[part_of(reads)]).collect();
+        let (before, timed): (Vec<_>, Vec<_>) =
+            turns.iter().map(|turn| turn.split_at(turn.len() / 3)).unzip();
+        read_all(subject, &before);
+        tell(read_all(subject, &timed));
+    }
 }
 
 /// What this thread has had of a processor; not a number where the system does not tell.
@@ -103,7 +121,8 @@ fn processor_seconds() -> f64 {
     nanos.map_or(f64::NAN, |nanos| nanos / 1e9)
 }
 
-fn read_all(subject: &dyn Subject, reads: &[Vec<KeyBytes>]) -> Pass {
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+fn read_all(subject: &dyn Subject, reads: &[&[KeyBytes]]) -> Outcome {
     let barrier = Barrier::new(reads.len() + 1);
     let work = |keys: &[KeyBytes]| {
         barrier.wait();
@@ -125,10 +144,13 @@ fn read_all(subject: &dyn Subject, reads: &[Vec<KeyBytes>]) -> Pass {
         let start = Instant::now();
         let done: Vec<(f64, u64)> =
             workers.into_iter().map(|worker| worker.join().expect("no panic")).collect();
-        Pass {
-            seconds: start.elapsed().as_secs_f64(),
-            processor_seconds: done.iter().map(|(seconds, _)| seconds).sum(),
-            hits: done.iter().map(|(_, hits)| hits).sum(),
+        let seconds = start.elapsed().as_secs_f64();
+        let processor_seconds: f64 = done.iter().map(|(seconds, _)| seconds).sum();
+        let operations = reads.iter().map(|reads| reads.len()).sum::<usize>() as f64;
+        Outcome {
+            operations_per_second: operations / seconds,
+            operations_per_processor_second: operations / processor_seconds,
+            hit_ratio: done.iter().map(|(_, hits)| hits).sum::<u64>() as f64 / operations,
         }
     })
 }

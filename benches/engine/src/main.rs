@@ -12,6 +12,7 @@ use subjects::{OURS, Subject};
 
 const USAGE: &str = "\
 usage: bench-engine [--rounds=N] [--only=SUBJECT,…] [ROW …]
+       bench-engine --turns=SUBJECT ROW    one turn for each line that is read; its rate by the clock and of the processor
 
 SUBJECT  quick_cache, \"quick_cache of Bytes\", moka, foyer, \"lru in a mutex\", or \"tiny-cache POLICY [OPTION=VALUE …]\"
 ROW      1-thread, 2-threads, 8-threads, 2-threads-hot-key, 10M-entries; default: all";
@@ -32,6 +33,23 @@ const ROWS: [(&str, Load); 5] = [
 /// Rows of which the first is to be compared with the second.
 const AGAINST: [(&str, &str); 3] =
     [("8-threads", "2-threads"), ("2-threads-hot-key", "2-threads"), ("10M-entries", "1-thread")];
+
+/// Reads in short turns, so that several programs can take them: what `scripts/bench-revisions` starts.
+#[expect(clippy::print_stdout, reason = "the rates are what is asked for")]
+fn take_turns(subject: &str, row: &str) -> Option<()> {
+    let (_, load) = ROWS.into_iter().find(|(name, _)| *name == row)?;
+    let subject = subjects::build(subject, load.capacity as usize)?;
+    let mut lines = std::io::stdin().lines();
+    load::run_in_turns(
+        &*subject,
+        &Keys::of(load),
+        || lines.next().is_some_and(|line| line.is_ok()),
+        |Outcome { operations_per_second, operations_per_processor_second, .. }| {
+            println!("{operations_per_second} {operations_per_processor_second}");
+        },
+    );
+    Some(())
+}
 
 struct Arguments {
     rounds: usize,
@@ -82,6 +100,12 @@ fn measure(load: Load, subjects: &[String], rounds: usize) -> Vec<Outcome> {
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the tables are what this program is for")]
 fn main() {
+    let first = std::env::args().nth(1);
+    if let Some(subject) = first.as_deref().and_then(|first| first.strip_prefix("--turns="))
+        && std::env::args().nth(2).is_some_and(|row| take_turns(subject, &row).is_some())
+    {
+        return;
+    }
     let Some(Arguments { rounds, subjects, rows }) = arguments(std::env::args().skip(1)) else {
         eprintln!("{USAGE}");
         std::process::exit(2);
