@@ -104,7 +104,7 @@ impl Signposts {
         #[expect(clippy::cast_possible_truncation, reason = "it was made of an address and a number")]
         let (line, buckets) =
             ((signpost >> Self::BUCKETS_BITS) as usize, signpost as usize & ((1 << Self::BUCKETS_BITS) - 1));
-        prefetch_address((line + home_of(hash, buckets)) * size_of::<Bucket>());
+        prefetch_address(line.wrapping_add(home_of(hash, buckets)).wrapping_mul(size_of::<Bucket>()));
     }
 }
 

@@ -87,8 +87,8 @@ fn settle(subject: &dyn Subject, keys: &Keys) {
     read_all(subject, &keys.reads[0].iter().map(Vec::as_slice).collect::<Vec<_>>());
 }
 
-/// Part of the reads that a turn is, of which the first third does not count: others have had the processor's caches meanwhile.
-const TURN: usize = 20;
+/// Turns that the reads are divided into. Of each, the first third does not count: others have had the processor's caches meanwhile.
+const TURNS: usize = 20;
 
 /// Reads from the subject in short turns, each when `next` says so, and has `tell` tell what it came to.
 pub fn run_in_turns(
@@ -98,12 +98,12 @@ pub fn run_in_turns(
     mut tell: impl FnMut(Outcome),
 ) {
     settle(subject, keys);
-    for part in (0..TURN).cycle() {
+    for part in (0..TURNS).cycle() {
         if !next() {
             return;
         }
         let part_of = |reads: &Vec<KeyBytes>| {
-            let len = reads.len() / TURN;
+            let len = reads.len() / TURNS;
             part * len..(part + 1) * len
         };
         let turns: Vec<&[KeyBytes]> = keys.reads[1].iter().map(|reads| &reads[part_of(reads)]).collect();
