@@ -1,7 +1,7 @@
-//! Two things that processors do well and that Rust has no safe and reliable name for: asking for memory ahead of its
-//! use, so that several cache misses pass at once, and comparing sixteen bytes at a time.
+//! Three things that processors do well and that Rust has no safe and reliable name for: asking for memory ahead of its
+//! use, so that several cache misses pass at once, comparing sixteen bytes at a time, and writing sixteen at once.
 //!
-//! One of the four modules of the project with unsafe code. Neither use of it touches memory that it was not lent.
+//! One of the four modules of the project with unsafe code. No use of it touches memory that it was not lent.
 
 /// As on most processors. Where a line is longer, some requests are for the same one.
 const LINE_BYTES: usize = 64;
@@ -77,6 +77,49 @@ pub(crate) fn equal_bytes_in_turn(bytes: [u8; 16], byte: u8) -> u32 {
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) use equal_bytes_in_turn as equal_bytes;
 
+/// A length in a block of sixteen bytes that is written as one: a processor that has to read as a whole what it wrote in pieces
+/// a moment ago waits until all that it wrote before has reached its cache.
+#[derive(Clone, Copy)]
+#[repr(C, align(16))]
+pub(crate) struct LenBlock {
+    len: u8,
+    mark: Mark,
+    unused: [u8; 14],
+}
+
+/// A byte with values that stand for something else than a length, in whatever type holds it.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Mark {
+    Len,
+    #[expect(dead_code, reason = "with one variant only, it would be no byte")]
+    Other,
+}
+
+impl LenBlock {
+    #[inline]
+    #[cfg(target_arch = "x86_64")]
+    #[expect(unsafe_code, reason = "compilers write fields one by one; measured in docs/benchmarks.md")]
+    pub(crate) fn new(len: u8) -> Self {
+        use std::arch::x86_64::{__m128i, _mm_cvtsi32_si128};
+        const _: () = assert!(Mark::Len as u8 == 0, "the byte after a length is a valid mark");
+        // SAFETY: SSE2, which the instruction belongs to, is part of x86-64. It makes a vector of the length's byte and
+        // fifteen zeros, of which the first is `Mark::Len`, and the others may be anything.
+        unsafe { std::mem::transmute::<__m128i, Self>(_mm_cvtsi32_si128(i32::from(len))) }
+    }
+
+    #[inline]
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(crate) const fn new(len: u8) -> Self {
+        Self { len, mark: Mark::Len, unused: [0; 14] }
+    }
+
+    #[inline]
+    pub(crate) const fn get(self) -> u8 {
+        self.len
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -90,6 +133,16 @@ mod tests {
                 prop_assert_eq!(equal_bytes(bytes, byte), equal_bytes_in_turn(bytes, byte));
             }
         }
+    }
+
+    #[test]
+    fn a_block_tells_its_length_and_leaves_room_for_other_variants() {
+        for len in 0..=u8::MAX {
+            let block = LenBlock::new(len);
+            assert_eq!((block.get(), block.mark as u8, block.unused), (len, 0, [0; 14]));
+            assert!(matches!(Some(Some(Some(block))), Some(Some(Some(block))) if block.get() == len));
+        }
+        assert_eq!(size_of::<Option<Option<Option<LenBlock>>>>(), size_of::<LenBlock>());
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
+use crate::cpu::LenBlock;
+
 /// What a handle holds itself, so that reading a small value allocates nothing under a shard's lock. With its length and the
 /// tag that makes two cache lines.
 const INLINE_BYTES: usize = BLOCKS * BLOCK_BYTES;
@@ -30,18 +32,7 @@ enum Held {
 #[repr(C, align(16))]
 struct Inline {
     blocks: [[u8; BLOCK_BYTES]; BLOCKS],
-    len: u8,
-    mark: Mark,
-    unused: [u8; BLOCK_BYTES - 2],
-}
-
-/// A byte with values that stand for something else than a small value, in whatever type holds it.
-#[derive(Clone, Copy)]
-#[repr(u8)]
-enum Mark {
-    Inline,
-    #[expect(dead_code, reason = "with one variant only, it would be no byte")]
-    Other,
+    len: LenBlock,
 }
 
 const _: () =
@@ -66,12 +57,13 @@ impl Inline {
         Self::of(blocks, len)
     }
 
-    const fn of(blocks: [[u8; BLOCK_BYTES]; BLOCKS], len: u8) -> Self {
-        Self { blocks, len, mark: Mark::Inline, unused: [0; BLOCK_BYTES - 2] }
+    #[inline]
+    fn of(blocks: [[u8; BLOCK_BYTES]; BLOCKS], len: u8) -> Self {
+        Self { blocks, len: LenBlock::new(len) }
     }
 
     fn bytes(&self) -> &[u8] {
-        &self.blocks.as_flattened()[..usize::from(self.len)]
+        &self.blocks.as_flattened()[..usize::from(self.len.get())]
     }
 }
 

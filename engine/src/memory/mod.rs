@@ -208,9 +208,9 @@ impl MemoryStore {
         self.lock(index)
     }
 
-    /// Copies and measures an entry before any lock is taken.
+    /// Copies and measures an entry, of whose key this is the hash, before any lock is taken.
     #[inline]
-    fn write<'a>(&self, entry: &'a Entry<'a>) -> Result<Write<'a>, StoreError> {
+    fn write<'a>(&self, entry: &'a Entry<'a>, hash: u64) -> Result<Write<'a>, StoreError> {
         let size = entry.value.len() as u64;
         let limit = self.limits.max_value_bytes();
         if size > limit {
@@ -221,20 +221,21 @@ impl MemoryStore {
         let record = NewRecord::new(&entry.key, entry.value, deadline_nanos);
         let charge = self.bytes_per_entry + record.charge();
         Ok(Write {
-            key: self.approached(&entry.key),
+            key: HashedKey { key: &entry.key, hash },
             record,
             charge: u32::try_from(charge).expect("max_value_bytes keeps entries below 4 GiB"),
         })
     }
 
-    /// Runs a write on its shard, lending and reclaiming room as it needs.
+    /// Runs a write on its shard, which the hash of its key tells, lending and reclaiming room as it needs.
     #[inline]
     fn run_write<'a, T>(
         &self,
         entry: &'a Entry<'a>,
+        hash: u64,
         mut operation: impl FnMut(&mut Shard, &mut Write<'a>, &mut Removed) -> Result<T, Shortage>,
     ) -> Result<T, StoreError> {
-        let write = &mut self.write(entry)?;
+        let write = &mut self.write(entry, hash)?;
         let index = self.shard_of(write.key.hash);
         let charge = write.charge;
         // Room taken from other shards for this write alone.
@@ -268,6 +269,12 @@ impl MemoryStore {
             }
             credit = self.reclaim(index, shortage);
         }
+    }
+
+    /// Stores an entry whatever is there.
+    #[inline]
+    fn store<'a>(&self, entry: &'a Entry<'a>, hash: u64) -> Result<(), StoreError> {
+        self.run_write(entry, hash, |shard, write, removed| shard.set(write, || self.now_nanos(), removed))
     }
 
     #[cold]
@@ -325,7 +332,7 @@ impl MemoryStore {
     }
 
     /// [Approaches](Self::approached) so many keys of a batch at a time; their hashes.
-    fn approach_all(&self, keys: &[Key<'_>]) -> [u64; APPROACHED] {
+    fn approach_all<'k>(&self, keys: impl IntoIterator<Item = &'k Key<'k>>) -> [u64; APPROACHED] {
         let mut hashes = [0; APPROACHED];
         for (hash, key) in hashes.iter_mut().zip(keys) {
             *hash = self.approached(key).hash;
@@ -401,19 +408,19 @@ impl Store for MemoryStore {
     }
 
     fn set<'a>(&'a self, entry: Entry<'a>) -> StoreFuture<'a, ()> {
-        StoreFuture::ready(
-            self.run_write(&entry, |shard, write, removed| shard.set(write, || self.now_nanos(), removed)),
-        )
+        StoreFuture::ready(self.store(&entry, self.approached(&entry.key).hash))
     }
 
     fn set_if_absent<'a>(&'a self, entry: Entry<'a>) -> StoreFuture<'a, SetIfAbsent> {
-        StoreFuture::ready(self.run_write(&entry, |shard, write, removed| {
+        let hash = self.approached(&entry.key).hash;
+        StoreFuture::ready(self.run_write(&entry, hash, |shard, write, removed| {
             shard.set_if_absent(write, || self.now_nanos(), removed)
         }))
     }
 
     fn compare_and_set<'a>(&'a self, expected: &'a [u8], entry: Entry<'a>) -> StoreFuture<'a, CompareAndSet> {
-        StoreFuture::ready(self.run_write(&entry, |shard, write, removed| {
+        let hash = self.approached(&entry.key).hash;
+        StoreFuture::ready(self.run_write(&entry, hash, |shard, write, removed| {
             shard.compare_and_set(expected, write, || self.now_nanos(), removed)
         }))
     }
@@ -447,8 +454,9 @@ impl Store for MemoryStore {
     }
 
     fn set_many<'a>(&'a self, entries: &'a [Entry<'a>]) -> StoreFuture<'a, Batch<()>> {
-        let results = entries.iter().map(|entry| {
-            self.run_write(entry, |shard, write, removed| shard.set(write, || self.now_nanos(), removed))
+        let results = entries.chunks(APPROACHED).flat_map(|entries| {
+            let hashes = self.approach_all(entries.iter().map(|entry| &entry.key));
+            entries.iter().zip(hashes).map(|(entry, hash)| self.store(entry, hash))
         });
         StoreFuture::ready(Ok(results.collect()))
     }
