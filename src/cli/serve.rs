@@ -149,7 +149,9 @@ const EVENT_INTERVAL: u32 = 16;
 fn start(server: &Server, args: &ServeArgs, loaded: Loaded) -> Result<ExitCode, ServeError> {
     let config = &loaded.config.clone();
     let otlp = Arc::new(Otlp::start(&config.telemetry.otlp)?);
-    let log = logs::init(&config.telemetry, otlp.log_bridge())?;
+    let exports = Arc::clone(otlp.exports());
+    // To the end, which may be one for want of threads or ports.
+    let (log, _flush_at_end) = logs::init(&config.telemetry, otlp.log_bridge(), exports)?;
     let mut runtime = Builder::new_multi_thread();
     if let Some(threads) = config.server.worker_threads {
         runtime.worker_threads(threads);

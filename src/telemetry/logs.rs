@@ -1,11 +1,14 @@
-//! Log lines to standard error, as text for people or as JSON for machines.
+//! Log lines to standard error, as text for people or as JSON for machines. Who logs never waits for whoever reads them: they go
+//! through a queue ([`log_queue`](super::log_queue)).
 //!
 //! The configured level is that of tiny-cache's own lines. Of its dependencies only warnings and
 //! errors are shown, since their lines are about their insides; at `debug` they are shown in full.
 
 use std::env;
 use std::ffi::OsStr;
-use std::io::{IsTerminal, stderr};
+use std::io::{self, IsTerminal, stderr};
+use std::panic;
+use std::sync::Arc;
 
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Subscriber;
@@ -20,6 +23,9 @@ use tracing_subscriber::{Layer, Registry};
 use crate::config::{LogFormat, LogLevel, TelemetryConfig};
 
 use super::json_lines::JsonLines;
+pub use super::log_queue::FlushAtEnd;
+use super::log_queue::LogQueue;
+use super::metrics::ExportCounters;
 use super::otlp::LogBridge;
 use super::panics;
 
@@ -43,6 +49,9 @@ pub enum LogError {
     /// Something else in this process takes the log lines.
     #[error("logging is already set up in this process")]
     AlreadySetUp(#[from] TryInitError),
+    /// There is no thread to write it, or no standard error.
+    #[error("cannot start to write the log: {0}")]
+    Writer(#[source] io::Error),
     /// The level cannot be changed any more.
     #[error("the log level cannot be changed")]
     Level(#[from] reload::Error),
@@ -66,12 +75,26 @@ impl LogControl {
 /// Text is coloured on a terminal only, and not where `NO_COLOR` is set.
 /// What `bridge` gets besides, where there is one, are our own lines only: dependencies have theirs when telemetry is
 /// exported, which would then never end.
-pub fn init(config: &TelemetryConfig, bridge: Option<LogBridge>) -> Result<LogControl, LogError> {
+///
+/// Lines that are lost, since nobody reads standard error, are counted in `exports`. What is queued at the end of the process is
+/// written before what comes back beside the control is gone.
+pub fn init(
+    config: &TelemetryConfig,
+    bridge: Option<LogBridge>,
+    exports: Arc<ExportCounters>,
+) -> Result<(LogControl, FlushAtEnd), LogError> {
     let colour = colour(stderr().is_terminal(), env::var_os("NO_COLOR").as_deref());
-    let (subscriber, control) = subscriber(config, colour, stderr);
+    let (queue, flush_at_end) = LogQueue::to_standard_error(exports).map_err(LogError::Writer)?;
+    let (subscriber, control) = subscriber(config, colour, queue.clone());
     subscriber.with(bridge.map(|bridge| bridge.with_filter(exported()))).try_init()?;
     panics::install_hook();
-    Ok(control)
+    // A panic may be the last that the process says, as one is while things are dropped for another.
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        queue.flush_after_panic();
+    }));
+    Ok((control, flush_at_end))
 }
 
 pub(super) fn subscriber<W>(
@@ -117,8 +140,8 @@ fn colour(terminal: bool, no_color: Option<&OsStr>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::panic;
-    use std::process::Command;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, ExitStatus};
 
     use serde_json::Value;
     use tracing::subscriber::with_default;
@@ -244,8 +267,9 @@ mod tests {
 
     fn say_everything() {
         let config = TelemetryConfig { log_format: LogFormat::Json, ..TelemetryConfig::default() };
-        init(&config, None).expect("the first time");
-        assert!(matches!(init(&config, None), Err(LogError::AlreadySetUp(_))));
+        let init = || init(&config, None, Arc::default());
+        let (_control, _flush_at_end) = init().expect("the first time");
+        assert!(matches!(init().err(), Some(LogError::AlreadySetUp(_))));
         tracing_log::log::warn!(target: "rustls::check", "from the log crate");
         let _span = error_span!("request", request_id = "abc").entered();
         panic::catch_unwind(|| panic!("gone {}", "wrong")).expect_err("panics");
@@ -268,21 +292,25 @@ mod tests {
         drop(panic::catch_unwind(|| panic!("last")));
     }
 
-    /// Logging is set up once in a process, so this test runs itself in another one and reads what that says.
-    #[test]
-    fn all_that_a_process_says_is_json_panics_included() {
-        const CHILD: &str = "TINY_CACHE_TEST_LOGS";
-        if env::var_os(CHILD).is_some() {
-            return say_everything();
-        }
-        let this = "telemetry::logs::tests::all_that_a_process_says_is_json_panics_included";
+    const CHILD: &str = "TINY_CACHE_TEST_LOGS";
+
+    /// Logging is set up once in a process, so a test runs itself in another one: how that ended, and what it said.
+    fn ended(test: &str) -> (ExitStatus, String) {
         let child = Command::new(env::current_exe().expect("runs"))
-            .args(["--exact", "--nocapture", this])
+            .args(["--exact", "--nocapture", &format!("telemetry::logs::tests::{test}")])
             .env(CHILD, "1")
             .output()
             .expect("starts");
-        let text = String::from_utf8(child.stderr).expect("text");
-        assert!(child.status.success(), "{text}");
+        (child.status, String::from_utf8(child.stderr).expect("text"))
+    }
+
+    #[test]
+    fn all_that_a_process_says_is_json_panics_included() {
+        if env::var_os(CHILD).is_some() {
+            return say_everything();
+        }
+        let (status, text) = ended("all_that_a_process_says_is_json_panics_included");
+        assert!(status.success(), "{text}");
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
         assert_eq!(lines[0]["target"], "rustls::check");
         assert_eq!(lines[0]["message"], "from the log crate");
@@ -304,5 +332,48 @@ mod tests {
             assert_eq!(line["request_id"], "abc");
             assert!(line["location"].as_str().expect("text").starts_with(file!()), "{text}");
         }
+    }
+
+    /// Panics while it is dropped for a panic, which is the end of the process.
+    struct Last;
+
+    impl Drop for Last {
+        fn drop(&mut self) {
+            panic!("the last one");
+        }
+    }
+
+    /// More than is written in a moment: a pipe takes it piece by piece, as it is read.
+    const LONG: usize = 900_000;
+
+    #[test]
+    fn what_a_process_says_before_a_panic_ends_it_is_written() {
+        if env::var_os(CHILD).is_some() {
+            let _log = init(&TelemetryConfig::default(), None, Arc::default()).expect("the first time");
+            info!("{}", "x".repeat(LONG));
+            let _last = Last;
+            panic!("the first one");
+        }
+        let (status, text) = ended("what_a_process_says_before_a_panic_ends_it_is_written");
+        assert!(status.signal().is_some(), "{status}");
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].contains(&"x".repeat(LONG)), "{} bytes of it", lines[0].len());
+        for told in ["panic: the first one", "panic: the last one"] {
+            assert!(lines[1..].iter().any(|line| line.contains(told)), "{:?}", &lines[1..]);
+        }
+    }
+
+    #[test]
+    fn what_a_process_says_before_it_ends_is_written() {
+        if env::var_os(CHILD).is_some() {
+            let log = init(&TelemetryConfig::default(), None, Arc::default()).expect("the first time");
+            info!("{}", "x".repeat(LONG));
+            info!("the end");
+            drop(log);
+            std::process::exit(7);
+        }
+        let (status, text) = ended("what_a_process_says_before_it_ends_is_written");
+        assert_eq!(status.code(), Some(7));
+        assert!(text.contains(&"x".repeat(LONG)) && text.ends_with("the end\n"), "{} bytes", text.len());
     }
 }

@@ -5,6 +5,7 @@ pub mod access_log;
 pub(crate) mod capture;
 pub mod history;
 mod json_lines;
+mod log_queue;
 pub mod logs;
 pub mod metrics;
 pub mod operations;

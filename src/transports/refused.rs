@@ -27,6 +27,8 @@ pub enum RequestRefusal {
     NotTaken,
     /// It would have had to wait, and `max_in_flight` requests do.
     TooManyInFlight,
+    /// Its connection had `max_concurrent_streams` already.
+    TooManyStreams,
     /// Its message, its batch or its answer is more than is left of `max_in_flight_bytes`.
     TooManyBytes,
     /// It has more items than `max_batch`.
@@ -39,7 +41,7 @@ pub enum RequestRefusal {
 
 impl RequestRefusal {
     /// Every reason there is.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::TooSlow,
         Self::HeadTooLarge,
         Self::Malformed,
@@ -51,6 +53,7 @@ impl RequestRefusal {
         Self::TimedOut,
         Self::NotTaken,
         Self::TooManyInFlight,
+        Self::TooManyStreams,
         Self::TooManyBytes,
         Self::BatchTooLarge,
         Self::InvalidNamespace,
@@ -72,6 +75,7 @@ impl RequestRefusal {
             Self::TimedOut => "timed_out",
             Self::NotTaken => "not_taken",
             Self::TooManyInFlight => "too_many_in_flight",
+            Self::TooManyStreams => "too_many_streams",
             Self::TooManyBytes => "too_many_bytes",
             Self::BatchTooLarge => "batch_too_large",
             Self::InvalidNamespace => "invalid_namespace",

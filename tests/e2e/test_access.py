@@ -139,6 +139,29 @@ def test_a_client_that_is_not_listed_is_denied_in_the_handshake(files, authority
             assert get(client, "/live")[0] == 200
 
 
+def test_each_listener_has_a_list_of_its_own(files, authority, serve):
+    listed = lambda uri: tls(files, f'client_ca = "{files.client_ca}"', f'clients = ["uri:{uri}"]')
+    uris = ["spiffe://example.org/one", "spiffe://example.org/other"]
+    with serve("".join(transport("grpc", listed(uri)) for uri in uris) + transport("http")) as server:
+        refused = lambda: total(
+            fetch(server.http, "/metrics").body.decode(),
+            "tiny_cache_connections_refused_total",
+            transport="grpc",
+            reason="client_not_listed",
+        )
+        ports = server.grpc.split(", ")
+        for uri, own, other in zip(uris, ports, reversed(ports)):
+            credentials = authority.credentials(authority.sign("client", [x509.UniformResourceIdentifier(uri)]))
+            before = refused()
+            with connect(own, credentials) as stub:
+                stub.Get(KEY)
+            assert refused() == before
+            with connect(other, credentials) as stub:
+                assert_refused(lambda: stub.Get(KEY, timeout=10), StatusCode.UNAVAILABLE)
+            assert refused() > before
+            wait_until(lambda: any(uri in json.dumps(line) for line in server.lines("client refused")), "it is told")
+
+
 @pytest.mark.parametrize("mutual", [False, True], ids=["tls", "mtls"])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_no_session_is_resumed_past_a_look_at_the_certificate(files, authority, serve, tmp_path, version, mutual):

@@ -11,6 +11,7 @@ import pytest
 from clients import Load, connect, fetch, metrics_of
 from http2 import Http2, address_of, frame
 from server import Server, wait_until
+from test_limits import metric
 
 GET = frame(pb.CacheKey(key="k").SerializeToString())
 VALUE = b"v" * 100
@@ -72,6 +73,8 @@ def test_one_connection_more_than_allowed_is_closed_at_once(configured):
         with socket.create_connection(address_of(server.grpc), 10) as refused:
             assert refused.recv(1) == b""
         assert all(client.call("Get", GET).status == 0 for client in clients)
+        total = lambda transport: metric(server, "tiny_cache_connections_refused_total", reason="too_many", transport=transport)
+        assert (total("grpc"), total("http")) == (1, 0)
         clients[0].close()
 
         def finds_a_place():

@@ -4,10 +4,12 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import resource
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import cache_pb2 as pb
@@ -148,6 +150,65 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path, place, log_format)
     finally:
         process.kill()
         process.wait()
+
+
+class Unread(Server):
+    """A server whose log nobody reads, from the moment it serves until that is asked for."""
+
+    def __init__(self, *flags):
+        self.read_on = threading.Event()
+        super().__init__(*flags)
+
+    def _read(self):
+        line = json.loads(self.process.stderr.readline())
+        while line["message"] != "serving":
+            line = json.loads(self.process.stderr.readline())
+        with self._changed:
+            self.log.append(line)
+            self._changed.notify_all()
+        self.read_on.wait()
+        super()._read()
+
+    def lost(self):
+        metrics = fetch(self.http, "/metrics").body.decode()
+        return float(re.search(r'^tiny_cache_telemetry_dropped_total\{signal="standard_error"\} (\S+)$', metrics, re.MULTILINE)[1])
+
+    def say_too_much(self):
+        """Has more lines logged than anybody has room for."""
+        with connect(self.grpc) as stub:
+            assert self.lost() == 0
+
+            def is_over():
+                for _ in range(50):
+                    # Whoever waited for the reader would never answer.
+                    assert not stub.Get(pb.CacheKey(key="k"), timeout=10).found
+                return self.lost() > 0
+
+            wait_until(is_over, "lines are lost", timeout=40)
+
+
+def test_a_log_that_nobody_reads_holds_nobody_up_and_goes_on_once_it_is_read():
+    with Unread("--log-level", "debug") as server:
+        server.say_too_much()
+        server.read_on.set()
+        line = server.wait_for_line("log: lines were lost")
+        assert (line["level"], line["lost_lines"] > 0) == ("WARN", True), line
+        wait_until(lambda: fetch(server.http, "/live").status == 200, "it serves")
+        server.stop()
+        # The end is whole, whatever was lost before.
+        assert server.log[-1]["message"] == "stopped", server.log[-1]
+
+
+def test_a_log_that_nobody_reads_does_not_hold_up_the_end():
+    server = Unread("--log-level", "debug")
+    try:
+        server.say_too_much()
+        server.signal(signal.SIGTERM)
+        assert server.process.wait(timeout=20) == 0
+    finally:
+        server.read_on.set()
+        server.process.kill()
+        server.wait()
 
 
 def logging(folder, path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import socket
 import time
 
 import cache_pb2 as pb
@@ -9,7 +10,7 @@ import pytest
 from clients import connect, fetch
 from grpc import StatusCode
 from grpc_health.v1.health_pb2 import HealthCheckRequest
-from http2 import Http2, frame
+from http2 import Http2, address_of, frame
 from server import Server, wait_until
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -184,6 +185,33 @@ def test_metadata_beyond_its_limit_is_told_and_counted(limited):
         assert refused(server, "head_too_large") == 2
 
 
+def test_metadata_far_beyond_its_limit_is_answered_by_http2_and_counted_whatever_lies_between(limited):
+    far_beyond = [("x-large", "x" * 3000)] * 10
+    with limited('max_metadata = "8KiB"') as server, Http2(server.grpc) as client:
+        expected = 0
+        # Ids of requests push what the first 431 has put into the table of fields out of it again, after some fifty of them.
+        for calls in (0, 1, 0, 10, 45, 50, 60, 0, 150):
+            for ends in (True, False):
+                answer = client.answer(client.open(headers=far_beyond, end=ends))
+                assert answer.headers == {":status": "431"}
+                expected += 1
+            for _ in range(calls):
+                assert client.call("Get", GET).status == OK
+            assert refused(server, "head_too_large") == expected, calls
+        # More than sixteen times as much ends the connection.
+        client.open(headers=far_beyond * 16)
+        client.pump_until(lambda: client.closed or client.goaway)
+        assert (refused(server, "flood"), refused(server, "head_too_large")) == (1, expected)
+
+
+def test_a_head_beyond_its_limit_is_refused_and_counted_over_http_too(limited):
+    with limited("", 'max_metadata = "8KiB"') as server, socket.create_connection(address_of(server.http), 10) as client:
+        assert fetch(server.http, "/live", headers={"x-some": "x" * 7000}).status == 200
+        client.sendall(b"GET /live HTTP/1.1\r\nhost: x\r\nx-large: " + b"x" * 9000)
+        assert client.recv(13) == b"HTTP/1.1 431 "
+        wait_until(lambda: refused(server, "head_too_large", "http") == 1, "it is counted")
+
+
 @pytest.mark.parametrize(
     "said", [b"", frame(length=100_000), frame(length=100_000) + bytes(50_000)], ids=["nothing", "a head", "a half"]
 )
@@ -260,12 +288,19 @@ def test_a_stream_over_the_limit_is_refused_by_http2_at_once_and_the_others_go_o
         # A client that does not care for what it was told.
         client.h2.remote_settings[3] = 100
         client.h2.remote_settings.acknowledge()
-        refused = [client.answer(client.open(end=True)) for _ in range(3)]
-        assert [stream.reset for stream in refused] == [7] * 3
+        assert refused(server, "too_many_streams") == 0
+        turned_away = [client.answer(client.open(end=True)) for _ in range(3)]
+        assert [stream.reset for stream in turned_away] == [7] * 3
         for stream in held:
             client.send(stream, GET)
             assert client.answer(stream).status == OK
         assert client.call("Get", GET).status == OK
+        # What is reset for another reason is none of them.
+        gone = client.open()
+        client.h2.reset_stream(gone)
+        client.flush()
+        assert client.call("Get", GET).status == OK
+        assert refused(server, "too_many_streams") == 3
 
 
 def test_health_may_be_watched_for_longer_than_requests_take(limited):
@@ -284,10 +319,6 @@ def test_a_connection_that_takes_nothing_is_closed(limited, port):
     with limited(keys, keys) as server:
         put(server, "k", bytes(MIB))
         if port == "http":
-            import socket
-
-            from http2 import address_of
-
             with socket.socket() as lazy:
                 lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 lazy.connect(address_of(server.http))

@@ -9,14 +9,15 @@ use super::catalogue::Source::Counters;
 use super::catalogue::{Metric, Observe};
 use crate::config::Signal;
 
-/// Counts exports and losses. Shared by everything that hands telemetry on: by the exporters, and by the access log, which
-/// can only lose lines.
+/// Counts exports and losses. Shared by everything that hands telemetry on: by the exporters, and by the log and the access log,
+/// which can only lose lines.
 #[derive(Debug, Default)]
 pub struct ExportCounters {
     succeeded: [AtomicU64; Signal::ALL.len()],
     failed: [AtomicU64; Signal::ALL.len()],
     dropped: [AtomicU64; Signal::ALL.len()],
     lost_lines: AtomicU64,
+    lost_log_lines: AtomicU64,
 }
 
 impl ExportCounters {
@@ -42,6 +43,17 @@ impl ExportCounters {
         self.lost_lines.load(Ordering::Relaxed)
     }
 
+    /// So many lines of the log will never be written to standard error.
+    pub fn lose_log_lines(&self, count: u64) {
+        self.lost_log_lines.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How many lines of the log have been lost so far.
+    #[must_use]
+    pub fn lost_log_lines(&self) -> u64 {
+        self.lost_log_lines.load(Ordering::Relaxed)
+    }
+
     /// The figures so far.
     #[must_use]
     pub fn figures(&self) -> ExportFigures {
@@ -53,17 +65,19 @@ impl ExportCounters {
             failed: read(&self.failed),
             dropped: read(&self.dropped),
             lost_lines: self.lost_lines(),
+            lost_log_lines: self.lost_log_lines(),
         }
     }
 }
 
-/// What became of telemetry, in a snapshot: three figures per signal, and the access log's one.
+/// What became of telemetry, in a snapshot: three figures per signal, and one each of the log and the access log.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExportFigures {
     succeeded: [u64; Signal::ALL.len()],
     failed: [u64; Signal::ALL.len()],
     dropped: [u64; Signal::ALL.len()],
     lost_lines: u64,
+    lost_log_lines: u64,
 }
 
 impl ExportFigures {
@@ -85,7 +99,7 @@ pub(super) const METRICS: &[Metric] = &[
     Metric {
         name: "tiny_cache.telemetry.dropped",
         unit: "{item}",
-        description: "Spans, log records and access log lines lost, since a queue was full or an export failed.",
+        description: "Spans, log records and lines of the log and the access log lost, since a queue was full or an export failed.",
         source: Counters(dropped),
     },
 ];
@@ -106,4 +120,5 @@ fn dropped(snapshot: &Snapshot, observe: &mut Observe<'_, u64>) {
         observe(dropped, &[KeyValue::new("signal", signal.name())]);
     }
     observe(snapshot.exports.lost_lines, &[KeyValue::new("signal", "access_log")]);
+    observe(snapshot.exports.lost_log_lines, &[KeyValue::new("signal", "standard_error")]);
 }

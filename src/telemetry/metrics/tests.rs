@@ -134,6 +134,7 @@ impl Sources for Fixed {
         let exports = ExportCounters::default();
         exports.exported(Signal::Traces, false);
         exports.lose_lines(12);
+        exports.lose_log_lines(13);
         Snapshot {
             store,
             insight: Insight {
@@ -204,6 +205,7 @@ fn labels_tell_transports_reasons_and_kinds_apart() {
         ("tiny_cache_io_bytes_total", r#"{direction="sent",transport="http"}"#, 3.0),
         ("tiny_cache_telemetry_exports_total", r#"{result="failed",signal="traces"}"#, 1.0),
         ("tiny_cache_telemetry_dropped_total", r#"{signal="access_log"}"#, 12.0),
+        ("tiny_cache_telemetry_dropped_total", r#"{signal="standard_error"}"#, 13.0),
         ("tiny_cache_config_reloads_total", r#"{result="ok"}"#, 15.0),
         ("tiny_cache_config_reloads_total", r#"{result="failed"}"#, 16.0),
         ("tiny_cache_rejected_keys_total", r#"{reason="empty"}"#, 19.0),

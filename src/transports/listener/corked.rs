@@ -19,6 +19,8 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::Frames;
+use super::refusals::Refusals;
+use crate::transports::refused::RefusedRequests;
 
 /// How much is gathered at most. What would be more is written through, together with what was gathered.
 const CORK_BYTES: usize = 64 << 10;
@@ -39,6 +41,7 @@ pub(super) struct Corked<S>(Arc<Mutex<Shared<S>>>);
 struct Shared<S> {
     stream: S,
     frames: Frames,
+    refusals: Refusals,
     gathered: BytesMut,
     /// The buffer is larger than is to be kept; it does not tell so itself once a part of it was written.
     is_large: bool,
@@ -97,11 +100,12 @@ impl<S> Clone for Corked<S> {
 }
 
 impl<S> Corked<S> {
-    /// Lets `stream` be read and written for about as long as `turn` at a time.
-    pub(super) fn new(stream: S, turn: Duration) -> Self {
+    /// Lets `stream` be read and written for about as long as `turn` at a time. What HTTP/2 refuses by itself is counted in `refused`.
+    pub(super) fn new(stream: S, turn: Duration, refused: Arc<RefusedRequests>) -> Self {
         Self(Arc::new(Mutex::new(Shared {
             stream,
             frames: Frames::new(),
+            refusals: Refusals::new(refused),
             gathered: BytesMut::new(),
             is_large: false,
             unflushed: false,
@@ -169,8 +173,18 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
         }
         for piece in pieces {
             self.gathered.extend_from_slice(piece);
+            self.refusals.pass(piece);
         }
         self.is_large |= self.gathered.capacity() > KEPT_BYTES;
+    }
+
+    /// So many bytes of these are written.
+    fn taken(&mut self, pieces: &[IoSlice<'_>], mut bytes: usize) {
+        for piece in pieces {
+            let piece = &piece[..piece.len().min(bytes)];
+            bytes -= piece.len();
+            self.refusals.pass(piece);
+        }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -203,6 +217,7 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
             if let Some(beyond) = written.checked_sub(self.gathered.len()) {
                 self.gathered.clear();
                 if beyond > 0 {
+                    self.taken(pieces, beyond);
                     return Poll::Ready(Ok(beyond));
                 }
             } else {
@@ -267,11 +282,12 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, duplex};
 
     use super::*;
+    use crate::transports::refused::RequestRefusal;
 
     #[tokio::test]
     async fn small_writes_leave_together_once_uncorked() {
         let (near, mut far) = duplex(CORK_BYTES);
-        let mut corked = Corked::new(near, Duration::MAX);
+        let mut corked = Corked::new(near, Duration::MAX, Arc::default());
         for piece in ["some ", "small ", "writes"] {
             corked.write_all(piece.as_bytes()).await.expect("gathered");
             corked.flush().await.expect("left for later");
@@ -290,7 +306,8 @@ mod tests {
         // As TLS does: takes all at once, and gives the socket what that takes.
         for bytes in [1000, CORK_BYTES, 4 * CORK_BYTES] {
             let (near, mut far) = duplex(100);
-            let mut corked = Corked::new(BufWriter::with_capacity(8 * CORK_BYTES, near), Duration::MAX);
+            let mut corked =
+                Corked::new(BufWriter::with_capacity(8 * CORK_BYTES, near), Duration::MAX, Arc::default());
             corked.write_all(&vec![7; bytes]).await.expect("taken");
             let uncorking = poll_fn(|cx| {
                 assert!(!corked.poll_uncork(cx));
@@ -325,7 +342,7 @@ mod tests {
                 far.read_to_end(&mut received).await.expect("open");
                 received
             });
-            let mut corked = Corked::new(near, Duration::MAX);
+            let mut corked = Corked::new(near, Duration::MAX, Arc::default());
             let mut rest = &sent[..];
             for size in sizes {
                 let piece;
@@ -346,13 +363,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn streams_that_are_refused_are_counted_whether_that_is_gathered_or_written_through() {
+        for size in [0, 10, CORK_BYTES, 4 * CORK_BYTES] {
+            let length = u32::try_from(size).expect("short").to_be_bytes();
+            let data = [&length[1..], &[0, 0, 0, 0, 0, 1], &vec![7; size]].concat();
+            let refused = [0, 0, 4, 3, 0, 0, 0, 0, 3, 0, 0, 0, 7];
+            let (near, mut far) = duplex(1000);
+            let reader = tokio::spawn(async move { far.read_to_end(&mut Vec::new()).await });
+            let counts = Arc::<RefusedRequests>::default();
+            let mut corked = Corked::new(near, Duration::MAX, Arc::clone(&counts));
+            for _ in 0..3 {
+                let mut pieces = Buf::chain(&data[..], &refused[..]);
+                while pieces.has_remaining() {
+                    corked.write_buf(&mut pieces).await.expect("open");
+                }
+            }
+            corked.shutdown().await.expect("open");
+            drop(corked);
+            assert_eq!(reader.await.expect("no panic").expect("open"), 3 * (data.len() + refused.len()));
+            assert_eq!(counts.total(RequestRefusal::TooManyStreams), 3, "beside {size} bytes");
+        }
+    }
+
+    #[tokio::test]
     async fn nothing_is_read_or_written_through_from_the_end_of_a_turn_to_the_next() {
         let cx = &mut Context::from_waker(std::task::Waker::noop());
         let large = vec![7; 1 + CORK_BYTES];
         for (length, ends) in [(Duration::ZERO, true), (Duration::MAX, false)] {
             let (mut near, far) = duplex(8 * CORK_BYTES);
             near.write_all(&vec![7; 3 * UNTIMED_BYTES]).await.expect("room");
-            let mut corked = Corked::new(far, length);
+            let mut corked = Corked::new(far, length, Arc::default());
             for _ in 0..2 {
                 // So little is not timed.
                 let mut received = [0; UNTIMED_BYTES];
@@ -384,7 +424,7 @@ mod tests {
     #[tokio::test]
     async fn a_failure_while_nobody_writes_is_told_to_the_next_who_reads() {
         let (near, far) = duplex(10);
-        let mut corked = Corked::new(near, Duration::MAX);
+        let mut corked = Corked::new(near, Duration::MAX, Arc::default());
         corked.write_all(b"nobody will read this").await.expect("gathered");
         drop(far);
         let cx = &mut Context::from_waker(std::task::Waker::noop());

@@ -12,7 +12,7 @@ use std::time::Instant;
 const PREFACE_BYTES: usize = 24;
 
 /// Length of what a frame begins with (RFC 9113, section 4.1).
-const HEAD_BYTES: usize = 9;
+pub(super) const HEAD_BYTES: usize = 9;
 
 /// How many frames without use a client may send at once.
 const CREDIT: u32 = 10_000;

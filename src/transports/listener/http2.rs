@@ -165,7 +165,7 @@ impl<S: HttpService> Http2<S> {
         let mut builder = Builder::new(inbox.clone());
         configure(&mut builder);
         let alarm = Arc::<Alarm>::default();
-        let io = Corked::new(io, WIRE_TURN);
+        let io = Corked::new(io, WIRE_TURN, Arc::clone(counters.refused_requests()));
         Self {
             connection: builder.serve_connection(TokioIo::new(io.clone()), service),
             io,

@@ -25,6 +25,7 @@ mod counters;
 mod first_bytes;
 mod frames;
 mod http2;
+mod refusals;
 mod service;
 mod socket;
 #[cfg(test)]

@@ -150,3 +150,23 @@ async fn a_client_that_answers_no_ping_is_closed() {
         assert_eq!(running.counters.refused_requests().total(reason), 0, "{reason:?}");
     }
 }
+
+#[tokio::test]
+async fn heads_that_http2_itself_answers_with_431_are_counted_whatever_lies_between() {
+    let running = Running::start(Protocol::Http2, &config());
+    let mut client = running.client(Protocol::Http2).await;
+    let too_long = format!("/{}", "x".repeat(40_000));
+    let refused = |reason| running.counters.refused_requests().total(reason);
+    let mut expected = 0;
+    // Each answer adds a field to the table of those that need not be spelt out again, which has room for about sixty.
+    for answers in [0, 1, 0, 10, 55, 60, 70, 0, 200, 3] {
+        assert_eq!(client.get(&too_long).await.unwrap(), "", "after no more than a head");
+        expected += 1;
+        assert_eq!(refused(RequestRefusal::HeadTooLarge), expected, "before {answers} answers");
+        for _ in 0..answers {
+            assert_ne!(client.get("/").await.unwrap(), "");
+        }
+    }
+    assert_eq!(refused(RequestRefusal::HeadTooLarge), expected, "answers are no refusals");
+    assert_eq!(running.counters.accepted_total(), 1);
+}

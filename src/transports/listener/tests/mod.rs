@@ -108,7 +108,8 @@ impl Gate {
         }
         self.answered.fetch_add(1, Ordering::Relaxed);
         let info = request.extensions().get::<ConnectInfo>().expect("every request has it");
-        Ok(Response::new(Full::from(format!("{info:?}"))))
+        let answer = Response::builder().header("x-request-id", fastrand::u64(..));
+        Ok(answer.body(Full::from(format!("{info:?}"))).expect("a good header"))
     }
 }
 
