@@ -29,6 +29,8 @@ pub enum RequestRefusal {
     TooManyInFlight,
     /// Its message, its batch or its answer is more than is left of `max_in_flight_bytes`.
     TooManyBytes,
+    /// Answers that clients did not take were too many together, and its connection was closed for it.
+    TooManyUntaken,
     /// It has more items than `max_batch`.
     BatchTooLarge,
     /// The namespace that it names cannot be one.
@@ -39,7 +41,7 @@ pub enum RequestRefusal {
 
 impl RequestRefusal {
     /// Every reason there is.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::TooSlow,
         Self::HeadTooLarge,
         Self::Malformed,
@@ -52,6 +54,7 @@ impl RequestRefusal {
         Self::NotTaken,
         Self::TooManyInFlight,
         Self::TooManyBytes,
+        Self::TooManyUntaken,
         Self::BatchTooLarge,
         Self::InvalidNamespace,
         Self::Flood,
@@ -73,6 +76,7 @@ impl RequestRefusal {
             Self::NotTaken => "not_taken",
             Self::TooManyInFlight => "too_many_in_flight",
             Self::TooManyBytes => "too_many_bytes",
+            Self::TooManyUntaken => "too_many_untaken",
             Self::BatchTooLarge => "batch_too_large",
             Self::InvalidNamespace => "invalid_namespace",
             Self::Flood => "flood",

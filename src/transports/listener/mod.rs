@@ -27,8 +27,10 @@ mod frames;
 mod http2;
 mod service;
 mod socket;
+mod streams;
 #[cfg(test)]
 mod tests;
+mod untaken;
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,0 +1,182 @@
+//! What connections hold for clients that do not take it, and the most that it may be.
+//!
+//! A request that was read costs a few KiB until it is answered and its answer has left, and requests that wait have limits of their own
+//! ([`InFlight`](crate::transports::in_flight::InFlight)); but an answer that its client does not take, a refusal or a small value, is out of
+//! everyone's sight with HTTP/2's own library. So each connection tells at the end of its turn how much it holds. It reads no more
+//! requests at a time than there is room for, whatever they come to; so where many hold something, each gets as much as it leaves to
+//! all others. And where more than half of the room is taken, connections whose clients take nothing are closed, those first that have
+//! taken nothing for longest. The less room there is the less patience they find, and with none left they find none.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use futures_util::task::AtomicWaker;
+
+use crate::transports::refused::{RefusedRequests, RequestRefusal};
+
+/// What a stream takes at most whose request does not wait: of a head of ordinary size, or of an answer below the size from which its bytes
+/// are charged elsewhere.
+pub(super) const STREAM_BYTES: u64 = 6 << 10;
+
+/// How many requests a connection reads at a time at the most: as many small ones as can be answered in a turn.
+const MOST_REQUESTS: usize = 128;
+
+/// How long a client may take nothing where just half of the room is left.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The room of one listener.
+#[derive(Debug)]
+pub(super) struct Untaken {
+    max_bytes: u64,
+    bytes: AtomicU64,
+    debts: Mutex<Debts>,
+    refused: Arc<RefusedRequests>,
+}
+
+/// What is held, by connection.
+#[derive(Debug, Default)]
+struct Debts {
+    /// In the order of when their clients last took something.
+    by_age: BTreeMap<u64, Debt>,
+    next: u64,
+    /// Of connections that are told to close, and have not.
+    leaving_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Debt {
+    since: Instant,
+    bytes: u64,
+    debtor: Arc<Debtor>,
+}
+
+/// A connection that can be told to close.
+#[derive(Debug, Default)]
+struct Debtor {
+    has_to_go: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Untaken {
+    /// Room for so many bytes. Connections that are closed for want of it are counted in `refused`.
+    pub(super) fn new(max_bytes: u64, refused: Arc<RefusedRequests>) -> Self {
+        Self { max_bytes, bytes: AtomicU64::new(0), debts: Mutex::default(), refused }
+    }
+
+    /// What all connections hold.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many requests there is room for, one at least.
+    pub(super) fn requests(&self) -> usize {
+        let room = self.max_bytes.saturating_sub(self.bytes()) / STREAM_BYTES;
+        usize::try_from(room).unwrap_or(usize::MAX).clamp(1, MOST_REQUESTS)
+    }
+
+    /// How long a client may take nothing while so much is held; `None`: as long as it likes.
+    fn patience(&self, bytes: u64) -> Option<Duration> {
+        let half = self.max_bytes / 2;
+        let beyond = bytes.checked_sub(half).filter(|beyond| *beyond > 0)?;
+        #[expect(clippy::cast_precision_loss, reason = "a share of it")]
+        let left = half.saturating_sub(beyond) as f64 / half.max(1) as f64;
+        Some(PATIENCE.mul_f64(left))
+    }
+
+    fn debts(&self) -> MutexGuard<'_, Debts> {
+        self.debts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells connections to close until others have room.
+    fn make_room(&self) {
+        if self.patience(self.bytes()).is_none() {
+            return;
+        }
+        let mut told = Vec::new();
+        {
+            let mut debts = self.debts();
+            while let Some(patience) = self.patience(self.bytes().saturating_sub(debts.leaving_bytes))
+                && let Some(oldest) = debts.by_age.first_entry()
+                && oldest.get().since.elapsed() >= patience
+            {
+                let Debt { bytes, debtor, .. } = oldest.remove();
+                debts.leaving_bytes += bytes;
+                debtor.has_to_go.store(true, Ordering::Release);
+                told.push(debtor);
+            }
+        }
+        for debtor in told {
+            self.refused.count(RequestRefusal::TooManyUntaken);
+            debtor.task.wake();
+        }
+    }
+}
+
+/// What one connection holds; nothing once it is dropped.
+pub(super) struct Held {
+    room: Arc<Untaken>,
+    bytes: u64,
+    /// Where it stands among the debts; `None`: it holds nothing, or has to go.
+    place: Option<u64>,
+    debtor: Arc<Debtor>,
+}
+
+impl Held {
+    pub(super) fn new(room: Arc<Untaken>) -> Self {
+        Self { room, bytes: 0, place: None, debtor: Arc::default() }
+    }
+
+    pub(super) fn room(&self) -> &Untaken {
+        &self.room
+    }
+
+    /// Whether the connection has to be closed, so that others have room.
+    pub(super) fn has_to_go(&self) -> bool {
+        self.bytes > 0 && self.debtor.has_to_go.load(Ordering::Acquire)
+    }
+
+    /// What it holds now, and whether its client has taken something since it was last asked. `task` is woken when it has to go.
+    pub(super) fn set(&mut self, bytes: u64, took: bool, task: &Waker) {
+        if bytes == self.bytes && (bytes == 0 || !took) {
+            return;
+        }
+        if bytes > 0 {
+            self.debtor.task.register(task);
+        }
+        let mut debts = self.room.debts();
+        let known = self.place.take().and_then(|place| Some((place, debts.by_age.remove(&place)?.since)));
+        if known.is_none() && self.bytes > 0 {
+            // It has to go, and with all that it held when it was told.
+            return;
+        }
+        self.room.bytes.fetch_add(bytes.wrapping_sub(self.bytes), Ordering::Relaxed);
+        self.bytes = bytes;
+        if bytes > 0 {
+            let (place, since) = known.filter(|_| !took).unwrap_or_else(|| {
+                debts.next += 1;
+                (debts.next, Instant::now())
+            });
+            debts.by_age.insert(place, Debt { since, bytes, debtor: Arc::clone(&self.debtor) });
+            self.place = Some(place);
+        }
+        drop(debts);
+        self.room.make_room();
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.bytes == 0 {
+            return;
+        }
+        let mut debts = self.room.debts();
+        let known = self.place.and_then(|place| debts.by_age.remove(&place));
+        if known.is_none() {
+            debts.leaving_bytes -= self.bytes;
+        }
+        self.room.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
