@@ -515,6 +515,59 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nothing_is_read_while_the_stream_takes_nothing() {
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let (near, mut far) = duplex(1000);
+        let mut corked = Corked::new(near, Duration::MAX);
+        far.write_all(&[0; 24]).await.expect("room");
+        corked.write_all(&[7; 1500]).await.expect("gathered");
+        assert!(!corked.poll_uncork(cx));
+        let mut received = [0; 24];
+        let read = |corked: &mut Corked<_>, cx: &mut Context<'_>| {
+            let mut received = ReadBuf::new(&mut received);
+            Pin::new(corked).poll_read(cx, &mut received).is_ready()
+        };
+        let mut read = read;
+        assert!(!read(&mut corked, cx) && !corked.is_let_go());
+        let standing = corked.end_turn();
+        assert!(standing.blocked_bytes >= 500 && standing.moved && !standing.is_over);
+        let mut taken = [0; 1500];
+        far.read_exact(&mut taken[..700]).await.expect("open");
+        corked.begin(1, cx);
+        assert!(corked.is_let_go());
+        assert!(read(&mut corked, cx) && !corked.is_let_go());
+        let standing = corked.end_turn();
+        assert!(standing.blocked_bytes == 0 && standing.moved);
+        far.read_exact(&mut taken[700..]).await.expect("open");
+        assert_eq!(taken, [7; 1500]);
+    }
+
+    #[tokio::test]
+    async fn no_more_requests_are_read_than_there_is_room_for() {
+        let (mut near, far) = duplex(CORK_BYTES);
+        let head = |stream: u8| [0, 0, 4, 1, 5, 0, 0, 0, stream, 1, 1, 1, 1];
+        near.write_all(&[0; 24]).await.expect("room");
+        for stream in (1..=199).step_by(2) {
+            near.write_all(&head(stream)).await.expect("room");
+        }
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let mut corked = Corked::new(far, Duration::MAX);
+        let mut open = 0;
+        for most in [50, 1, 20] {
+            corked.begin(most, cx);
+            while Pin::new(&mut corked).poll_read(cx, &mut ReadBuf::new(&mut [0; 4096])).is_ready() {}
+            let standing = corked.end_turn();
+            let come = standing.open - open;
+            open = standing.open;
+            assert!(
+                come >= most && come <= most + LEAST_READ_BYTES.div_ceil(LEAST_HEAD_BYTES),
+                "{come} of {most}"
+            );
+            assert!(standing.is_over, "there is more to be read");
+        }
+    }
+
+    #[tokio::test]
     async fn a_failure_while_nobody_writes_is_told_to_the_next_who_reads() {
         let (near, far) = duplex(10);
         let mut corked = Corked::new(near, Duration::MAX);

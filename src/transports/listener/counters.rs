@@ -66,8 +66,7 @@ impl ConnectionCounters {
         let refused_requests = Arc::<RefusedRequests>::default();
         let in_flight =
             InFlight::new(config.max_in_flight, config.max_in_flight_bytes, Arc::clone(&refused_requests));
-        let untaken =
-            Untaken::new(config.max_in_flight_bytes / UNTAKEN_PART, Arc::clone(&refused_requests));
+        let untaken = Untaken::new(config.max_in_flight_bytes / UNTAKEN_PART, Arc::clone(&refused_requests));
         Self {
             in_flight: Arc::new(in_flight),
             untaken: Arc::new(untaken),

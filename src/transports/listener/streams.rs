@@ -117,3 +117,65 @@ impl Written {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u32, content: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(content.len()).expect("short").to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), content].concat()
+    }
+
+    /// Which of these streams are open once this was written, whatever the pieces.
+    #[track_caller]
+    fn check(begun: &[u32], written: &[Vec<u8>], expected: &[u32]) {
+        for piece in [1, 2, 5, 9, 10, 13, 14, 1000] {
+            let mut streams = Streams::new();
+            begun.iter().for_each(|stream| streams.begins(*stream));
+            let mut frames = Written::new();
+            written.concat().chunks(piece).for_each(|bytes| frames.pass(bytes, &mut streams));
+            assert_eq!(streams.open, expected, "in pieces of {piece}");
+            assert_eq!((frames.begun_bytes, frames.passing_bytes), (0, 0), "in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn a_stream_is_open_until_its_end_or_a_reset_is_written() {
+        let end_of_9 = frame(HEADERS, END_STREAM, 9, &[]);
+        check(
+            &[1, 3, 5, 7, 9],
+            &[
+                frame(4, 1, 0, &[]),
+                frame(HEADERS, 4, 1, &[7; 30]),
+                frame(DATA, 0, 1, &end_of_9.repeat(100)),
+                frame(HEADERS, 4 | END_STREAM, 3, &[7; 30]),
+                frame(DATA, END_STREAM, 7 | 1 << 31, b""),
+                frame(RST_STREAM, 0, 5, &[0; 4]),
+                frame(DATA, END_STREAM, 7, b"again"),
+            ],
+            &[1, 9],
+        );
+    }
+
+    #[test]
+    fn streams_that_come_after_the_last_to_be_taken_on_are_none() {
+        let goaway = |last: u32| frame(GOAWAY, 0, 0, &[&last.to_be_bytes()[..], &[0; 9]].concat());
+        check(&[1, 3, 5], &[goaway(u32::MAX >> 1)], &[1, 3, 5]);
+        check(&[1, 3, 5], &[goaway(u32::MAX), goaway(3), frame(RST_STREAM, 0, 1, &[0; 4])], &[3]);
+        let mut streams = Streams::new();
+        streams.ends_after(3);
+        [1, 3, 5].iter().for_each(|stream| streams.begins(*stream));
+        assert_eq!((streams.open(), streams.come()), (2, 2));
+    }
+
+    #[test]
+    fn what_follows_a_message_begins_no_stream() {
+        let mut streams = Streams::new();
+        [1, 3, 1, 3].iter().for_each(|stream| streams.begins(*stream));
+        streams.ends(1);
+        streams.begins(1);
+        streams.ends(99);
+        assert_eq!((streams.open(), streams.come()), (1, 2));
+    }
+}

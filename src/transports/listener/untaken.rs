@@ -180,3 +180,75 @@ impl Drop for Held {
         self.room.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: u64 = 1000 * STREAM_BYTES;
+
+    fn room() -> Arc<Untaken> {
+        Arc::new(Untaken::new(MAX, Arc::default()))
+    }
+
+    fn holding(room: &Arc<Untaken>, bytes: u64) -> Held {
+        let mut held = Held::new(Arc::clone(room));
+        held.set(bytes, false, Waker::noop());
+        held
+    }
+
+    fn closed(room: &Untaken) -> u64 {
+        room.refused.total(RequestRefusal::TooManyUntaken)
+    }
+
+    #[test]
+    fn the_less_room_there_is_the_fewer_requests_are_read() {
+        let room = room();
+        assert_eq!(room.requests(), MOST_REQUESTS);
+        let mut held = holding(&room, MAX - 10 * STREAM_BYTES);
+        assert_eq!(room.requests(), 10);
+        held.set(MAX - 1, true, Waker::noop());
+        assert_eq!(room.requests(), 1, "each may do one thing at a time");
+        drop(held);
+        assert_eq!((room.bytes(), room.requests()), (0, MOST_REQUESTS));
+    }
+
+    #[test]
+    fn where_there_is_no_room_those_who_took_nothing_for_longest_have_to_go() {
+        let room = room();
+        let quarter = MAX / 4;
+        let mut all: Vec<_> = (0..4).map(|_| holding(&room, quarter)).collect();
+        let gone = |all: &[Held]| all.iter().map(Held::has_to_go).collect::<Vec<_>>();
+        assert_eq!(gone(&all), [true, false, false, false], "there is room for less than four");
+        // One that takes something is behind the others, and one that holds more or less is not.
+        all[1].set(quarter - 1, true, Waker::noop());
+        all[2].set(quarter - 1, false, Waker::noop());
+        assert_eq!(gone(&all), [true, false, false, false]);
+        let one_more = holding(&room, quarter + 2);
+        assert_eq!(gone(&all), [true, false, true, false]);
+        assert!(!one_more.has_to_go());
+        assert_eq!(closed(&room), 2);
+        // What it holds now does not matter any more.
+        all[0].set(0, true, Waker::noop());
+        assert!(all[0].has_to_go());
+        drop((all, one_more));
+        assert_eq!((room.bytes(), room.debts().leaving_bytes, room.debts().by_age.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn who_is_slow_has_patience_while_there_is_room() {
+        let room = room();
+        for (bytes, expected) in [
+            (0, None),
+            (MAX / 2, None),
+            (MAX / 4 * 3, Some(PATIENCE / 2)),
+            (MAX, Some(Duration::ZERO)),
+            (2 * MAX, Some(Duration::ZERO)),
+        ] {
+            assert_eq!(room.patience(bytes), expected, "{bytes}");
+        }
+        let held = holding(&room, MAX / 4 * 3);
+        assert!(!held.has_to_go());
+        assert_eq!(closed(&room), 0);
+    }
+}
