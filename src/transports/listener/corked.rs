@@ -56,14 +56,43 @@ struct Shared<S> {
     /// The stream may hold back what it took, as TLS does where the socket is full: it is to be flushed until it says
     /// that it is done.
     unflushed: bool,
-    /// The stream did not take what it was last given.
-    is_blocked: bool,
-    /// Nothing was read for that.
-    was_held_back: bool,
+    way: Way,
     written: Written,
     /// Why writing failed when the connection was not there to hear of it.
     failed: Option<io::Error>,
     turn: Turn,
+}
+
+/// Whether the stream takes what it is given.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Free,
+    /// It did not take the last. `is_missed`: somebody wanted to read meanwhile.
+    Blocked {
+        is_missed: bool,
+    },
+    /// It does again, and somebody wanted to read meanwhile.
+    LetGo,
+}
+
+impl Way {
+    fn block(&mut self) {
+        match self {
+            Self::Free => *self = Self::Blocked { is_missed: false },
+            Self::LetGo => *self = Self::Blocked { is_missed: true },
+            Self::Blocked { .. } => {}
+        }
+    }
+
+    fn free(&mut self) {
+        if let Self::Blocked { is_missed } = *self {
+            *self = if is_missed { Self::LetGo } else { Self::Free };
+        }
+    }
+
+    const fn is_blocked(self) -> bool {
+        matches!(self, Self::Blocked { .. })
+    }
 }
 
 /// How long reading and writing have gone on.
@@ -78,8 +107,6 @@ struct Turn {
     wrote: bool,
     /// How many requests there may have been on the connection before it reads no further.
     may_come: u64,
-    /// It does not.
-    is_full: bool,
     /// The stream took something.
     moved: bool,
 }
@@ -105,7 +132,6 @@ impl Turn {
             is_over: false,
             wrote: false,
             may_come: u64::MAX,
-            is_full: false,
             moved: false,
         }
     }
@@ -148,8 +174,7 @@ impl<S> Corked<S> {
             gathered: BytesMut::new(),
             is_large: false,
             unflushed: false,
-            is_blocked: false,
-            was_held_back: false,
+            way: Way::Free,
             written: Written::new(),
             failed: None,
             turn: Turn::new(turn),
@@ -162,10 +187,15 @@ impl<S> Corked<S> {
         let length = shared.turn.length;
         let turn = std::mem::replace(&mut shared.turn, Turn::new(length));
         let held_back_by_tls = if shared.unflushed { CORK_BYTES } else { 0 };
+        let streams = shared.frames.streams();
         Standing {
-            is_over: turn.is_over || turn.is_full,
-            open: shared.frames.streams().open(),
-            blocked_bytes: if shared.is_blocked { shared.gathered.capacity() + held_back_by_tls } else { 0 },
+            is_over: turn.is_over || streams.come() >= turn.may_come,
+            open: streams.open(),
+            blocked_bytes: if shared.way.is_blocked() {
+                shared.gathered.capacity() + held_back_by_tls
+            } else {
+                0
+            },
             moved: turn.moved,
         }
     }
@@ -173,7 +203,11 @@ impl<S> Corked<S> {
     /// Whether there is something to be read again, as the stream has taken what it had no room for.
     pub(super) fn is_let_go(&self) -> bool {
         let mut shared = self.lock();
-        !shared.is_blocked && std::mem::take(&mut shared.was_held_back)
+        let is_let_go = shared.way == Way::LetGo;
+        if is_let_go {
+            shared.way = Way::Free;
+        }
+        is_let_go
     }
 
     /// Whether the turn went into writing, and is over: what is gathered or answered now could only leave in the next.
@@ -191,11 +225,10 @@ impl<S: AsyncWrite + Unpin> Corked<S> {
     /// Lets some more requests be read, once the stream has taken what it had no room for.
     pub(super) fn begin(&self, requests: usize, cx: &mut Context<'_>) {
         let mut shared = self.lock();
-        if shared.is_blocked {
+        if shared.way.is_blocked() {
             shared.uncork(cx);
         }
         shared.turn.may_come = shared.frames.streams().come().saturating_add(requests as u64);
-        shared.turn.is_full = false;
     }
 
     /// Writes and flushes what was gathered, as far as the stream takes it, and arranges for a wake-up where that is not all. `true`:
@@ -214,7 +247,7 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
         self.failed = Some(error);
         self.gathered = BytesMut::new();
         self.unflushed = false;
-        self.is_blocked = false;
+        self.way.free();
         true
     }
 
@@ -232,8 +265,11 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_flush(cx);
-        self.is_blocked = polled.is_pending();
+        if polled.is_pending() {
+            self.way.block();
+        }
         ready!(polled)?;
+        self.way.free();
         self.unflushed = false;
         Poll::Ready(Ok(()))
     }
@@ -245,14 +281,14 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
             if self.unflushed {
                 ready!(self.poll_flush(cx))?;
             }
-            self.is_blocked = true;
+            self.way.block();
             return Poll::Pending;
         };
         let written = written?;
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        self.is_blocked = false;
+        self.way.free();
         self.unflushed = true;
         self.turn.moved = true;
         Poll::Ready(Ok(written))
@@ -342,8 +378,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
         if let Some(error) = shared.failed.take() {
             return Poll::Ready(Err(error));
         }
-        if shared.is_blocked {
-            shared.was_held_back = true;
+        if shared.way.is_blocked() {
+            shared.way = Way::Blocked { is_missed: true };
             return Poll::Pending;
         }
         if !shared.turn.goes_on() {
@@ -351,7 +387,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
         }
         let more = shared.turn.may_come.saturating_sub(shared.frames.streams().come());
         if more == 0 {
-            shared.turn.is_full = true;
             return Poll::Pending;
         }
         let before = buf.filled().len();

@@ -132,9 +132,13 @@ mod tests {
     fn check(begun: &[u32], written: &[Vec<u8>], expected: &[u32]) {
         for piece in [1, 2, 5, 9, 10, 13, 14, 1000] {
             let mut streams = Streams::new();
-            begun.iter().for_each(|stream| streams.begins(*stream));
+            for stream in begun {
+                streams.begins(*stream);
+            }
             let mut frames = Written::new();
-            written.concat().chunks(piece).for_each(|bytes| frames.pass(bytes, &mut streams));
+            for bytes in written.concat().chunks(piece) {
+                frames.pass(bytes, &mut streams);
+            }
             assert_eq!(streams.open, expected, "in pieces of {piece}");
             assert_eq!((frames.begun_bytes, frames.passing_bytes), (0, 0), "in pieces of {piece}");
         }
@@ -165,14 +169,18 @@ mod tests {
         check(&[1, 3, 5], &[goaway(u32::MAX), goaway(3), frame(RST_STREAM, 0, 1, &[0; 4])], &[3]);
         let mut streams = Streams::new();
         streams.ends_after(3);
-        [1, 3, 5].iter().for_each(|stream| streams.begins(*stream));
+        for stream in [1, 3, 5] {
+            streams.begins(stream);
+        }
         assert_eq!((streams.open(), streams.come()), (2, 2));
     }
 
     #[test]
     fn what_follows_a_message_begins_no_stream() {
         let mut streams = Streams::new();
-        [1, 3, 1, 3].iter().for_each(|stream| streams.begins(*stream));
+        for stream in [1, 3, 1, 3] {
+            streams.begins(stream);
+        }
         streams.ends(1);
         streams.begins(1);
         streams.ends(99);

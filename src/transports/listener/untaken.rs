@@ -3,9 +3,10 @@
 //! A request that was read costs a few KiB until it is answered and its answer has left, and requests that wait have limits of their own
 //! ([`InFlight`](crate::transports::in_flight::InFlight)); but an answer that its client does not take, a refusal or a small value, is out of
 //! everyone's sight with HTTP/2's own library. So each connection tells at the end of its turn how much it holds. It reads no more
-//! requests at a time than there is room for, whatever they come to; so where many hold something, each gets as much as it leaves to
-//! all others. And where more than half of the room is taken, connections whose clients take nothing are closed, those first that have
-//! taken nothing for longest. The less room there is the less patience they find, and with none left they find none.
+//! requests at a time than half of the room has left, whatever they come to, but for one: those who read what they asked for come to no
+//! more than about that half together, however many they are. Where it is more, connections whose clients take nothing are
+//! closed, those first that have taken nothing for longest. The less room there is the less patience they find, and with none left they
+//! find none.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -71,9 +72,9 @@ impl Untaken {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// How many requests there is room for, one at least.
+    /// How many requests half of the room has left for, one at least.
     pub(super) fn requests(&self) -> usize {
-        let room = self.max_bytes.saturating_sub(self.bytes()) / STREAM_BYTES;
+        let room = (self.max_bytes / 2).saturating_sub(self.bytes()) / STREAM_BYTES;
         usize::try_from(room).unwrap_or(usize::MAX).clamp(1, MOST_REQUESTS)
     }
 
@@ -205,9 +206,9 @@ mod tests {
     fn the_less_room_there_is_the_fewer_requests_are_read() {
         let room = room();
         assert_eq!(room.requests(), MOST_REQUESTS);
-        let mut held = holding(&room, MAX - 10 * STREAM_BYTES);
+        let mut held = holding(&room, MAX / 2 - 10 * STREAM_BYTES);
         assert_eq!(room.requests(), 10);
-        held.set(MAX - 1, true, Waker::noop());
+        held.set(MAX / 2 - 1, true, Waker::noop());
         assert_eq!(room.requests(), 1, "each may do one thing at a time");
         drop(held);
         assert_eq!((room.bytes(), room.requests()), (0, MOST_REQUESTS));
@@ -232,7 +233,9 @@ mod tests {
         all[0].set(0, true, Waker::noop());
         assert!(all[0].has_to_go());
         drop((all, one_more));
-        assert_eq!((room.bytes(), room.debts().leaving_bytes, room.debts().by_age.len()), (0, 0, 0));
+        assert_eq!(room.bytes(), 0);
+        let debts = room.debts();
+        assert_eq!((debts.leaving_bytes, debts.by_age.len()), (0, 0));
     }
 
     #[test]
