@@ -127,6 +127,7 @@ fn add(watched: &Watched, figures: &mut TransportFigures) {
     figures.request_ids_replaced += connections.refused_requests().request_ids();
     figures.in_flight += connections.in_flight().requests();
     figures.in_flight_bytes += connections.in_flight().bytes();
+    figures.untaken_bytes += connections.untaken_bytes();
     let expiry = watched.tls.as_ref().and_then(|tls| tls.expiry());
     figures.certificate_expiry = figures.certificate_expiry.into_iter().chain(expiry).min();
 }

@@ -31,6 +31,8 @@ pub enum RequestRefusal {
     TooManyStreams,
     /// Its message, its batch or its answer is more than is left of `max_in_flight_bytes`.
     TooManyBytes,
+    /// Answers that clients did not take were too many together, and its connection was closed for it.
+    TooManyUntaken,
     /// It has more items than `max_batch`.
     BatchTooLarge,
     /// The namespace that it names cannot be one.
@@ -41,7 +43,7 @@ pub enum RequestRefusal {
 
 impl RequestRefusal {
     /// Every reason there is.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::TooSlow,
         Self::HeadTooLarge,
         Self::Malformed,
@@ -55,6 +57,7 @@ impl RequestRefusal {
         Self::TooManyInFlight,
         Self::TooManyStreams,
         Self::TooManyBytes,
+        Self::TooManyUntaken,
         Self::BatchTooLarge,
         Self::InvalidNamespace,
         Self::Flood,
@@ -77,6 +80,7 @@ impl RequestRefusal {
             Self::TooManyInFlight => "too_many_in_flight",
             Self::TooManyStreams => "too_many_streams",
             Self::TooManyBytes => "too_many_bytes",
+            Self::TooManyUntaken => "too_many_untaken",
             Self::BatchTooLarge => "batch_too_large",
             Self::InvalidNamespace => "invalid_namespace",
             Self::Flood => "flood",

@@ -60,6 +60,7 @@ def memory_bound(connections):
         + 2 * LIMITS["max_in_flight_bytes"]
         + 16 * MIB
         + 2 * LIMITS["max_in_flight"] * 24 * KIB
+        + LIMITS["max_in_flight_bytes"] / 4
         + connections * 256 * KIB
     )
 
@@ -519,6 +520,8 @@ ATTACKS = {
     "window updates": again_and_again(http2_frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1)) * 500),
     "window beyond its limit": again_and_again(http2_frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 2**31 - 1)) * 2),
     "unread large values": slow_readers(2**31 - 1, connections=20, streams=50, size=MIB),
+    "unread small values": slow_readers(2**31 - 1, connections=20, streams=1000, size=4000),
+    "small values through a window of one byte": slow_readers(1, connections=20, streams=1000, size=4000),
     "unread middling values": slow_readers(2**31 - 1, connections=20, streams=300, size=12 * KIB),
     "untaken values": slow_readers(0, connections=20, streams=300, size=12 * KIB),
     "values through a window of one byte": slow_readers(1, connections=20, streams=100, size=12 * KIB),

@@ -75,7 +75,8 @@ class Http2:
     def __init__(self, address, timeout=10, wrap=lambda socket: socket, connect=socket.create_connection):
         plain = connect(address_of(address), timeout)
         # A head and its message are two writes, and the second one is not to wait until the first is acknowledged.
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if plain.family != socket.AF_UNIX:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = wrap(plain)
         self.h2 = Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         self.h2.initiate_connection()

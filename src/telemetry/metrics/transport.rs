@@ -42,6 +42,8 @@ pub struct TransportFigures {
     pub in_flight: u64,
     /// Bytes of messages and answers that are charged.
     pub in_flight_bytes: u64,
+    /// Bytes that connections hold for clients that do not take them.
+    pub untaken_bytes: u64,
     /// Requests that were refused before they came to anything, by reason.
     pub requests_refused: BTreeMap<&'static str, u64>,
     /// Request ids that were not taken over from their callers.
@@ -102,6 +104,12 @@ pub(super) const METRICS: &[Metric] = &[
         unit: "By",
         description: "Bytes of requests being gathered and of answers that have not left.",
         source: Gauges(|s, observe| each(s, observe, |transport| Some(transport.in_flight_bytes))),
+    },
+    Metric {
+        name: "tiny_cache.requests.untaken",
+        unit: "By",
+        description: "Bytes that connections hold of requests that are about to be answered and of answers that their clients do not take.",
+        source: Gauges(|s, observe| each(s, observe, |transport| Some(transport.untaken_bytes))),
     },
     Metric {
         name: "tiny_cache.requests_refused",

@@ -8,6 +8,10 @@
 //! writes for as long as the system takes it, so a client that sends faster than it is understood, or asks for much, would keep its
 //! thread. Once a turn is over nothing more is there to be read, and nothing is taken beyond what is gathered, until the next
 //! ([`Corked::end_turn`]).
+//!
+//! And h2 reads on, and has answers made, when nobody takes those that are there. Here nothing is read while the system does not take
+//! what is to be written: whatever a client says, it could not be answered. And no more requests are read at a time than there is room
+//! for ([`Corked::begin`]).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -20,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::Frames;
 use super::refusals::Refusals;
+use super::streams::Written;
 use crate::transports::refused::RefusedRequests;
 
 /// How much is gathered at most. What would be more is written through, together with what was gathered.
@@ -31,6 +36,12 @@ const KEPT_BYTES: usize = 4 << 10;
 /// How much is read and written before the clock is looked at (again): more than requests at an ordinary pace come to, and little
 /// enough not to take long, whatever it is.
 const UNTIMED_BYTES: usize = 4 << 10;
+
+/// The shortest head of a request: its own, and a byte for each of four fields.
+const LEAST_HEAD_BYTES: usize = 13;
+
+/// How much is read at a time where there is room for few requests: enough for windows, pings and resets.
+const LEAST_READ_BYTES: usize = 64;
 
 /// How many pieces of one write are looked at; h2 has two.
 const PIECES: usize = 4;
@@ -48,9 +59,43 @@ struct Shared<S> {
     /// The stream may hold back what it took, as TLS does where the socket is full: it is to be flushed until it says
     /// that it is done.
     unflushed: bool,
+    way: Way,
+    written: Written,
     /// Why writing failed when the connection was not there to hear of it.
     failed: Option<io::Error>,
     turn: Turn,
+}
+
+/// Whether the stream takes what it is given.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Free,
+    /// It did not take the last. `is_missed`: somebody wanted to read meanwhile.
+    Blocked {
+        is_missed: bool,
+    },
+    /// It does again, and somebody wanted to read meanwhile.
+    LetGo,
+}
+
+impl Way {
+    fn block(&mut self) {
+        match self {
+            Self::Free => *self = Self::Blocked { is_missed: false },
+            Self::LetGo => *self = Self::Blocked { is_missed: true },
+            Self::Blocked { .. } => {}
+        }
+    }
+
+    fn free(&mut self) {
+        if let Self::Blocked { is_missed } = *self {
+            *self = if is_missed { Self::LetGo } else { Self::Free };
+        }
+    }
+
+    const fn is_blocked(self) -> bool {
+        matches!(self, Self::Blocked { .. })
+    }
 }
 
 /// How long reading and writing have gone on.
@@ -63,11 +108,35 @@ struct Turn {
     is_over: bool,
     /// Some of it went into writing through.
     wrote: bool,
+    /// How many requests there may have been on the connection before it reads no further.
+    may_come: u64,
+    /// The stream took something.
+    moved: bool,
+}
+
+/// How things stand at the end of a turn.
+pub(super) struct Standing {
+    /// The turn was over before all was done: nobody will be woken for what is left.
+    pub(super) is_over: bool,
+    /// Streams that are not at their end.
+    pub(super) open: usize,
+    /// What is kept of that for which the stream has no room.
+    pub(super) blocked_bytes: usize,
+    /// The stream took something.
+    pub(super) moved: bool,
 }
 
 impl Turn {
     const fn new(length: Duration) -> Self {
-        Self { untimed_bytes: 0, began: None, length, is_over: false, wrote: false }
+        Self {
+            untimed_bytes: 0,
+            began: None,
+            length,
+            is_over: false,
+            wrote: false,
+            may_come: u64::MAX,
+            moved: false,
+        }
     }
 
     /// Is told of each write of what is too much to be gathered, before it: that may take all of the turn, as where the system
@@ -109,16 +178,40 @@ impl<S> Corked<S> {
             gathered: BytesMut::new(),
             is_large: false,
             unflushed: false,
+            way: Way::Free,
+            written: Written::new(),
             failed: None,
             turn: Turn::new(turn),
         })))
     }
 
-    /// Begins another turn, and tells whether this one was over before all was done: nobody will be woken for what is left.
-    pub(super) fn end_turn(&self) -> bool {
-        let turn = &mut self.lock().turn;
-        let ended = std::mem::replace(turn, Turn::new(turn.length));
-        ended.is_over
+    /// Begins another turn, and tells how things stood at the end of this one.
+    pub(super) fn end_turn(&self) -> Standing {
+        let mut shared = self.lock();
+        let length = shared.turn.length;
+        let turn = std::mem::replace(&mut shared.turn, Turn::new(length));
+        let held_back_by_tls = if shared.unflushed { CORK_BYTES } else { 0 };
+        let streams = shared.frames.streams();
+        Standing {
+            is_over: turn.is_over || streams.come() >= turn.may_come,
+            open: streams.open(),
+            blocked_bytes: if shared.way.is_blocked() {
+                shared.gathered.capacity() + held_back_by_tls
+            } else {
+                0
+            },
+            moved: turn.moved,
+        }
+    }
+
+    /// Whether there is something to be read again, as the stream has taken what it had no room for.
+    pub(super) fn is_let_go(&self) -> bool {
+        let mut shared = self.lock();
+        let is_let_go = shared.way == Way::LetGo;
+        if is_let_go {
+            shared.way = Way::Free;
+        }
+        is_let_go
     }
 
     /// Whether the turn went into writing, and is over: what is gathered or answered now could only leave in the next.
@@ -133,37 +226,76 @@ impl<S> Corked<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Corked<S> {
+    /// Lets some more requests be read, once the stream has taken what it had no room for.
+    pub(super) fn begin(&self, requests: usize, cx: &mut Context<'_>) {
+        let mut shared = self.lock();
+        if shared.way.is_blocked() {
+            shared.uncork(cx);
+        }
+        shared.turn.may_come = shared.frames.streams().come().saturating_add(requests as u64);
+    }
+
     /// Writes and flushes what was gathered, as far as the stream takes it, and arranges for a wake-up where that is not all. `true`:
     /// writing failed, which the connection will hear of as soon as it is polled.
     pub(super) fn poll_uncork(&self, cx: &mut Context<'_>) -> bool {
-        let mut shared = self.lock();
-        if shared.gathered.is_empty() && !shared.unflushed {
-            return false;
-        }
-        let Poll::Ready(Err(error)) = shared.poll_drain(cx) else { return false };
-        shared.failed = Some(error);
-        shared.gathered = BytesMut::new();
-        shared.unflushed = false;
-        true
+        self.lock().uncork(cx)
     }
 }
 
 impl<S: AsyncWrite + Unpin> Shared<S> {
+    fn uncork(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.gathered.is_empty() && !self.unflushed {
+            return false;
+        }
+        let Poll::Ready(Err(error)) = self.poll_drain(cx) else { return false };
+        self.failed = Some(error);
+        self.gathered = BytesMut::new();
+        self.unflushed = false;
+        self.way.free();
+        true
+    }
+
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.gathered.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.gathered))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.unflushed = true;
+            let polled = Pin::new(&mut self.stream).poll_write(cx, &self.gathered);
+            let written = ready!(self.taken(polled, cx))?;
             self.gathered.advance(written);
         }
         if std::mem::take(&mut self.is_large) {
             self.gathered = BytesMut::new();
         }
-        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.poll_flush(cx)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        if polled.is_pending() {
+            self.way.block();
+        }
+        ready!(polled)?;
+        self.way.free();
         self.unflushed = false;
         Poll::Ready(Ok(()))
+    }
+
+    /// Takes note of what came of a write.
+    fn taken(&mut self, polled: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Poll::Ready(written) = polled else {
+            // Most streams hold back nothing, and say so.
+            if self.unflushed {
+                ready!(self.poll_flush(cx))?;
+            }
+            self.way.block();
+            return Poll::Pending;
+        };
+        let written = written?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.way.free();
+        self.unflushed = true;
+        self.turn.moved = true;
+        Poll::Ready(Ok(written))
     }
 
     fn gather(&mut self, pieces: &[IoSlice<'_>], bytes: usize) {
@@ -173,17 +305,23 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
         }
         for piece in pieces {
             self.gathered.extend_from_slice(piece);
-            self.refusals.pass(piece);
+            self.note(piece);
         }
         self.is_large |= self.gathered.capacity() > KEPT_BYTES;
     }
 
-    /// So many bytes of these are written.
-    fn taken(&mut self, pieces: &[IoSlice<'_>], mut bytes: usize) {
+    /// Looks at the frames in what is written.
+    fn note(&mut self, bytes: &[u8]) {
+        self.refusals.pass(bytes);
+        self.written.pass(bytes, self.frames.streams());
+    }
+
+    /// So many bytes of these are written through.
+    fn pass(&mut self, pieces: &[IoSlice<'_>], mut bytes: usize) {
         for piece in pieces {
             let piece = &piece[..piece.len().min(bytes)];
             bytes -= piece.len();
-            self.refusals.pass(piece);
+            self.note(piece);
         }
     }
 
@@ -208,16 +346,13 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
             all[0] = IoSlice::new(&self.gathered);
             all[1..=pieces.len()].copy_from_slice(pieces);
             let all = &all[..=pieces.len()];
-            let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, all))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
+            let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, all);
+            let written = ready!(self.taken(polled, cx))?;
             self.turn.untimed_bytes += written;
-            self.unflushed = true;
             if let Some(beyond) = written.checked_sub(self.gathered.len()) {
                 self.gathered.clear();
                 if beyond > 0 {
-                    self.taken(pieces, beyond);
+                    self.pass(pieces, beyond);
                     return Poll::Ready(Ok(beyond));
                 }
             } else {
@@ -227,17 +362,45 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Shared<S> {
+    /// Reads no more bytes than so many requests may come to.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        requests: usize,
+    ) -> Poll<io::Result<()>> {
+        let most = requests.saturating_mul(LEAST_HEAD_BYTES).max(LEAST_READ_BYTES);
+        if most >= buf.remaining() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
+        let read = part.filled().len();
+        buf.advance(read);
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut shared = self.lock();
         if let Some(error) = shared.failed.take() {
             return Poll::Ready(Err(error));
         }
+        if shared.way.is_blocked() {
+            shared.way = Way::Blocked { is_missed: true };
+            return Poll::Pending;
+        }
         if !shared.turn.goes_on() {
             return Poll::Pending;
         }
+        let more = shared.turn.may_come.saturating_sub(shared.frames.streams().come());
+        if more == 0 {
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut shared.stream).poll_read(cx, buf))?;
+        ready!(shared.poll_read(cx, buf, usize::try_from(more).unwrap_or(usize::MAX)))?;
         let read = &buf.filled()[before..];
         shared.turn.untimed_bytes += read.len();
         Poll::Ready(shared.frames.pass(read).map_err(Into::into))
@@ -404,7 +567,7 @@ mod tests {
                 }
                 assert!(Pin::new(&mut corked).poll_write(cx, &[7]).is_ready(), "answers are gathered");
                 assert!(!corked.is_spent_writing());
-                assert_eq!(corked.end_turn(), ends);
+                assert_eq!(corked.end_turn().is_over, ends);
             }
             for _ in 0..2 {
                 // Begun in time, however long it takes.
@@ -415,9 +578,62 @@ mod tests {
                 }
                 assert_eq!(corked.is_spent_writing(), ends);
                 assert!(!corked.poll_uncork(cx));
-                assert_eq!(corked.end_turn(), ends);
+                assert_eq!(corked.end_turn().is_over, ends);
                 assert!(!corked.is_spent_writing());
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_read_while_the_stream_takes_nothing() {
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let (near, mut far) = duplex(1000);
+        let mut corked = Corked::new(near, Duration::MAX, Arc::default());
+        far.write_all(&[0; 24]).await.expect("room");
+        corked.write_all(&[7; 1500]).await.expect("gathered");
+        assert!(!corked.poll_uncork(cx));
+        let mut received = [0; 24];
+        let read = |corked: &mut Corked<_>, cx: &mut Context<'_>| {
+            let mut received = ReadBuf::new(&mut received);
+            Pin::new(corked).poll_read(cx, &mut received).is_ready()
+        };
+        let mut read = read;
+        assert!(!read(&mut corked, cx) && !corked.is_let_go());
+        let standing = corked.end_turn();
+        assert!(standing.blocked_bytes >= 500 && standing.moved && !standing.is_over);
+        let mut taken = [0; 1500];
+        far.read_exact(&mut taken[..700]).await.expect("open");
+        corked.begin(1, cx);
+        assert!(corked.is_let_go());
+        assert!(read(&mut corked, cx) && !corked.is_let_go());
+        let standing = corked.end_turn();
+        assert!(standing.blocked_bytes == 0 && standing.moved);
+        far.read_exact(&mut taken[700..]).await.expect("open");
+        assert_eq!(taken, [7; 1500]);
+    }
+
+    #[tokio::test]
+    async fn no_more_requests_are_read_than_there_is_room_for() {
+        let (mut near, far) = duplex(CORK_BYTES);
+        let head = |stream: u8| [0, 0, 4, 1, 5, 0, 0, 0, stream, 1, 1, 1, 1];
+        near.write_all(&[0; 24]).await.expect("room");
+        for stream in (1..=199).step_by(2) {
+            near.write_all(&head(stream)).await.expect("room");
+        }
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let mut corked = Corked::new(far, Duration::MAX, Arc::default());
+        let mut open = 0;
+        for most in [50, 1, 20] {
+            corked.begin(most, cx);
+            while Pin::new(&mut corked).poll_read(cx, &mut ReadBuf::new(&mut [0; 4096])).is_ready() {}
+            let standing = corked.end_turn();
+            let come = standing.open - open;
+            open = standing.open;
+            assert!(
+                come >= most && come <= most + LEAST_READ_BYTES.div_ceil(LEAST_HEAD_BYTES),
+                "{come} of {most}"
+            );
+            assert!(standing.is_over, "there is more to be read");
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::untaken::Untaken;
 use crate::config::ConnectionConfig;
 use crate::striped::Striped;
 use crate::transports::in_flight::InFlight;
@@ -34,6 +35,9 @@ impl ConnectionRefusal {
     }
 }
 
+/// The part of `max_in_flight_bytes` that connections may hold beside it for clients that do not take it.
+const UNTAKEN_PART: u64 = 4;
+
 /// Bytes that went over connections. Each thread that serves has its own.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
@@ -49,6 +53,7 @@ pub struct ConnectionCounters {
     refused: [AtomicU64; ConnectionRefusal::ALL.len()],
     refused_requests: Arc<RefusedRequests>,
     in_flight: Arc<InFlight>,
+    untaken: Arc<Untaken>,
     traffic: Striped<Traffic>,
     tls_handshake_failures: AtomicU64,
     age_closed: AtomicU64,
@@ -61,8 +66,10 @@ impl ConnectionCounters {
         let refused_requests = Arc::<RefusedRequests>::default();
         let in_flight =
             InFlight::new(config.max_in_flight, config.max_in_flight_bytes, Arc::clone(&refused_requests));
+        let untaken = Untaken::new(config.max_in_flight_bytes / UNTAKEN_PART, Arc::clone(&refused_requests));
         Self {
             in_flight: Arc::new(in_flight),
+            untaken: Arc::new(untaken),
             open: AtomicU64::default(),
             accepted: AtomicU64::default(),
             refused: Default::default(),
@@ -96,6 +103,16 @@ impl ConnectionCounters {
     /// What requests that wait hold, and may hold. The transport behind the listener charges here too.
     pub fn in_flight(&self) -> &Arc<InFlight> {
         &self.in_flight
+    }
+
+    /// What connections hold for clients that do not take it, and may hold.
+    pub(super) fn untaken(&self) -> &Arc<Untaken> {
+        &self.untaken
+    }
+
+    /// Bytes of it.
+    pub fn untaken_bytes(&self) -> u64 {
+        self.untaken.bytes()
     }
 
     /// Bytes read from clients, as they were on the wire.

@@ -8,6 +8,8 @@
 use std::io;
 use std::time::Instant;
 
+use super::streams::{Streams, number};
+
 /// Length of the bytes that open every HTTP/2 connection (RFC 9113, section 3.4).
 const PREFACE_BYTES: usize = 24;
 
@@ -52,6 +54,7 @@ pub(super) struct Frames {
     head_bytes: usize,
     credit: u32,
     credited: Instant,
+    streams: Streams,
 }
 
 impl Frames {
@@ -62,7 +65,13 @@ impl Frames {
             head_bytes: 0,
             credit: CREDIT,
             credited: Instant::now(),
+            streams: Streams::new(),
         }
+    }
+
+    /// The streams that are open by these frames, and by those that go the other way.
+    pub(super) const fn streams(&mut self) -> &mut Streams {
+        &mut self.streams
     }
 
     /// Looks at bytes that have come.
@@ -85,15 +94,19 @@ impl Frames {
     }
 
     fn frame(&mut self) -> Result<(), Flooded> {
-        let [high, middle, low, kind, flags, ..] = self.head;
+        let [high, middle, low, kind, flags, stream @ ..] = self.head;
         self.passing_bytes = u32::from_be_bytes([0, high, middle, low]) as usize;
         match kind {
-            HEADERS => self.credit = (self.credit + 1).min(CREDIT),
+            HEADERS => {
+                self.credit = (self.credit + 1).min(CREDIT);
+                self.streams.begins(number(stream));
+            }
             DATA if self.passing_bytes > 0 || flags & END_STREAM != 0 => {
                 self.credit = (self.credit + 1).min(CREDIT);
             }
             // h2 bounds these, or they cost nothing.
-            DATA | RST_STREAM | WINDOW_UPDATE | CONTINUATION => {}
+            RST_STREAM => self.streams.ends(number(stream)),
+            DATA | WINDOW_UPDATE | CONTINUATION => {}
             _ => self.take_credit()?,
         }
         Ok(())

@@ -26,9 +26,10 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Sleep;
 
 use super::connection::Io;
-use super::corked::Corked;
+use super::corked::{Corked, Standing};
 use super::counters::ConnectionCounters;
 use super::service::{ForConnection, HttpService};
+use super::untaken::{Held, STREAM_BYTES};
 use crate::transports::in_flight::{Place, Share};
 use crate::transports::lasting::noting_that_it_lasts;
 use crate::transports::refused::RequestRefusal;
@@ -148,6 +149,9 @@ pub(super) struct Http2<S: HttpService> {
     rest: Rest,
     counters: Arc<ConnectionCounters>,
     share: Arc<Share>,
+    /// Requests that wait have a clone each.
+    waiting: Arc<()>,
+    held: Held,
     /// How long a request may wait, its client's taking of the answer included.
     patience: Duration,
 }
@@ -177,6 +181,8 @@ impl<S: HttpService> Http2<S> {
             alarm,
             counters: Arc::clone(counters),
             share: Arc::default(),
+            waiting: Arc::default(),
+            held: Held::new(Arc::clone(counters.untaken())),
             patience,
         }
     }
@@ -196,7 +202,7 @@ impl<S: HttpService> Http2<S> {
         }
         self.alarm.answering.store(true, Ordering::SeqCst);
         while let Some(request) = self.requests.pop_front() {
-            answer_or_spawn(request, &self.counters, &self.share, self.patience);
+            answer_or_spawn(request, &self.counters, &self.share, &self.waiting, self.patience);
             turn.answered();
             if turn.is_over() {
                 break;
@@ -204,6 +210,19 @@ impl<S: HttpService> Http2<S> {
         }
         self.alarm.answering.store(false, Ordering::SeqCst);
         true
+    }
+
+    /// Ends a turn in which all was `done` that can be, or not, and rests where there is more to do.
+    fn end_turn(&mut self, done: bool, cx: &mut Context<'_>) {
+        let Standing { is_over, open, blocked_bytes, moved } = self.io.end_turn();
+        let waiting = Arc::strong_count(&self.waiting) - 1;
+        let bytes = open.saturating_sub(waiting) as u64 * STREAM_BYTES + blocked_bytes as u64;
+        // Where all is done and the socket takes what it is given, it is the client's window that is shut.
+        let took = moved && (!done || blocked_bytes > 0);
+        self.held.set(bytes, took, cx.waker());
+        if is_over || !done {
+            self.rest.begin();
+        }
     }
 }
 
@@ -235,6 +254,7 @@ fn answer_or_spawn(
     mut request: Request,
     counters: &Arc<ConnectionCounters>,
     share: &Arc<Share>,
+    waiting: &Arc<()>,
     patience: Duration,
 ) {
     let in_flight = counters.in_flight();
@@ -258,6 +278,7 @@ fn answer_or_spawn(
         counters: Arc::clone(counters),
         place: (!lasts).then(|| share.enter(in_flight)),
         share: Arc::clone(share),
+        _counted: Arc::clone(waiting),
     });
 }
 
@@ -270,6 +291,7 @@ struct Waiting {
     share: Arc<Share>,
     /// `None`: the answer lasts.
     place: Option<Place>,
+    _counted: Arc<()>,
 }
 
 impl Future for Waiting {
@@ -301,11 +323,16 @@ impl<S: HttpService> Future for Http2<S> {
     /// Goes on for as long as the client sends, but no longer than a turn.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.alarm.task.register(cx.waker());
+        if self.held.has_to_go() {
+            return Poll::Ready(Ok(()));
+        }
         if self.rest.goes_on(cx) {
             return Poll::Pending;
         }
         let mut turn = Turn::ToBegin;
         loop {
+            let room = self.held.room().requests().saturating_sub(self.requests.len());
+            self.io.begin(room, cx);
             let Self { connection, waker, ended, .. } = &mut *self;
             if ended.is_none()
                 && let Poll::Ready(result) = Pin::new(connection).poll(&mut Context::from_waker(waker))
@@ -318,8 +345,7 @@ impl<S: HttpService> Future for Http2<S> {
                 if !is_spent_writing {
                     self.io.poll_uncork(cx);
                 }
-                self.io.end_turn();
-                self.rest.begin();
+                self.end_turn(false, cx);
                 return Poll::Pending;
             }
             if self.answer(&mut turn) {
@@ -330,10 +356,8 @@ impl<S: HttpService> Future for Http2<S> {
             if let Some(ended) = self.ended.take() {
                 return Poll::Ready(ended);
             }
-            if !has_failed {
-                if self.io.end_turn() {
-                    self.rest.begin();
-                }
+            if !has_failed && !self.io.is_let_go() {
+                self.end_turn(true, cx);
                 return Poll::Pending;
             }
         }

@@ -28,8 +28,10 @@ mod http2;
 mod refusals;
 mod service;
 mod socket;
+mod streams;
 #[cfg(test)]
 mod tests;
+mod untaken;
 
 use std::io;
 use std::net::SocketAddr;
