@@ -165,7 +165,7 @@ impl Running {
             stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
             let mut text = String::new();
             stream.read_to_string(&mut text).await?;
-            std::io::Result::Ok(text)
+            io::Result::Ok(text)
         };
         let text = within(answer).await.expect("an answer");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
