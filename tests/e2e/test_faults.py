@@ -336,6 +336,12 @@ def test_without_file_descriptors_it_waits_for_some_and_serves_whom_it_has(port)
         assert fetch(server.http, "/ready").status == 200
 
 
+def test_as_many_files_may_be_open_as_the_system_allows():
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Server(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))) as server:
+        assert resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+
+
 def test_entries_live_as_long_as_they_are_to_whatever_the_clock_on_the_wall_says(tmp_path):
     assert FAKETIME.exists(), "libfaketime is not there: scripts/test e2e unpacks it"
     clock = tmp_path / "clock"

@@ -233,8 +233,8 @@ def test_floods_are_survived(victim):
 def test_metadata_beyond_all_bounds_is_refused(victim):
     with Http2(victim.grpc) as client:
         answer = client.answer(client.open(headers=[("x-large", "x" * 100_000)]))
-        refused = client.closed or client.goaway or answer.reset is not None or answer.headers[":status"] == "431"
-        assert refused
+        # By HTTP/2 itself, before it is a call.
+        assert client.closed or client.goaway or answer.headers[":status"] == "431", answer.headers
     for head in (b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 100_000 + b"\r\n"):
         # Whoever is still sending when the server closes may lose the answer with the connection (a TCP reset).
         assert re.match(rb"(HTTP/1\.1 (414|431) .*)?$", say(victim.http, head), re.DOTALL), head[:20]

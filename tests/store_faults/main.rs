@@ -5,9 +5,11 @@
 
 mod troubled;
 
+use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use std::{net, thread};
 
 use engine::Store;
 use futures_util::{StreamExt, stream};
@@ -25,7 +27,7 @@ use tiny_cache::server::Server;
 use tiny_cache::transports::Drained;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -163,7 +165,7 @@ impl Running {
             stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
             let mut text = String::new();
             stream.read_to_string(&mut text).await?;
-            std::io::Result::Ok(text)
+            io::Result::Ok(text)
         };
         let text = within(answer).await.expect("an answer");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
@@ -407,6 +409,34 @@ async fn probes_answer_while_a_store_hangs() {
     }
     running.settles(usize::MAX).await;
     assert_eq!(running.stop().await.aborted_connections, 0);
+}
+
+#[test]
+fn probes_answer_while_every_thread_that_serves_is_kept() {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a thread");
+    let running = runtime.block_on(Running::start(113));
+    let mut client = running.client.clone();
+    let call = runtime.spawn(async move { client.get(CacheKey { key: "blocking-1".to_owned() }).await });
+    let began = Instant::now();
+    while running.store.hanging.load(Ordering::SeqCst) == 0 {
+        assert!(began.elapsed() < PATIENCE, "the call should be there by now");
+        thread::sleep(Duration::from_millis(1));
+    }
+    // Nothing here may wait for that thread.
+    let ask = |path| {
+        let mut stream = net::TcpStream::connect(&running.http)?;
+        stream.set_read_timeout(Some(PATIENCE / 4))?;
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+        let mut head = [0; 12];
+        stream.read_exact(&mut head)?;
+        io::Result::Ok(head)
+    };
+    for path in ["/live", "/ready", "/health", "/metrics"] {
+        assert_eq!(&ask(path).expect(path), b"HTTP/1.0 200", "{path}");
+    }
+    running.store.mood.send_replace(Mood::Well);
+    runtime.block_on(call).expect("no panic").expect("an answer, late");
+    assert_eq!(runtime.block_on(running.stop()).aborted_connections, 0);
 }
 
 #[tokio::test]

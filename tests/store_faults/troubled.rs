@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use engine::{
@@ -47,6 +48,7 @@ impl Troubled {
         match key.split(|&byte| byte == b'-').next() {
             Some(b"slow") => tokio::time::sleep(Duration::from_millis(50)).await,
             Some(b"hanging") => self.hang().await,
+            Some(b"blocking") => self.block(),
             Some(b"unavailable") => return Err(StoreError::Unavailable(SECRET.into())),
             Some(b"failed") => return Err(StoreError::Failed(SECRET.into())),
             Some(b"unsupported") => return Err(StoreError::Unsupported(SECRET)),
@@ -65,6 +67,16 @@ impl Troubled {
             mood.changed().await.expect("the store is there");
         }
         mood.wait_for(|mood| *mood == Mood::Well).await.expect("the store is there");
+    }
+
+    /// The same, and keeps its thread.
+    fn block(&self) {
+        self.hanging.fetch_add(1, Ordering::SeqCst);
+        let _hanging = Hanging(self);
+        let mood = self.mood.subscribe();
+        while !mood.has_changed().expect("the store is there") {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn in_this_mood<'a, T: Send + Unpin + 'a>(&'a self, answer: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
