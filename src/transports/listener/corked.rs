@@ -104,8 +104,8 @@ impl<S> Corked<S> {
     pub(super) fn new(stream: S, turn: Duration, refused: Arc<RefusedRequests>) -> Self {
         Self(Arc::new(Mutex::new(Shared {
             stream,
-            frames: Frames::new(),
             refusals: Refusals::new(refused),
+            frames: Frames::new(Instant::now()),
             gathered: BytesMut::new(),
             is_large: false,
             unflushed: false,
@@ -240,7 +240,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
         ready!(Pin::new(&mut shared.stream).poll_read(cx, buf))?;
         let read = &buf.filled()[before..];
         shared.turn.untimed_bytes += read.len();
-        Poll::Ready(shared.frames.pass(read).map_err(Into::into))
+        Poll::Ready(shared.frames.pass(read, Instant::now).map_err(Into::into))
     }
 }
 
