@@ -372,6 +372,75 @@ mod tests {
     }
 
     #[test]
+    #[cfg(all(target_os = "linux", not(miri)))]
+    fn a_chunk_is_to_be_a_huge_page_from_when_it_is_full_until_its_memory_goes_back() {
+        const CHUNKS: usize = 5;
+
+        /// How the system has the memory where a frame lies.
+        #[derive(Debug, Default)]
+        struct Area {
+            /// Whether it was advised to have huge pages there, or not to. `None`: it was told nothing, or knows of none.
+            is_advised_huge: Option<bool>,
+            huge_kib: u64,
+        }
+
+        fn area(frame: &Frame) -> Area {
+            let at = frame.bytes.as_ptr() as usize;
+            let address = |text| usize::from_str_radix(text, 16).expect("an address");
+            let mut area = Area::default();
+            let mut is_here = false;
+            for line in std::fs::read_to_string("/proc/self/smaps").expect("it is there").lines() {
+                let (name, told) = line.split_once(' ').unwrap_or_default();
+                if let Some((start, end)) = name.split_once('-') {
+                    is_here = (address(start)..address(end)).contains(&at);
+                } else if is_here && name == "AnonHugePages:" {
+                    let kib = told.split_whitespace().next();
+                    area.huge_kib = kib.and_then(|kib| kib.parse().ok()).expect("a number");
+                } else if is_here && name == "VmFlags:" {
+                    let has = |flag| told.split_whitespace().any(|one| one == flag);
+                    assert!(!(has("hg") && has("nh")), "{line}");
+                    area.is_advised_huge = if has("hg") { Some(true) } else { has("nh").then_some(false) };
+                }
+            }
+            area
+        }
+
+        let setting = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+        // A system that is to have none takes the advice all the same, but one that knows of none has nothing to tell.
+        let [huge, small] = [true, false].map(|is_huge| setting.is_ok().then_some(is_huge));
+        let is_never = setting.is_ok_and(|setting| setting.contains("[never]"));
+        let check = |frame: &Frame, expected: Option<bool>, when: &str| {
+            let area = area(frame);
+            assert_eq!(area.is_advised_huge, expected, "{when}: {area:?}");
+            assert!(!is_never || area.huge_kib == 0, "{when}: nobody asked for {area:?}");
+        };
+        let frames = Frames::default();
+        let mut first_of: Vec<Frame> = Vec::new();
+        let mut others: Vec<Frame> = Vec::new();
+        for _ in 0..CHUNKS {
+            let mut first = frames.take();
+            first.fill(1);
+            for _ in 1..FRAMES_PER_CHUNK {
+                check(&first, small, "not all are taken");
+                let mut frame = frames.take();
+                frame.fill(1);
+                others.push(frame);
+            }
+            check(&first, huge, "all are taken");
+            first_of.push(first);
+        }
+        while let Some(frame) = others.pop() {
+            frames.give_back(frame);
+        }
+        check(&first_of[0], huge, "the memory of the first is kept");
+        check(&first_of[CHUNKS - 1], small, "that of the last went back");
+        others.extend((0..CHUNKS * (FRAMES_PER_CHUNK - 1)).map(|_| frames.take()));
+        for first in &first_of {
+            check(first, huge, "all are taken again");
+        }
+    }
+
+    #[test]
     fn frames_outlive_what_handed_them_out() {
         let frames = Frames::default();
         let mut frame = frames.take();

@@ -106,7 +106,11 @@ fn tokens(input: &[u8]) {
         let found = asked(format!("Bearer {token}").as_bytes()).expect("a header can have it");
         assert_eq!(found.as_deref(), Ok(name.as_str()));
     }
+    let mut all = HeaderMap::new();
     for value in headers.split(|&byte| byte == b'\n') {
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            all.append(AUTHORIZATION, value);
+        }
         let Some(found) = asked(value) else { continue };
         let text = String::from_utf8_lossy(value);
         let token = text.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("bearer ")).map(|_| &text[7..]);
@@ -119,6 +123,9 @@ fn tokens(input: &[u8]) {
                 assert!(known.is_none() && (token.is_some() || why == Denied::NoToken), "{text}: {why:?}")
             }
         }
+    }
+    if all.len() > 1 {
+        assert!(loaded.check(&all).is_err(), "of several headers somebody else may have read another");
     }
 }
 

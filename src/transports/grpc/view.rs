@@ -25,7 +25,7 @@ pub(super) trait View<'a>: Default {
 
     /// Reads a message. Bytes that are no message, or a key that is not UTF-8, are the caller's mistake.
     fn read(message: &'a [u8]) -> Result<Self, Status> {
-        read_fields(message).ok_or_else(|| malformed::<Self::Message>(message))
+        read_fields(message, DEEPEST).ok_or_else(|| malformed::<Self::Message>(message))
     }
 
     /// Reads a message that may have very many fields.
@@ -69,10 +69,13 @@ impl<'a> Field<'a> {
     }
 }
 
-fn read_fields<'a, V: View<'a>>(mut message: &'a [u8]) -> Option<V> {
+/// How deep the generated types follow groups, which none of our messages has: a message within another is a step, too.
+const DEEPEST: u32 = 100;
+
+fn read_fields<'a, V: View<'a>>(mut message: &'a [u8], depth: u32) -> Option<V> {
     let mut view = V::default();
     while !message.is_empty() {
-        read_field(&mut view, &mut message)?;
+        read_field(&mut view, &mut message, depth)?;
     }
     Some(view)
 }
@@ -81,13 +84,13 @@ async fn read_fields_in_slices<'a, V: View<'a>>(mut message: &'a [u8]) -> Option
     let mut view = V::default();
     let mut pace = Pace::default();
     while !message.is_empty() {
-        read_field(&mut view, &mut message)?;
+        read_field(&mut view, &mut message, DEEPEST)?;
         pace.step().await;
     }
     Some(view)
 }
 
-fn read_field<'a, V: View<'a>>(view: &mut V, message: &mut &'a [u8]) -> Option<()> {
+fn read_field<'a, V: View<'a>>(view: &mut V, message: &mut &'a [u8], depth: u32) -> Option<()> {
     let (number, wire_type) = decode_key(message).ok()?;
     let field = match wire_type {
         WireType::Varint => Field::Number(decode_varint(message).ok()?),
@@ -98,11 +101,25 @@ fn read_field<'a, V: View<'a>>(view: &mut V, message: &mut &'a [u8]) -> Option<(
             Field::Bytes(field)
         }
         _ => {
-            skip_field(wire_type, number, message, DecodeContext::default()).ok()?;
+            skip(wire_type, number, message, depth)?;
             Field::Other
         }
     };
     view.take(number, field)
+}
+
+/// Goes on behind the content of a field in which groups are followed so deep.
+fn skip(wire_type: WireType, number: u32, message: &mut &[u8], depth: u32) -> Option<()> {
+    let within = depth.checked_sub(1)?;
+    if wire_type != WireType::StartGroup {
+        return skip_field(wire_type, number, message, DecodeContext::default()).ok();
+    }
+    loop {
+        match decode_key(message).ok()? {
+            (end, WireType::EndGroup) => return (end == number).then_some(()),
+            (number, wire_type) => skip(wire_type, number, message, within)?,
+        }
+    }
 }
 
 /// How many items a message of so many bytes has at the most.
@@ -141,7 +158,7 @@ fn skip_any_field(message: &mut &[u8]) -> Option<u32> {
         let length = decode_varint(message).ok()?;
         (_, *message) = message.split_at_checked(usize::try_from(length).ok()?)?;
     } else {
-        skip_field(wire_type, number, message, DecodeContext::default()).ok()?;
+        skip(wire_type, number, message, DEEPEST)?;
     }
     Some(number)
 }
@@ -222,7 +239,7 @@ impl<'a> View<'a> for Items<'a> {
 
     fn take(&mut self, number: u32, field: Field<'a>) -> Option<()> {
         if number == 1 {
-            self.items.push(read_fields(field.bytes()?)?);
+            self.items.push(read_fields(field.bytes()?, DEEPEST - 1)?);
         }
         Some(())
     }
@@ -324,6 +341,20 @@ mod tests {
             field.extend(content);
             field
         })
+    }
+
+    #[test]
+    fn groups_are_followed_as_deep_as_the_generated_types_follow_them() {
+        for depth in [1, 98, 99, 100, 101] {
+            let groups = [vec![0x2b; depth], vec![0x2c; depth]].concat();
+            check_all(&groups);
+            check_all(&[&[0x2b; 2][..], &groups, &[0x2c; 2]].concat());
+            // Of a field without content, and of one in each of them.
+            check_all(&[&groups[..depth], &[0x30, 1], &groups[depth..]].concat());
+            let mut item = Vec::new();
+            prost::encoding::bytes::encode(1, &groups, &mut item);
+            check_all(&item);
+        }
     }
 
     proptest! {

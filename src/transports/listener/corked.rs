@@ -173,8 +173,8 @@ impl<S> Corked<S> {
     pub(super) fn new(stream: S, turn: Duration, refused: Arc<RefusedRequests>) -> Self {
         Self(Arc::new(Mutex::new(Shared {
             stream,
-            frames: Frames::new(),
             refusals: Refusals::new(refused),
+            frames: Frames::new(Instant::now()),
             gathered: BytesMut::new(),
             is_large: false,
             unflushed: false,
@@ -403,7 +403,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
         ready!(shared.poll_read(cx, buf, usize::try_from(more).unwrap_or(usize::MAX)))?;
         let read = &buf.filled()[before..];
         shared.turn.untimed_bytes += read.len();
-        Poll::Ready(shared.frames.pass(read).map_err(Into::into))
+        Poll::Ready(shared.frames.pass(read, Instant::now).map_err(Into::into))
     }
 }
 

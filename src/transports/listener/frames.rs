@@ -20,7 +20,7 @@ pub(super) const HEAD_BYTES: usize = 9;
 const CREDIT: u32 = 10_000;
 
 /// How many it may send for each second that passes.
-const CREDIT_PER_SECOND: f64 = 1000.0;
+const CREDIT_PER_SECOND: u128 = 1000;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -52,19 +52,21 @@ pub(super) struct Frames {
     /// The beginning of a head whose rest has not come.
     head: [u8; HEAD_BYTES],
     head_bytes: usize,
-    credit: u32,
+    /// How many frames without use may come before the clock is looked at.
+    pub(super) credit: u32,
     credited: Instant,
     streams: Streams,
 }
 
 impl Frames {
-    pub(super) fn new() -> Self {
+    /// Of a connection that begins `now`.
+    pub(super) const fn new(now: Instant) -> Self {
         Self {
             passing_bytes: PREFACE_BYTES,
             head: [0; HEAD_BYTES],
             head_bytes: 0,
             credit: CREDIT,
-            credited: Instant::now(),
+            credited: now,
             streams: Streams::new(),
         }
     }
@@ -74,8 +76,8 @@ impl Frames {
         &mut self.streams
     }
 
-    /// Looks at bytes that have come.
-    pub(super) fn pass(&mut self, mut bytes: &[u8]) -> Result<(), Flooded> {
+    /// Looks at bytes that have come. The clock is read where there is no credit left.
+    pub(super) fn pass(&mut self, mut bytes: &[u8], clock: impl Fn() -> Instant) -> Result<(), Flooded> {
         while !bytes.is_empty() {
             let passing = self.passing_bytes.min(bytes.len());
             self.passing_bytes -= passing;
@@ -87,13 +89,13 @@ impl Frames {
             self.head_bytes += more;
             if self.head_bytes == HEAD_BYTES {
                 self.head_bytes = 0;
-                self.frame()?;
+                self.frame(&clock)?;
             }
         }
         Ok(())
     }
 
-    fn frame(&mut self) -> Result<(), Flooded> {
+    fn frame(&mut self, clock: impl Fn() -> Instant) -> Result<(), Flooded> {
         let [high, middle, low, kind, flags, stream @ ..] = self.head;
         self.passing_bytes = u32::from_be_bytes([0, high, middle, low]) as usize;
         match kind {
@@ -107,24 +109,19 @@ impl Frames {
             // h2 bounds these, or they cost nothing.
             RST_STREAM => self.streams.ends(number(stream)),
             DATA | WINDOW_UPDATE | CONTINUATION => {}
-            _ => self.take_credit()?,
+            _ => self.take_credit(clock)?,
         }
         Ok(())
     }
 
-    fn take_credit(&mut self) -> Result<(), Flooded> {
+    fn take_credit(&mut self, clock: impl Fn() -> Instant) -> Result<(), Flooded> {
         if self.credit == 0 {
-            let now = Instant::now();
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "as many as there can be"
-            )]
-            let earned = ((now - self.credited).as_secs_f64() * CREDIT_PER_SECOND) as u32;
+            let now = clock();
+            let earned = (now - self.credited).as_millis() * CREDIT_PER_SECOND / 1000;
             if earned == 0 {
                 return Err(Flooded);
             }
-            self.credit = earned.min(CREDIT);
+            self.credit = u32::try_from(earned).map_or(CREDIT, |earned| earned.min(CREDIT));
             self.credited = now;
         }
         self.credit -= 1;
@@ -134,6 +131,8 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const PING: u8 = 6;
@@ -145,15 +144,12 @@ mod tests {
 
     /// How many of `count` frames that are sent in pieces of `piece` bytes pass.
     fn passed(frame: &[u8], count: u32, piece: usize) -> u32 {
-        let mut frames = Frames::new();
-        frames.pass(&[0; PREFACE_BYTES]).expect("no frame yet");
         // In a moment that is over no credit is earned.
+        let now = Instant::now();
+        let mut frames = Frames::new(now);
+        frames.pass(&[0; PREFACE_BYTES], || now).expect("no frame yet");
         let mut passed = 0;
-        while passed < count {
-            frames.credited = Instant::now();
-            if frame.chunks(piece).any(|bytes| frames.pass(bytes).is_err()) {
-                break;
-            }
+        while passed < count && frame.chunks(piece).all(|bytes| frames.pass(bytes, || now).is_ok()) {
             passed += 1;
         }
         passed
@@ -182,14 +178,15 @@ mod tests {
 
     #[test]
     fn who_sends_few_at_a_time_may_do_so_for_ever() {
-        let mut frames = Frames { credit: 0, ..Frames::new() };
-        frames.passing_bytes = 0;
+        let mut now = Instant::now();
+        let mut frames = Frames { credit: 0, passing_bytes: 0, ..Frames::new(now) };
         let ping = frame(PING, 0, &[0; 8]);
         for _ in 0..100 {
-            frames.credited -= std::time::Duration::from_millis(20);
+            now += Duration::from_millis(20);
             for _ in 0..20 {
-                frames.pass(&ping).expect("they were earned");
+                frames.pass(&ping, || now).expect("they were earned");
             }
         }
+        frames.pass(&ping, || now).expect_err("it was not earned");
     }
 }
