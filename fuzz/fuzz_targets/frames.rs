@@ -7,6 +7,8 @@
 
 #[path = "../../src/transports/listener/frames.rs"]
 mod frames;
+#[path = "../../src/transports/listener/streams.rs"]
+mod streams;
 
 use std::time::{Duration, Instant};
 
