@@ -180,7 +180,7 @@ def test_who_reads_is_served_however_many_streams_it_has(unix):
     with client_of(unix) as client:
         assert client.call("Set", frame(pb.CacheItem(key="k", value=bytes(SMALL)).SerializeToString())).status == 0
     with contextlib.ExitStack() as stack:
-        readers = [stack.enter_context(connected(unix.path)) for _ in range(50)]
+        readers = [stack.enter_context(connected(unix.path)) for _ in range(30)]
         left = {reader: [PREFACE + wide + asked, b"", 0] for reader in readers}
         selector = stack.enter_context(selectors.DefaultSelector())
         for reader in readers:

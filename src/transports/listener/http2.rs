@@ -48,6 +48,10 @@ const WIRE_TURN: Duration = Duration::from_micros(100);
 pub(super) struct Inbox(Arc<Mutex<VecDeque<Request>>>);
 
 impl Inbox {
+    fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Exchanges what is in here with `requests`.
     fn swap(&self, requests: &mut VecDeque<Request>) {
         std::mem::swap(requests, &mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
@@ -331,8 +335,8 @@ impl<S: HttpService> Future for Http2<S> {
         }
         let mut turn = Turn::ToBegin;
         loop {
-            let room = self.held.room().requests().saturating_sub(self.requests.len());
-            self.io.begin(room, cx);
+            let in_hand = self.requests.len() + self.inbox.len();
+            self.io.begin(self.held.room().requests().saturating_sub(in_hand), cx);
             let Self { connection, waker, ended, .. } = &mut *self;
             if ended.is_none()
                 && let Poll::Ready(result) = Pin::new(connection).poll(&mut Context::from_waker(waker))
