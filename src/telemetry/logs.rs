@@ -1,5 +1,5 @@
 //! Log lines to standard error, as text for people or as JSON for machines. Who logs never waits for whoever reads them: they go
-//! through a queue ([`log_queue`](super::log_queue)).
+//! through a queue (`log_queue.rs`).
 //!
 //! The configured level is that of tiny-cache's own lines. Of its dependencies only warnings and
 //! errors are shown, since their lines are about their insides; at `debug` they are shown in full.
