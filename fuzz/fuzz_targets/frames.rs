@@ -1,5 +1,6 @@
-//! What kind of HTTP/2 frames a connection sends, read off its bytes as they come: however they are cut, and whenever they come, the credit is what a reader of
-//! all bytes at once would leave, and the connection is ended where that reader would end it.
+//! The frames of an HTTP/2 connection, looked at as their bytes come and go, are what a reader of all bytes at once finds, however they are cut. Of those that come:
+//! the same credit is left and the same streams are open after each piece, whenever it comes, and the connection is ended where that reader would end it. Of
+//! the same bytes as if they were written: the same streams end, and as many streams and heads are refused.
 //!
 //! The input: how often the content comes, how near the credit is to its end or to its most, how many pieces there are, and for each its length and for how long
 //! nothing comes before it; then the content, which is bytes, or three bytes for each frame. Pieces begin anew once they are through.
@@ -7,19 +8,52 @@
 
 #[path = "../../src/transports/listener/frames.rs"]
 mod frames;
+#[path = "../../src/transports/listener/refusals.rs"]
+mod refusals;
 #[path = "../../src/transports/listener/streams.rs"]
 mod streams;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use frames::Frames;
 use libfuzzer_sys::fuzz_target;
+use refusals::Refusals;
+use streams::{Streams, Written};
+use tiny_cache::transports;
+use tiny_cache::transports::refused::{RefusedRequests, RequestRefusal};
 
 /// What comes at the most.
 const MOST_BYTES: usize = 20_000;
 
 /// The most of it.
 const CREDIT: u32 = 10_000;
+
+/// The last stream that frames of three bytes are of.
+const MOST_STREAMS: u32 = 22;
+
+/// What a frame begins with.
+struct Head {
+    end: usize,
+    length: usize,
+    kind: u8,
+    flags: u8,
+    stream: u32,
+}
+
+/// All heads of frames, the first of which begins here.
+fn naive_heads(stream: &[u8], mut start: usize) -> Vec<Head> {
+    let mut heads = Vec::new();
+    while let Some(head) = stream.get(start..start + 9) {
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte));
+        let (end, length) = (start + 9, number(&head[..3]) as usize);
+        let stream = number(&head[5..]) % (1 << 31);
+        heads.push(Head { end, length, kind: head[3], flags: head[4], stream });
+        start = end + length;
+    }
+    heads
+}
 
 /// What becomes of the credit by a frame.
 #[derive(Clone, Copy, PartialEq)]
@@ -29,25 +63,40 @@ enum Effect {
     Nothing,
 }
 
-/// Of all heads of frames, where they end and what they do.
-fn naive_heads(stream: &[u8]) -> Vec<(usize, Effect)> {
-    let mut heads = Vec::new();
-    let mut start = 24;
-    while let Some(head) = stream.get(start..start + 9) {
-        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-        let (is_data, is_headers) = (head[3] == 0, head[3] == 1);
-        let is_empty = length == 0 && head[4] % 2 == 0;
-        let effect = if is_headers || is_data && !is_empty {
-            Effect::Brings
-        } else if is_data || [3, 8, 9].contains(&head[3]) {
-            Effect::Nothing
-        } else {
-            Effect::Takes
-        };
-        heads.push((start + 9, effect));
-        start += 9 + length;
+impl Head {
+    fn effect(&self) -> Effect {
+        match self.kind {
+            1 => Effect::Brings,
+            0 if self.length > 0 || self.ends_stream() => Effect::Brings,
+            0 | 3 | 8 | 9 => Effect::Nothing,
+            _ => Effect::Takes,
+        }
     }
-    heads
+
+    fn ends_stream(&self) -> bool {
+        self.flags % 2 == 1
+    }
+}
+
+/// The streams that are open, and what begins one.
+#[derive(Default)]
+struct NaiveStreams {
+    open: BTreeSet<u32>,
+    newest: u32,
+    come: u64,
+}
+
+impl NaiveStreams {
+    fn take(&mut self, head: &Head) {
+        if head.kind == 3 {
+            self.open.remove(&head.stream);
+        }
+        if head.kind == 1 && head.stream > self.newest {
+            self.newest = head.stream;
+            self.open.insert(head.stream);
+            self.come += 1;
+        }
+    }
 }
 
 /// Whoever has none left has earned some since the last time.
@@ -78,14 +127,83 @@ impl NaiveCredit {
     }
 }
 
-/// Frames by three bytes each: kind and flags, and how long it is. What they hold looks like heads.
+/// How many streams and heads are refused by what is written in these pieces.
+fn refused<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> [u64; 2] {
+    let counts = Arc::<RefusedRequests>::default();
+    let mut refusals = Refusals::new(Arc::clone(&counts));
+    pieces.for_each(|bytes| refusals.pass(bytes));
+    [RequestRefusal::TooManyStreams, RequestRefusal::HeadTooLarge].map(|reason| counts.total(reason))
+}
+
+/// How many streams of those up to this one are open once this has been written in these pieces.
+fn left_open<'a>(last: u32, pieces: impl Iterator<Item = &'a [u8]>) -> usize {
+    let mut streams = Streams::new();
+    (1..=last).for_each(|stream| streams.begins(stream));
+    let mut written = Written::new();
+    pieces.for_each(|bytes| written.pass(bytes, &mut streams));
+    streams.open()
+}
+
+fn naive_left_open(last: u32, written: &[u8], heads: &[Head]) -> usize {
+    let mut open: BTreeSet<u32> = (1..=last).collect();
+    for head in heads {
+        if head.kind == 3 || head.kind < 2 && head.ends_stream() {
+            open.remove(&head.stream);
+        }
+        if let (7, Some(&[a, b, c, d])) = (head.kind, written[head.end..].first_chunk()) {
+            let last = u32::from_be_bytes([a % 128, b, c, d]);
+            open.retain(|stream| *stream <= last);
+        }
+    }
+    open.len()
+}
+
+fn check_written(written: &[u8], pieces: &[u8]) {
+    let cut = || {
+        let mut rest = written;
+        let mut lengths = pieces.iter().step_by(2).cycle();
+        std::iter::from_fn(move || {
+            let length = usize::from(*lengths.next()?) + 1;
+            let (piece, after) = rest.split_at(length.min(rest.len()));
+            rest = after;
+            (!piece.is_empty()).then_some(piece)
+        })
+    };
+    let heads = naive_heads(written, 0);
+    let is_refusal =
+        |head: &&Head| head.kind == 3 && written.get(head.end..head.end + head.length) == Some(&[0, 0, 0, 7]);
+    let whole = refused(std::iter::once(written));
+    assert_eq!(whole[0], heads.iter().filter(is_refusal).count() as u64, "streams that are refused");
+    assert_eq!(refused(cut()), whole, "streams and heads that are refused");
+    // A library writes no GOAWAY that is shorter than what it is to hold.
+    if heads.iter().all(|head| head.kind != 7 || head.length >= 8) {
+        let expected = naive_left_open(MOST_STREAMS, written, &heads);
+        assert_eq!(left_open(MOST_STREAMS, cut()), expected, "streams that are open");
+    }
+}
+
+/// What a head may hold: a status of 431 spelt out and by its place, another field that is added, something else.
+const BLOCKS: [&[u8]; 6] =
+    [&[0x48, 0x83, 0x69, 0x90, 0xFF], &[0xBE], &[0xBF], b"\x40\x01n\x01v", &[0x20, 0xBE], &[0x88, 0xFF, 0]];
+
+/// Frames by three bytes each: kind and flags, and how long it is. What they hold looks like heads of frames, or is what the kind has.
 fn described(content: &[u8]) -> Vec<u8> {
     let mut stream = Vec::new();
     for &[kind, flags, length] in content.as_chunks().0 {
-        let length = if length < 128 { usize::from(length % 32) } else { usize::from(length) * 5 };
+        let content: &[u8] = match kind % 12 {
+            1 if length % 2 == 0 => BLOCKS[usize::from(length / 2) % BLOCKS.len()],
+            3 if length % 2 == 0 => &[0, 0, 0, 7],
+            7 => &[0, 0, 0, length % 32, 0, 0, 0, 0],
+            _ => &[],
+        };
+        let length = match content.len() {
+            0 if length < 128 => usize::from(length % 32),
+            0 => usize::from(length) * 5,
+            bytes => bytes,
+        };
         stream.extend_from_slice(&u32::try_from(length).expect("short").to_be_bytes()[1..]);
-        stream.extend_from_slice(&[kind % 12, flags, 0, 0, 0, 1]);
-        stream.extend([0, 0, 0, 6, 0, 0, 0, 0, 0].iter().cycle().take(length));
+        stream.extend_from_slice(&[kind % 12, flags, 0, 0, 0, kind / 12 + 1]);
+        stream.extend(content.iter().chain([0, 0, 0, 6, 0, 0, 0, 0, 0].iter().cycle()).take(length));
     }
     stream
 }
@@ -107,8 +225,10 @@ fuzz_target!(|data: &[u8]| {
         stream.extend_from_slice(&content);
     }
 
-    let heads = naive_heads(&stream);
+    check_written(if is_described { &stream[24..] } else { &stream }, pieces);
+    let heads = naive_heads(&stream, 24);
     let mut heads = heads.iter().peekable();
+    let mut streams = NaiveStreams::default();
     let credit = if credit < 128 { u32::from(credit) * 8 } else { CREDIT - 255 + u32::from(credit) };
     let mut naive = NaiveCredit { left: credit, earned_until_ms: 0 };
     let began = Instant::now();
@@ -121,8 +241,9 @@ fuzz_target!(|data: &[u8]| {
         now_ms += u64::from(if pause < 200 { pause / 50 } else { pause });
         let end = stream.len().min(start + length);
         let mut goes_on = true;
-        while let Some((_, effect)) = heads.next_if(|(head_end, _)| *head_end <= end) {
-            goes_on = goes_on && naive.change(*effect, now_ms);
+        while let Some(head) = heads.next_if(|head| head.end <= end) {
+            goes_on = goes_on && naive.change(head.effect(), now_ms);
+            streams.take(head);
         }
         let passed = frames.pass(&stream[start..end], || began + Duration::from_millis(now_ms));
         assert_eq!(passed.is_ok(), goes_on, "up to byte {end}, after {now_ms} ms");
@@ -130,6 +251,8 @@ fuzz_target!(|data: &[u8]| {
             return;
         }
         assert_eq!(frames.credit, naive.left, "up to byte {end}, after {now_ms} ms");
+        let [open, come] = [frames.streams().open() as u64, frames.streams().come()];
+        assert_eq!([open, come], [streams.open.len() as u64, streams.come], "up to byte {end}");
         if end == stream.len() {
             return;
         }
