@@ -53,10 +53,11 @@ def refusal(stream):
 
 
 # The window of each stream, whether what comes is read, what is asked for once the socket is full, and whether connections are closed
-# for it: those that wait for a window have places of their own.
+# for it. Where it is not read, what it says is not either, so closing them may have time (`None`); those that wait for a window to
+# open have places of their own.
 ATTACKS = {
-    "values, nothing is read": (WIDE, False, get, True),
-    "refusals, nothing is read": (WIDE, False, refusal, True),
+    "values, nothing is read": (WIDE, False, get, None),
+    "refusals, nothing is read": (WIDE, False, refusal, None),
     "values, windows of a byte": (1, True, get, True),
     "values, windows that are shut": (0, True, get, False),
 }
@@ -166,7 +167,7 @@ def test_what_nobody_takes_has_a_limit_over_all_connections(unix, name):
         closed = refused(unix, "too_many_untaken")
         print(f"{untaken / MIB:.1f} MiB untaken, {closed:.0f} closed")
         assert untaken <= LIMITS["max_in_flight_bytes"] / 4
-        assert (closed > 0) == closes
+        assert closes in (closed > 0, None)
         # Nobody who is served waits for them.
         assert max(taken) < 1
     wait_until(lambda: metric(unix, "tiny_cache_requests_untaken_bytes", transport="grpc") == 0, "all of it is given back")
