@@ -88,6 +88,9 @@ pub enum StartError {
 
 /// How long the access log may take for what is queued, even where connections used up the grace.
 const LEAST_FLUSH: Duration = Duration::from_secs(1);
+/// Between looks for what the store could do that can wait, and between steps of it.
+const TIDY_INTERVAL: Duration = Duration::from_secs(1);
+const TIDY_PAUSE: Duration = Duration::from_millis(1);
 
 /// What a transport of one's own is bound with.
 #[derive(Clone)]
@@ -360,6 +363,7 @@ impl BoundServer {
                 .clone()
                 .run_until_cancelled_owned(sweep(Arc::clone(&self.service), self.sweep_interval)),
         );
+        tasks.spawn(background.clone().run_until_cancelled_owned(tidy(Arc::clone(&self.service))));
         tasks
             .spawn(background.clone().run_until_cancelled_owned(heap::keep_small(Arc::clone(&self.service))));
         let (service, metrics) = (Arc::clone(&self.service), Arc::clone(&self.metrics));
@@ -432,6 +436,18 @@ async fn sweep(service: Arc<CacheService>, interval: Duration) {
             Ok(Some(removed)) => tracing::debug!(removed, "swept expired entries"),
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "cannot sweep expired entries"),
+        }
+    }
+}
+
+/// Has the store do what can wait, whenever there is something. With pauses, for requests on a machine without an idle processor.
+async fn tidy(service: Arc<CacheService>) {
+    let mut ticks = tokio::time::interval(TIDY_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        while service.own_tidy().await {
+            tokio::time::sleep(TIDY_PAUSE).await;
         }
     }
 }

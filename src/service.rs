@@ -312,6 +312,13 @@ impl CacheService {
         Ok(removed)
     }
 
+    /// One step of what makes the store faster and no request waits for, on a thread of its own. Whether there may be more.
+    pub(crate) async fn own_tidy(self: &Arc<Self>) -> bool {
+        let service = Arc::clone(self);
+        let tidied = spawn_blocking(move || service.unbroken_now("tidying up", || service.store.tidy()));
+        tidied.await.unwrap_or(false)
+    }
+
     /// Says where sweeps and evictions are recorded from now on. Only the first call counts.
     pub fn record_in(&self, metrics: Arc<StoreMetrics>) {
         self.store_metrics.get_or_init(|| metrics);

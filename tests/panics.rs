@@ -41,8 +41,16 @@ fn frail(
     let build = Arc::new(move |capacity, seed| factory.build(capacity, seed));
     let store = MemoryStore::new(MemoryStoreOptions::new(limits, policy.name, bytes, build));
     let before_get = |key: &Key<'_>| assert!(key.name() != b"panic", "the store lost its mind");
-    Arc::new(OneByOne { store: Arc::new(store), before_get })
+    let tidy = || {
+        let before = TIDIED.fetch_add(1, Ordering::Relaxed);
+        assert!(before > 0, "the store would rather not");
+        before < 3
+    };
+    Arc::new(OneByOne { store: Arc::new(store), before_get, tidy })
 }
+
+/// How often the frail store was asked to tidy up.
+static TIDIED: AtomicU64 = AtomicU64::new(0);
 
 #[tokio::test]
 async fn a_panic_is_internal_to_its_caller_and_the_server_goes_on() {
@@ -73,6 +81,14 @@ async fn a_panic_is_internal_to_its_caller_and_the_server_goes_on() {
         // The same connection, and the same store.
         assert!(client.get(CacheKey { key }).await.expect("get").into_inner().found);
     }
+
+    // It is asked again after a panic, and after that for as long as there is something to do.
+    let tidied = async {
+        while TIDIED.load(Ordering::Relaxed) < 4 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), tidied).await.expect("the store was asked to tidy up");
     drop(client);
     stop.cancel();
     running.await.expect("the server drains");

@@ -312,7 +312,7 @@ fn namespaces_are_apart_whatever_the_keys_contain() {
 fn batches_answer_in_order_and_repeated_keys_in_sequence() {
     each_roomy(|subject| {
         let one_by_one: Arc<dyn Store> =
-            Arc::new(OneByOne { store: Arc::clone(&subject.store), before_get: |_| () });
+            Arc::new(OneByOne { store: Arc::clone(&subject.store), before_get: |_| (), tidy: || false });
         for store in [&subject.store, &one_by_one] {
             batches(subject, store);
         }

@@ -1,9 +1,10 @@
 //! Frames: the memory that the cells of all shards lie in.
 //!
 //! A frame is 64 KiB that belong to whoever has taken it. 32 of them make a chunk, which is as large as a huge page of the common
-//! processors, aligned like one, and mapped and unmapped as a whole. As soon as all of its frames are taken it is made one, so most
+//! processors, aligned like one, and mapped and unmapped as a whole. Once all of its frames are taken it is made one, so most
 //! look-ups find their address translation where it is fast, and no memory is held that is not used. For that, shards share the
-//! chunks: if each had its own, few would ever be full.
+//! chunks: if each had its own, few would ever be full. To make one takes milliseconds at worst, so nobody who takes a frame
+//! does: it is left to [`Frames::merge_one`].
 //!
 //! **What is given back.** A frame that nobody has keeps its memory, so that it can be taken again at once; but of all such only
 //! [`KEPT_IDLE`] do for long. The memory of others goes back to the system, and with the last frame of a chunk the mapping
@@ -58,8 +59,8 @@ impl Chunk {
     }
 
     /// Makes it a huge page. A wish: where huge pages are switched off or there is none, small ones do, and the kernel may
-    /// see to it later. All that it holds is copied: medians of 0.7 and 3.6 ms on a machine whose memory was very slow, once for each
-    /// 2 MiB that a store grows by.
+    /// see to it later. All that it holds is copied: medians of 0.7 and 3.6 ms on a machine whose memory was very slow. Its frames
+    /// may be used meanwhile: whoever needs a page that is being copied waits for that.
     fn become_huge(&self) {
         #[cfg(all(target_os = "linux", not(miri)))]
         let _ = self.mapping.advise(memmap2::Advice::HugePage);
@@ -150,8 +151,25 @@ struct Mapped {
     free: u32,
     /// Those of them that hold memory.
     idle: u32,
-    /// Whether it lies in small pages, so that a frame may hold no memory: until all of them are taken.
-    is_small: bool,
+    pages: Pages,
+}
+
+/// How a chunk lies in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pages {
+    /// In small pages, so that a frame may hold no memory.
+    Small,
+    /// Still so, but it was full, and somebody is making it a huge page.
+    Merging,
+    /// It was made a huge page.
+    Huge,
+}
+
+impl Mapped {
+    /// Whether it is to be made a huge page.
+    const fn is_to_merge(&self) -> bool {
+        self.free == 0 && matches!(self.pages, Pages::Small)
+    }
 }
 
 /// All chunks of a store.
@@ -167,6 +185,8 @@ struct Chunks {
     idle: usize,
     /// No chunk before this one has a free frame.
     first: usize,
+    /// Chunks that are to be made huge pages.
+    to_merge: usize,
 }
 
 impl Frames {
@@ -182,6 +202,17 @@ impl Frames {
 
     pub(crate) fn give_back(&self, frame: Frame) {
         self.chunks().give_back(frame);
+    }
+
+    /// Makes a chunk that is full a huge page, while others go on taking frames, giving them back and using what they have.
+    /// Whether there was one.
+    pub(crate) fn merge_one(&self) -> bool {
+        // Looked for in a statement of its own, or the lock would be held until the end.
+        let begun = self.chunks().begin_merge();
+        let Some((number, chunk)) = begun else { return false };
+        chunk.become_huge();
+        self.chunks().end_merge(number, &chunk);
+        true
     }
 
     /// Whether somebody has it, as its owner believes.
@@ -208,6 +239,10 @@ impl Frames {
         let mapped = || chunks.all.iter().flatten();
         assert_eq!(mapped().count(), chunks.mapped, "chunks are counted");
         assert!(mapped().all(|mapped| mapped.idle & !mapped.free == 0), "who is idle is free");
+        assert!(
+            mapped().all(|mapped| mapped.pages == Pages::Small || mapped.idle == mapped.free),
+            "all of what is or becomes a huge page holds memory"
+        );
         assert_eq!(mapped().map(|mapped| mapped.free.count_ones() as usize).sum::<usize>(), chunks.free);
         assert_eq!(mapped().map(|mapped| mapped.idle.count_ones() as usize).sum::<usize>(), chunks.idle);
         let first =
@@ -216,6 +251,8 @@ impl Frames {
         assert!(chunks.idle <= MOST_IDLE + FRAMES_PER_CHUNK, "{} frames lie idle", chunks.idle);
         let empty = mapped().filter(|mapped| mapped.free == u32::MAX).count();
         assert!(empty <= 1, "one empty chunk is kept at the most, not {empty}");
+        let to_merge = mapped().filter(|mapped| mapped.is_to_merge()).count();
+        assert_eq!(to_merge, chunks.to_merge, "who is to be merged is counted");
     }
 }
 
@@ -240,9 +277,7 @@ impl Chunks {
         self.idle -= (mapped.idle >> frame & 1) as usize;
         mapped.idle &= !(1 << frame);
         mapped.free &= !(1 << frame);
-        if mapped.free == 0 && std::mem::take(&mut mapped.is_small) {
-            mapped.chunk.become_huge();
-        }
+        self.to_merge += usize::from(mapped.is_to_merge());
         let taken = mapped.chunk.frame(number, frame as usize);
         self.free -= 1;
         while self.free > 0 && self.all[self.first].as_ref().is_none_or(|mapped| mapped.free == 0) {
@@ -254,7 +289,7 @@ impl Chunks {
     fn map_chunk(&mut self) {
         // As where an allocation fails: there is no way to go on without memory.
         let chunk = Arc::new(Chunk::map().expect("the system has memory to map"));
-        let mapped = Some(Mapped { chunk, free: u32::MAX, idle: 0, is_small: true });
+        let mapped = Some(Mapped { chunk, free: u32::MAX, idle: 0, pages: Pages::Small });
         let number = self.all.iter().position(Option::is_none).unwrap_or(self.all.len());
         match self.all.get_mut(number) {
             Some(hole) => *hole = mapped,
@@ -270,6 +305,7 @@ impl Chunks {
         drop(chunk);
         let (number, frame) = place(number);
         let mapped = self.all[number].as_mut().expect("whoever had a frame kept its chunk");
+        self.to_merge -= usize::from(mapped.is_to_merge());
         mapped.free |= 1 << frame;
         mapped.idle |= 1 << frame;
         self.free += 1;
@@ -280,6 +316,27 @@ impl Chunks {
             self.unmap(number);
         } else if self.idle > MOST_IDLE {
             self.shed();
+        }
+    }
+
+    fn begin_merge(&mut self) -> Option<(usize, Arc<Chunk>)> {
+        if self.to_merge == 0 {
+            return None;
+        }
+        self.to_merge -= 1;
+        let full = self.all.iter_mut().enumerate().find_map(|(number, mapped)| {
+            mapped.as_mut().filter(|mapped| mapped.is_to_merge()).map(|mapped| (number, mapped))
+        });
+        let (number, mapped) = full.expect("who is to be merged is counted");
+        mapped.pages = Pages::Merging;
+        Some((number, Arc::clone(&mapped.chunk)))
+    }
+
+    fn end_merge(&mut self, number: usize, chunk: &Arc<Chunk>) {
+        // Another one may have its number by now.
+        let same = self.all[number].as_mut().filter(|mapped| Arc::ptr_eq(&mapped.chunk, chunk));
+        if let Some(mapped) = same {
+            mapped.pages = Pages::Huge;
         }
     }
 
@@ -297,10 +354,11 @@ impl Chunks {
             if self.idle <= KEPT_IDLE {
                 return;
             }
-            if mapped.idle == 0 {
+            // What is given back of one that is just becoming a huge page would be filled up again by that.
+            if mapped.idle == 0 || mapped.pages == Pages::Merging {
                 continue;
             }
-            if !std::mem::replace(&mut mapped.is_small, true) {
+            if std::mem::replace(&mut mapped.pages, Pages::Small) == Pages::Huge {
                 // Or the system would fill it up again.
                 mapped.chunk.stay_small();
             }
@@ -318,6 +376,8 @@ impl Chunks {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -426,7 +486,10 @@ mod tests {
                 frame.fill(1);
                 others.push(frame);
             }
+            check(&first, small, "all are taken, but nobody has merged them");
+            assert!(frames.merge_one());
             check(&first, huge, "all are taken");
+            assert!(!frames.merge_one(), "once");
             first_of.push(first);
         }
         while let Some(frame) = others.pop() {
@@ -435,9 +498,52 @@ mod tests {
         check(&first_of[0], huge, "the memory of the first is kept");
         check(&first_of[CHUNKS - 1], small, "that of the last went back");
         others.extend((0..CHUNKS * (FRAMES_PER_CHUNK - 1)).map(|_| frames.take()));
+        while frames.merge_one() {}
         for first in &first_of {
             check(first, huge, "all are taken again");
         }
+        frames.check_invariants();
+    }
+
+    #[test]
+    fn memory_does_not_go_back_from_what_is_becoming_a_huge_page() {
+        const CHUNKS: usize = 5;
+        let frames = Frames::default();
+        let mut taken: Vec<Frame> = (0..CHUNKS * FRAMES_PER_CHUNK).map(|_| frames.take()).collect();
+        for _ in 1..CHUNKS {
+            assert!(frames.merge_one());
+        }
+        // The last one, from which memory would go back first.
+        let (number, chunk) = frames.chunks().begin_merge().expect("one is left");
+        let stay: Vec<Frame> = taken.extract_if(.., |frame| place(frame.number).1 == 0).collect();
+        // Its own first.
+        for frame in taken.into_iter().rev() {
+            frames.give_back(frame);
+            frames.check_invariants();
+        }
+        frames.chunks().end_merge(number, &chunk);
+        frames.check_invariants();
+        let (taken, held) = frames.count();
+        assert_eq!(taken, stay.len());
+        assert!(held >= FRAMES_PER_CHUNK && held <= taken + MOST_IDLE, "{held} frames hold memory");
+    }
+
+    #[test]
+    fn who_comes_after_a_chunk_is_not_taken_for_it() {
+        let frames = Frames::default();
+        let take =
+            |chunks: usize| -> Vec<Frame> { (0..chunks * FRAMES_PER_CHUNK).map(|_| frames.take()).collect() };
+        let mut taken = take(3);
+        assert!(frames.merge_one() && frames.merge_one());
+        let (number, chunk) = frames.chunks().begin_merge().expect("one is left");
+        taken.drain(FRAMES_PER_CHUNK..).for_each(|frame| frames.give_back(frame));
+        assert!(frames.chunks().all[number].is_none(), "it has gone");
+        taken.extend(take(2));
+        assert!(frames.chunks().all[number].is_some(), "another one has its number");
+        frames.chunks().end_merge(number, &chunk);
+        frames.check_invariants();
+        assert!(frames.merge_one(), "and is still to be merged");
+        taken.drain(..).for_each(|frame| frames.give_back(frame));
     }
 
     #[test]
@@ -451,12 +557,22 @@ mod tests {
 
     #[test]
     fn threads_never_have_the_same_frame() {
+        // Together often more than a chunk, so that there is something to merge.
+        const MOST: usize = if cfg!(miri) { 7 } else { 61 };
         let frames = &Frames::default();
+        let merged = &AtomicUsize::new(0);
+        let running = &AtomicUsize::new(4);
         std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while running.load(Ordering::Relaxed) > 0 {
+                    merged.fetch_add(frames.merge_one().into(), Ordering::Relaxed);
+                    std::thread::yield_now();
+                }
+            });
             for thread in 0..4_u8 {
                 scope.spawn(move || {
-                    for round in 0..20 {
-                        let mut taken: Vec<Frame> = (0..=round % 7).map(|_| frames.take()).collect();
+                    for round in 0..if cfg!(miri) { 20 } else { 400 } {
+                        let mut taken: Vec<Frame> = (0..=round % MOST).map(|_| frames.take()).collect();
                         for frame in &mut taken {
                             frame.fill(thread);
                         }
@@ -465,11 +581,13 @@ mod tests {
                             assert!(frame.iter().all(|&byte| byte == thread), "it is this thread's");
                             frames.give_back(frame);
                         }
+                        frames.check_invariants();
                     }
+                    running.fetch_sub(1, Ordering::Relaxed);
                 });
             }
         });
-        frames.check_invariants();
         assert_eq!(frames.count().0, 0);
+        assert!(cfg!(miri) || merged.load(Ordering::Relaxed) > 0, "some were merged meanwhile");
     }
 }

@@ -292,6 +292,12 @@ pub trait Store: Send + Sync {
     /// Removes what has expired; how many entries went.
     fn sweep(&self) -> StoreFuture<'_, u64>;
 
+    /// Does one step of what makes the store faster and can wait: some milliseconds that the calling thread is blocked for, and no
+    /// request is. Whether it was worth it, and so whether there may be more.
+    fn tidy(&self) -> bool {
+        false
+    }
+
     /// Counters, limits and names. Does not sweep.
     fn stats(&self) -> StoreFuture<'_, StoreStats>;
 

@@ -9,6 +9,8 @@ pub(crate) struct OneByOne {
     pub(crate) store: Arc<dyn Store>,
     /// Is told of each key before it is read.
     pub(crate) before_get: fn(&Key<'_>),
+    /// Is asked to tidy up.
+    pub(crate) tidy: fn() -> bool,
 }
 
 impl Store for OneByOne {
@@ -33,6 +35,9 @@ impl Store for OneByOne {
     }
     fn sweep(&self) -> StoreFuture<'_, u64> {
         self.store.sweep()
+    }
+    fn tidy(&self) -> bool {
+        (self.tidy)()
     }
     fn stats(&self) -> StoreFuture<'_, StoreStats> {
         self.store.stats()

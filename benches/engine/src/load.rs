@@ -84,6 +84,7 @@ fn settle(subject: &dyn Subject, keys: &Keys) {
     for &rank in &keys.fill {
         subject.insert(&key(rank));
     }
+    subject.tidy();
     read_all(subject, &keys.reads[0].iter().map(Vec::as_slice).collect::<Vec<_>>());
 }
 

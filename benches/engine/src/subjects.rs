@@ -19,6 +19,8 @@ pub trait Subject: Send + Sync {
     fn get(&self, key: &KeyBytes) -> bool;
     /// Stores [`VALUE`].
     fn insert(&self, key: &KeyBytes);
+    /// Does what a server would have it do in the background.
+    fn tidy(&self) {}
 }
 
 /// What a subject's name begins with if it is this repository's store under some policy.
@@ -68,6 +70,10 @@ impl Subject for Ours {
         let StoreFuture::Ready(Some(Ok(()))) = self.0.set(entry) else {
             unreachable!("the memory store has room");
         };
+    }
+
+    fn tidy(&self) {
+        while self.0.tidy() {}
     }
 }
 

@@ -12,6 +12,7 @@
 mod cells;
 #[path = "../../../engine/src/frames.rs"]
 #[cfg_attr(test, expect(unused_imports, reason = "what its tests use; they run with the engine's"))]
+#[expect(dead_code, reason = "the memory store's own, of which only a part is measured")]
 mod frames;
 /// As the engine has it.
 mod sync {

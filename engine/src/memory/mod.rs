@@ -72,6 +72,8 @@ pub struct MemoryStore {
     shards: Box<[Padded<Lock<Shard>>]>,
     /// To the shards' indexes.
     signposts: Signposts,
+    /// Where the shards' cells lie.
+    frames: Arc<Frames>,
     /// How far to shift the higher 63 bits of a hash right to get its shard.
     shard_shift: u32,
     pool: Pool,
@@ -126,6 +128,7 @@ impl MemoryStore {
         Self {
             shards: store_shards,
             signposts,
+            frames,
             shard_shift: u64::BITS - 1 - shards.trailing_zeros(),
             pool,
             limits: SharedLimits::new(&limits),
@@ -506,6 +509,10 @@ impl Store for MemoryStore {
             }
         }
         StoreFuture::ready(Ok(swept))
+    }
+
+    fn tidy(&self) -> bool {
+        self.frames.merge_one()
     }
 
     fn stats(&self) -> StoreFuture<'_, StoreStats> {
