@@ -10,8 +10,12 @@
 mod frames;
 #[path = "../../src/transports/listener/refusals.rs"]
 mod refusals;
+#[path = "../../src/transports/listener/scan.rs"]
+mod scan;
 #[path = "../../src/transports/listener/streams.rs"]
 mod streams;
+#[path = "../../src/transports/listener/written.rs"]
+mod written;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,10 +23,10 @@ use std::time::{Duration, Instant};
 
 use frames::Frames;
 use libfuzzer_sys::fuzz_target;
-use refusals::Refusals;
-use streams::{Streams, Written};
+use streams::Streams;
 use tiny_cache::transports;
 use tiny_cache::transports::refused::{RefusedRequests, RequestRefusal};
+use written::Written;
 
 /// What comes at the most.
 const MOST_BYTES: usize = 20_000;
@@ -130,8 +134,8 @@ impl NaiveCredit {
 /// How many streams and heads are refused by what is written in these pieces.
 fn refused<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> [u64; 2] {
     let counts = Arc::<RefusedRequests>::default();
-    let mut refusals = Refusals::new(Arc::clone(&counts));
-    pieces.for_each(|bytes| refusals.pass(bytes));
+    let (mut written, mut streams) = (Written::new(Arc::clone(&counts)), Streams::new());
+    pieces.for_each(|bytes| written.pass(bytes, &mut streams));
     [RequestRefusal::TooManyStreams, RequestRefusal::HeadTooLarge].map(|reason| counts.total(reason))
 }
 
@@ -139,7 +143,7 @@ fn refused<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> [u64; 2] {
 fn left_open<'a>(last: u32, pieces: impl Iterator<Item = &'a [u8]>) -> usize {
     let mut streams = Streams::new();
     (1..=last).for_each(|stream| streams.begins(stream));
-    let mut written = Written::new();
+    let mut written = Written::new(Arc::default());
     pieces.for_each(|bytes| written.pass(bytes, &mut streams));
     streams.open()
 }

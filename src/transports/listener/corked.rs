@@ -23,8 +23,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::Frames;
-use super::refusals::Refusals;
-use super::streams::Written;
+use super::written::Written;
 use crate::transports::refused::RefusedRequests;
 
 /// How much is gathered at most. What would be more is written through, together with what was gathered.
@@ -52,7 +51,6 @@ pub(super) struct Corked<S>(Arc<Mutex<Shared<S>>>);
 struct Shared<S> {
     stream: S,
     frames: Frames,
-    refusals: Refusals,
     gathered: BytesMut,
     /// The buffer is larger than is to be kept; it does not tell so itself once a part of it was written.
     is_large: bool,
@@ -173,13 +171,12 @@ impl<S> Corked<S> {
     pub(super) fn new(stream: S, turn: Duration, refused: Arc<RefusedRequests>) -> Self {
         Self(Arc::new(Mutex::new(Shared {
             stream,
-            refusals: Refusals::new(refused),
             frames: Frames::new(Instant::now()),
             gathered: BytesMut::new(),
             is_large: false,
             unflushed: false,
             way: Way::Free,
-            written: Written::new(),
+            written: Written::new(refused),
             failed: None,
             turn: Turn::new(turn),
         })))
@@ -312,7 +309,6 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
 
     /// Looks at the frames in what is written.
     fn note(&mut self, bytes: &[u8]) {
-        self.refusals.pass(bytes);
         self.written.pass(bytes, self.frames.streams());
     }
 

@@ -8,26 +8,19 @@
 use std::io;
 use std::time::Instant;
 
-use super::streams::{Streams, number};
+use super::scan::{
+    CONTINUATION, DATA, END_STREAM, HEADERS, Head, RST_STREAM, Scanner, WINDOW_UPDATE, Watcher,
+};
+use super::streams::Streams;
 
 /// Length of the bytes that open every HTTP/2 connection (RFC 9113, section 3.4).
 const PREFACE_BYTES: usize = 24;
-
-/// Length of what a frame begins with (RFC 9113, section 4.1).
-pub(super) const HEAD_BYTES: usize = 9;
 
 /// How many frames without use a client may send at once.
 const CREDIT: u32 = 10_000;
 
 /// How many it may send for each second that passes.
 const CREDIT_PER_SECOND: u128 = 1000;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
 
 /// Why a connection is ended whose client has run out of credit.
 #[derive(Debug, thiserror::Error)]
@@ -47,11 +40,7 @@ impl From<Flooded> for io::Error {
 
 /// The frames of one connection, as its bytes come.
 pub(super) struct Frames {
-    /// What is left of the preface, or of a frame's content.
-    passing_bytes: usize,
-    /// The beginning of a head whose rest has not come.
-    head: [u8; HEAD_BYTES],
-    head_bytes: usize,
+    scanner: Scanner,
     /// How many frames without use may come before the clock is looked at.
     pub(super) credit: u32,
     credited: Instant,
@@ -62,9 +51,7 @@ impl Frames {
     /// Of a connection that begins `now`.
     pub(super) const fn new(now: Instant) -> Self {
         Self {
-            passing_bytes: PREFACE_BYTES,
-            head: [0; HEAD_BYTES],
-            head_bytes: 0,
+            scanner: Scanner::before(PREFACE_BYTES),
             credit: CREDIT,
             credited: now,
             streams: Streams::new(),
@@ -77,54 +64,55 @@ impl Frames {
     }
 
     /// Looks at bytes that have come. The clock is read where there is no credit left.
-    pub(super) fn pass(&mut self, mut bytes: &[u8], clock: impl Fn() -> Instant) -> Result<(), Flooded> {
-        while !bytes.is_empty() {
-            let passing = self.passing_bytes.min(bytes.len());
-            self.passing_bytes -= passing;
-            bytes = &bytes[passing..];
-            let missing = &mut self.head[self.head_bytes..];
-            let more = missing.len().min(bytes.len());
-            missing[..more].copy_from_slice(&bytes[..more]);
-            bytes = &bytes[more..];
-            self.head_bytes += more;
-            if self.head_bytes == HEAD_BYTES {
-                self.head_bytes = 0;
-                self.frame(&clock)?;
-            }
-        }
-        Ok(())
+    pub(super) fn pass(&mut self, bytes: &[u8], clock: impl Fn() -> Instant) -> Result<(), Flooded> {
+        let Self { scanner, credit, credited, streams } = self;
+        scanner.pass(bytes, &mut Watch { credit, credited, streams, clock })
     }
+}
 
-    fn frame(&mut self, clock: impl Fn() -> Instant) -> Result<(), Flooded> {
-        let [high, middle, low, kind, flags, stream @ ..] = self.head;
-        self.passing_bytes = u32::from_be_bytes([0, high, middle, low]) as usize;
-        match kind {
+/// The rest of [`Frames`] while they are looked at.
+struct Watch<'a, C> {
+    credit: &'a mut u32,
+    credited: &'a mut Instant,
+    streams: &'a mut Streams,
+    clock: C,
+}
+
+impl<C: Fn() -> Instant> Watcher for Watch<'_, C> {
+    type End = Flooded;
+
+    fn frame(&mut self, head: &Head, _: &[u8]) -> Result<(), Flooded> {
+        match head.kind {
             HEADERS => {
-                self.credit = (self.credit + 1).min(CREDIT);
-                self.streams.begins(number(stream));
+                self.bring_credit();
+                self.streams.begins(head.stream);
             }
-            DATA if self.passing_bytes > 0 || flags & END_STREAM != 0 => {
-                self.credit = (self.credit + 1).min(CREDIT);
-            }
+            DATA if head.bytes > 0 || head.has(END_STREAM) => self.bring_credit(),
             // h2 bounds these, or they cost nothing.
-            RST_STREAM => self.streams.ends(number(stream)),
+            RST_STREAM => self.streams.ends(head.stream),
             DATA | WINDOW_UPDATE | CONTINUATION => {}
-            _ => self.take_credit(clock)?,
+            _ => self.take_credit()?,
         }
         Ok(())
     }
+}
 
-    fn take_credit(&mut self, clock: impl Fn() -> Instant) -> Result<(), Flooded> {
-        if self.credit == 0 {
-            let now = clock();
-            let earned = (now - self.credited).as_millis() * CREDIT_PER_SECOND / 1000;
+impl<C: Fn() -> Instant> Watch<'_, C> {
+    fn bring_credit(&mut self) {
+        *self.credit = (*self.credit + 1).min(CREDIT);
+    }
+
+    fn take_credit(&mut self) -> Result<(), Flooded> {
+        if *self.credit == 0 {
+            let now = (self.clock)();
+            let earned = (now - *self.credited).as_millis() * CREDIT_PER_SECOND / 1000;
             if earned == 0 {
                 return Err(Flooded);
             }
-            self.credit = u32::try_from(earned).map_or(CREDIT, |earned| earned.min(CREDIT));
-            self.credited = now;
+            *self.credit = u32::try_from(earned).map_or(CREDIT, |earned| earned.min(CREDIT));
+            *self.credited = now;
         }
-        self.credit -= 1;
+        *self.credit -= 1;
         Ok(())
     }
 }
@@ -133,13 +121,13 @@ impl Frames {
 mod tests {
     use std::time::Duration;
 
+    use super::super::scan;
     use super::*;
 
     const PING: u8 = 6;
 
     fn frame(kind: u8, flags: u8, content: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(content.len()).expect("short").to_be_bytes();
-        [&length[1..], &[kind, flags, 0, 0, 0, 1], content].concat()
+        scan::tests::frame(kind, flags, 1, content)
     }
 
     /// How many of `count` frames that are sent in pieces of `piece` bytes pass.
@@ -179,7 +167,7 @@ mod tests {
     #[test]
     fn who_sends_few_at_a_time_may_do_so_for_ever() {
         let mut now = Instant::now();
-        let mut frames = Frames { credit: 0, passing_bytes: 0, ..Frames::new(now) };
+        let mut frames = Frames { credit: 0, scanner: Scanner::before(0), ..Frames::new(now) };
         let ping = frame(PING, 0, &[0; 8]);
         for _ in 0..100 {
             now += Duration::from_millis(20);

@@ -26,12 +26,14 @@ mod first_bytes;
 mod frames;
 mod http2;
 mod refusals;
+mod scan;
 mod service;
 mod socket;
 mod streams;
 #[cfg(test)]
 mod tests;
 mod untaken;
+mod written;
 
 use std::io;
 use std::net::SocketAddr;

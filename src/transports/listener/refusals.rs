@@ -8,13 +8,8 @@
 
 use std::sync::Arc;
 
-use super::frames::HEAD_BYTES;
+use super::scan::{END_HEADERS, END_STREAM, HEADERS, Head, RST_STREAM};
 use crate::transports::refused::{RefusedRequests, RequestRefusal};
-
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
 
 /// What a stream is reset with that nothing was done for (RFC 9113, section 7).
 const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
@@ -30,97 +25,39 @@ const NEWEST: usize = 62;
 /// How long a head may be that is looked at as long as there was no 431: its field, and two changes of the table's size.
 const SHORT_BYTES: usize = 16;
 
-/// The frames of one connection, as they are written.
+/// What is refused in the frames that one connection writes.
 pub(super) struct Refusals {
     counts: Arc<RefusedRequests>,
-    /// What is left of a frame that is of no interest.
-    passing_bytes: usize,
-    /// The beginning of a frame that is, or may be, whose rest has not come.
-    begun: Vec<u8>,
     /// Where the table of fields has the 431, if it was added; it may be there no more, and then nothing is said to be there.
     place: Option<usize>,
 }
 
-/// What a frame begins with.
-struct Head {
-    bytes: usize,
-    kind: u8,
-    flags: u8,
-}
-
-impl Head {
-    fn of(&[high, middle, low, kind, flags, ..]: &[u8; HEAD_BYTES]) -> Self {
-        Self { bytes: u32::from_be_bytes([0, high, middle, low]) as usize, kind, flags }
-    }
-
-    const fn has(&self, flags: u8) -> bool {
-        self.flags & flags == flags
-    }
-}
-
 impl Refusals {
-    pub(super) fn new(counts: Arc<RefusedRequests>) -> Self {
-        Self { counts, passing_bytes: 0, begun: Vec::new(), place: None }
+    pub(super) const fn new(counts: Arc<RefusedRequests>) -> Self {
+        Self { counts, place: None }
     }
 
-    /// Looks at bytes that are written.
-    pub(super) fn pass(&mut self, mut bytes: &[u8]) {
-        loop {
-            let passing = self.passing_bytes.min(bytes.len());
-            self.passing_bytes -= passing;
-            bytes = &bytes[passing..];
-            if bytes.is_empty() {
-                return;
+    /// How much of a frame that is written has to be seen.
+    pub(super) fn wants(&self, head: &Head) -> usize {
+        match head.kind {
+            RST_STREAM => REFUSED_STREAM.len(),
+            HEADERS if self.looks_into(head) => head.bytes,
+            _ => 0,
+        }
+    }
+
+    /// Whether it may be an answer of 431, or changes where the next one is found.
+    fn looks_into(&self, head: &Head) -> bool {
+        self.place.is_some() || (head.has(END_STREAM) && head.bytes <= SHORT_BYTES)
+    }
+
+    /// A frame has been written, with what is wanted of its content.
+    pub(super) fn frame(&mut self, head: &Head, content: &[u8]) {
+        match head.kind {
+            RST_STREAM if head.bytes == content.len() && content == REFUSED_STREAM => {
+                self.counts.count(RequestRefusal::TooManyStreams);
             }
-            bytes = if self.begun.is_empty() { self.look(bytes) } else { self.complete(bytes) };
-        }
-    }
-
-    /// Looks at a frame from its beginning; what comes after it, or after as much of it as matters.
-    fn look<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let Some((head, rest)) = bytes.split_first_chunk() else { return self.keep(bytes) };
-        let head = Head::of(head);
-        if !self.wants(&head) {
-            self.passing_bytes = head.bytes;
-            return rest;
-        }
-        let Some((content, rest)) = rest.split_at_checked(head.bytes) else { return self.keep(bytes) };
-        self.frame(&head, content);
-        rest
-    }
-
-    fn keep<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        self.begun.extend_from_slice(bytes);
-        &[]
-    }
-
-    /// Adds to a frame that has begun what it lacks, its head first.
-    fn complete<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let wanted = match self.begun.first_chunk() {
-            Some(head) => HEAD_BYTES + Head::of(head).bytes,
-            None => HEAD_BYTES,
-        };
-        let (more, rest) = bytes.split_at((wanted - self.begun.len()).min(bytes.len()));
-        self.begun.extend_from_slice(more);
-        if self.begun.len() == wanted {
-            let begun = std::mem::take(&mut self.begun);
-            self.look(&begun);
-        }
-        rest
-    }
-
-    /// Whether a frame's content is to be looked at.
-    fn wants(&self, head: &Head) -> bool {
-        match head.kind {
-            RST_STREAM => true,
-            HEADERS => self.place.is_some() || (head.has(END_STREAM) && head.bytes <= SHORT_BYTES),
-            _ => false,
-        }
-    }
-
-    fn frame(&mut self, head: &Head, content: &[u8]) {
-        match head.kind {
-            RST_STREAM if content == REFUSED_STREAM => self.counts.count(RequestRefusal::TooManyStreams),
+            HEADERS if !self.looks_into(head) => {}
             HEADERS if head.has(END_HEADERS) => self.fields(head.has(END_STREAM), content),
             // No answer has a head of more than one frame. If one had, nobody would know what it adds.
             HEADERS => self.place = None,
@@ -219,13 +156,15 @@ impl Fields<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scan::tests::{self, PIECES};
+    use super::super::streams::Streams;
+    use super::super::written::Written;
     use super::*;
 
     const ENDS: u8 = END_STREAM | END_HEADERS;
 
     fn frame(kind: u8, flags: u8, content: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(content.len()).expect("short").to_be_bytes();
-        [&length[1..], &[kind, flags, 0, 0, 0, 1], content].concat()
+        tests::frame(kind, flags, 1, content)
     }
 
     fn reset(reason: u8) -> Vec<u8> {
@@ -245,13 +184,12 @@ mod tests {
     #[track_caller]
     fn check(frames: &[Vec<u8>], expected: [u64; 2]) {
         let written = frames.concat();
-        for piece in [1, 2, 5, 9, 10, 13, 14, 1000] {
+        for piece in PIECES {
             let counts = Arc::<RefusedRequests>::default();
-            let mut refusals = Refusals::new(Arc::clone(&counts));
-            written.chunks(piece).for_each(|bytes| refusals.pass(bytes));
+            let (mut frames, mut streams) = (Written::new(Arc::clone(&counts)), Streams::new());
+            written.chunks(piece).for_each(|bytes| frames.pass(bytes, &mut streams));
             let found = [RequestRefusal::TooManyStreams, RequestRefusal::HeadTooLarge];
             assert_eq!(found.map(|reason| counts.total(reason)), expected, "in pieces of {piece}");
-            assert!(refusals.begun.is_empty() && refusals.passing_bytes == 0, "in pieces of {piece}");
         }
     }
 

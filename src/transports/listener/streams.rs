@@ -6,21 +6,10 @@
 
 use std::collections::VecDeque;
 
-use super::frames::HEAD_BYTES;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const GOAWAY: u8 = 7;
-const END_STREAM: u8 = 1;
+use super::scan::{DATA, END_STREAM, GOAWAY, HEADERS, Head, RST_STREAM, number};
 
 /// Length of a stream's number, which a GOAWAY begins with.
 const NUMBER_BYTES: usize = 4;
-
-/// A stream's number, whose first bit means nothing.
-pub(super) const fn number(bytes: [u8; NUMBER_BYTES]) -> u32 {
-    u32::from_be_bytes(bytes) & (u32::MAX >> 1)
-}
 
 /// The open streams of one connection.
 pub(super) struct Streams {
@@ -60,6 +49,25 @@ impl Streams {
         }
     }
 
+    /// How much of a frame that is written has to be seen.
+    pub(super) const fn wants(head: &Head) -> usize {
+        if head.kind == GOAWAY { NUMBER_BYTES } else { 0 }
+    }
+
+    /// A frame has been written, with what is wanted of its content and maybe more.
+    pub(super) fn written(&mut self, head: &Head, content: &[u8]) {
+        match head.kind {
+            DATA | HEADERS if head.has(END_STREAM) => self.ends(head.stream),
+            RST_STREAM => self.ends(head.stream),
+            GOAWAY => {
+                if let Some(last) = content.first_chunk() {
+                    self.ends_after(number(*last));
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// The library passes over all later ones from now on.
     fn ends_after(&mut self, last: u32) {
         self.last = last;
@@ -67,80 +75,27 @@ impl Streams {
     }
 }
 
-/// The frames that a connection writes, as their bytes go.
-pub(super) struct Written {
-    /// What is left of a frame's content.
-    passing_bytes: usize,
-    /// The beginning of a frame whose rest has not come: its head, and of a GOAWAY the number as well.
-    begun: [u8; HEAD_BYTES + NUMBER_BYTES],
-    begun_bytes: usize,
-}
-
-impl Written {
-    pub(super) const fn new() -> Self {
-        Self { passing_bytes: 0, begun: [0; HEAD_BYTES + NUMBER_BYTES], begun_bytes: 0 }
-    }
-
-    /// Looks at bytes that are written, for ends of `streams`.
-    pub(super) fn pass(&mut self, mut bytes: &[u8], streams: &mut Streams) {
-        while !bytes.is_empty() {
-            let passing = self.passing_bytes.min(bytes.len());
-            self.passing_bytes -= passing;
-            bytes = &bytes[passing..];
-            let is_goaway = self.begun_bytes >= HEAD_BYTES;
-            let wanted = if is_goaway { HEAD_BYTES + NUMBER_BYTES } else { HEAD_BYTES };
-            let missing = &mut self.begun[self.begun_bytes..wanted];
-            let more = missing.len().min(bytes.len());
-            missing[..more].copy_from_slice(&bytes[..more]);
-            bytes = &bytes[more..];
-            self.begun_bytes += more;
-            if self.begun_bytes == wanted {
-                self.frame(streams, is_goaway);
-            }
-        }
-    }
-
-    fn frame(&mut self, streams: &mut Streams, is_whole: bool) {
-        let [high, middle, low, kind, flags, stream @ .., a, b, c, d] = self.begun;
-        let (stream, number) = (number(stream), number([a, b, c, d]));
-        self.passing_bytes = u32::from_be_bytes([0, high, middle, low]) as usize;
-        self.begun_bytes = 0;
-        match kind {
-            DATA | HEADERS if flags & END_STREAM != 0 => streams.ends(stream),
-            RST_STREAM => streams.ends(stream),
-            GOAWAY if is_whole => {
-                self.passing_bytes = self.passing_bytes.saturating_sub(NUMBER_BYTES);
-                streams.ends_after(number);
-            }
-            GOAWAY => (self.begun_bytes, self.passing_bytes) = (HEAD_BYTES, 0),
-            _ => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
 
-    fn frame(kind: u8, flags: u8, stream: u32, content: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(content.len()).expect("short").to_be_bytes();
-        [&length[1..], &[kind, flags], &stream.to_be_bytes(), content].concat()
-    }
+    use super::super::scan::tests::{PIECES, frame};
+    use super::super::written::Written;
+    use super::*;
 
     /// Which of these streams are open once this was written, whatever the pieces.
     #[track_caller]
     fn check(begun: &[u32], written: &[Vec<u8>], expected: &[u32]) {
-        for piece in [1, 2, 5, 9, 10, 13, 14, 1000] {
+        for piece in PIECES {
             let mut streams = Streams::new();
             for stream in begun {
                 streams.begins(*stream);
             }
-            let mut frames = Written::new();
+            let mut frames = Written::new(Arc::default());
             for bytes in written.concat().chunks(piece) {
                 frames.pass(bytes, &mut streams);
             }
             assert_eq!(streams.open, expected, "in pieces of {piece}");
-            assert_eq!((frames.begun_bytes, frames.passing_bytes), (0, 0), "in pieces of {piece}");
         }
     }
 
