@@ -5,9 +5,6 @@
 //! digested too and compared with all of them in constant time, so neither the time it takes nor a core dump tells a
 //! token.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +14,7 @@ use ring::digest::{Digest, SHA256, digest};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use crate::config::AuthConfig;
-use crate::rotated::{Files, Rotated};
+use crate::rotated::{Files, Rotated, SecretFile};
 
 /// The shortest token that is accepted: what is shorter can be guessed.
 pub const MIN_TOKEN_BYTES: usize = 16;
@@ -30,9 +27,6 @@ pub const MAX_TOKENS: usize = 1000;
 
 const MAX_FILE_BYTES: u64 = 1 << 20;
 const MAX_NAME_BYTES: usize = 64;
-
-/// The permission of everybody to read.
-const READ_BY_OTHERS: u32 = 0o004;
 
 /// Why a file of tokens cannot be used. Every message is one line that names the file; none quotes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -80,41 +74,22 @@ pub struct TokenSet(Vec<(Digest, Arc<str>)>);
 /// The tokens in force for a transport.
 pub type Tokens = Rotated<AuthConfig>;
 
-/// What a file of tokens holds.
-#[derive(Hash)]
-pub struct TokensFile {
-    bytes: Vec<u8>,
-    is_read_by_others: bool,
-}
-
 impl Files for AuthConfig {
-    type Contents = TokensFile;
+    type Contents = SecretFile;
     type Value = TokenSet;
     type Error = TokensError;
     const WHAT: &'static str = "bearer tokens";
 
-    fn read(&self) -> Result<TokensFile, TokensError> {
+    fn read(&self) -> Result<SecretFile, TokensError> {
         let path = &self.tokens_file;
-        let read = || {
-            let file = File::open(path)?;
-            let mode = file.metadata()?.mode();
-            let mut bytes = Vec::new();
-            // One byte more tells that there is more.
-            file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-            Ok(TokensFile { bytes, is_read_by_others: mode & READ_BY_OTHERS != 0 })
-        };
-        read().map_err(|error: std::io::Error| TokensError::Unreadable {
-            path: path.clone(),
-            cause: error.to_string(),
-        })
+        // One byte more tells that there is more.
+        SecretFile::read(path, MAX_FILE_BYTES + 1)
+            .map_err(|error| TokensError::Unreadable { path: path.clone(), cause: error.to_string() })
     }
 
-    fn load(&self, file: TokensFile) -> Result<TokenSet, TokensError> {
+    fn load(&self, file: SecretFile) -> Result<TokenSet, TokensError> {
         let tokens = parse(&self.tokens_file, &file.bytes)?;
-        if file.is_read_by_others {
-            let path = self.tokens_file.display();
-            tracing::warn!(file = %path, "everybody on this machine may read the bearer tokens: chmod o-r");
-        }
+        file.warn_if_exposed(&self.tokens_file, "the bearer tokens");
         Ok(tokens)
     }
 

@@ -4,7 +4,10 @@
 //! rotation is a log line and a counter, not an outage.
 
 use std::error::Error;
+use std::fs::File;
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -35,6 +38,35 @@ pub trait Files: Clone + Send + Sync + 'static {
 
     /// How often to look at them.
     fn reload_interval(&self) -> Duration;
+}
+
+/// The permission of everybody to read.
+const READ_BY_OTHERS: u32 = 0o004;
+
+/// A file with something in it that nobody else is to know.
+#[derive(Hash)]
+pub struct SecretFile {
+    /// What is in it, no more than was asked for.
+    pub bytes: Vec<u8>,
+    is_read_by_others: bool,
+}
+
+impl SecretFile {
+    /// Reads so much of it at the most.
+    pub fn read(path: &Path, most_bytes: u64) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let is_read_by_others = file.metadata()?.mode() & READ_BY_OTHERS != 0;
+        let mut bytes = Vec::new();
+        file.take(most_bytes).read_to_end(&mut bytes)?;
+        Ok(Self { bytes, is_read_by_others })
+    }
+
+    /// Tells the log where everybody on this machine may read it. `what` is in it.
+    pub fn warn_if_exposed(&self, path: &Path, what: &str) {
+        if self.is_read_by_others {
+            tracing::warn!(file = %path.display(), "everybody on this machine may read {what}: chmod o-r");
+        }
+    }
 }
 
 /// How the last attempt to load ended.

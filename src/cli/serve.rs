@@ -130,12 +130,15 @@ const OTHER_FILES: u64 = 64;
 /// programs that use `select(2)`. Where that is still too little for the connections configured, whoever
 /// looks after the server is told.
 fn allow_connections(config: &Config) {
-    let of_each = config.transports.iter().map(|transport| transport.connections.max_connections);
-    // Listeners are seldom full all at once.
-    let wanted = of_each.max().unwrap_or(0) as u64 + OTHER_FILES;
+    let of_each = config.transports.iter().map(|transport| transport.connections.max_connections as u64);
+    let wanted = of_each.fold(OTHER_FILES, u64::saturating_add);
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(allowed) if allowed < wanted => {
-            tracing::warn!(allowed, wanted, "fewer open files are allowed than max_connections may need");
+            tracing::warn!(
+                allowed,
+                wanted,
+                "fewer open files are allowed than max_connections of all transports may need"
+            );
         }
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "cannot raise the limit on open files"),

@@ -45,14 +45,17 @@ pub(super) fn quoted(text: &str) -> String {
 /// What stands in the place of a secret.
 pub(super) const HIDDEN: &str = "(hidden)";
 
-/// A text without the user and the password that a URL in it may have.
+/// A text without the user, the password and the query that a URL in it may have.
 pub(super) fn without_credentials(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..authority].rfind('@') {
-        Some(at) => format!("{scheme}://{HIDDEN}{}", &rest[at..]),
-        None => text.to_owned(),
-    }
+    let (place, query) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
+    let authority = place.find('/').unwrap_or(place.len());
+    let (user, place) = match place[..authority].rfind('@') {
+        Some(at) => (HIDDEN, &place[at..]),
+        None => ("", place),
+    };
+    let query = query.get(..1).map(|mark| format!("{mark}{HIDDEN}")).unwrap_or_default();
+    format!("{scheme}://{user}{place}{query}")
 }
 
 fn list(names: &[&str]) -> String {

@@ -113,7 +113,7 @@ pub enum ListenAddress {
 /// Limits on the connections of a listener. Same keys for every kind of transport.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionConfig {
-    /// `max_connections`: at least 1. Default 10000. One more is closed at once.
+    /// `max_connections`: at least 1. Default 10000, for HTTP 1000. One more is closed at once.
     pub max_connections: usize,
     /// `max_connection_age`: after this (plus or minus 10 % jitter) a connection is asked to go
     /// away; `None` ("unlimited"): never. Default unlimited.

@@ -227,13 +227,17 @@ impl Format for Endpoint {
         let Raw::Text(text) = raw else { return None };
         let uri: Uri = text.parse().ok()?;
         let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
-        // Nobody would use a user and a password there, but error messages would show them.
-        let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
-        (is_http && !has_user && uri.host().is_some_and(|host| !host.is_empty())).then(|| text.clone())
+        // Collectors are told who comes in headers. A user and a password, or a key in the query, would be shown in error messages
+        // and by config show. (A fragment is never sent, and parsing leaves it out.)
+        let has_secret = uri.authority().is_some_and(|authority| authority.as_str().contains('@'))
+            || uri.query().is_some()
+            || text.contains('#');
+        (is_http && !has_secret && uri.host().is_some_and(|host| !host.is_empty())).then(|| text.clone())
     }
 
     fn allowed(&self) -> String {
-        "a URL such as \"http://127.0.0.1:4317\" or \"https://collector.example:4318\", without a user in it"
+        "a URL such as \"http://127.0.0.1:4317\" or \"https://collector.example:4318\", without a user or a query in it, as \
+         credentials belong into headers"
             .to_owned()
     }
 

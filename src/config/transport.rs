@@ -193,12 +193,12 @@ fn default_listen(kind: Kind) -> (String, ListenAddress) {
 fn connections(section: &mut Section<'_>, kind: Kind) -> ConnectionConfig {
     let seconds = Duration::from_secs;
     let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
-    let (max_in_flight, max_metadata) = match kind {
-        Kind::Grpc => (16 << 10, 16 << 10),
-        Kind::Http => (64, 64 << 10),
+    let (max_connections, max_in_flight, max_metadata) = match kind {
+        Kind::Grpc => (10_000, 16 << 10, 16 << 10),
+        Kind::Http => (1_000, 64, 64 << 10),
     };
     ConnectionConfig {
-        max_connections: count(section.take("max_connections", &Count::at_least(1), 10_000).value),
+        max_connections: count(section.take("max_connections", &Count::at_least(1), max_connections).value),
         max_connection_age: section
             .take("max_connection_age", &OrWord("unlimited", Span::SECOND), None)
             .value,

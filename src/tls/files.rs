@@ -1,5 +1,6 @@
 //! From PEM files to a rustls configuration, with errors that name the file.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,24 +15,26 @@ use super::TlsError;
 use super::clients::ListedClients;
 use crate::config::TlsConfig;
 use crate::pem;
+use crate::rotated::SecretFile;
 
 /// The bytes of the files. Hashable, so that a change is noticed without keeping a private key around.
 #[derive(Hash)]
 pub struct PemFiles {
     cert: Vec<u8>,
-    key: Vec<u8>,
+    key: SecretFile,
     client_ca: Option<Vec<u8>>,
 }
 
 impl PemFiles {
     pub(super) fn read(paths: &TlsConfig) -> Result<Self, TlsError> {
-        let read = |path: &PathBuf| -> Result<Vec<u8>, TlsError> {
-            std::fs::read(path)
-                .map_err(|error| TlsError::Unreadable { path: path.clone(), cause: error.to_string() })
+        let unreadable = |path: &PathBuf| {
+            let path = path.clone();
+            |error: io::Error| TlsError::Unreadable { path, cause: error.to_string() }
         };
+        let read = |path: &PathBuf| std::fs::read(path).map_err(unreadable(path));
         Ok(Self {
             cert: read(&paths.cert)?,
-            key: read(&paths.key)?,
+            key: SecretFile::read(&paths.key, u64::MAX).map_err(unreadable(&paths.key))?,
             client_ca: paths.client_ca.as_ref().map(read).transpose()?,
         })
     }
@@ -42,7 +45,8 @@ impl PemFiles {
         paths: &TlsConfig,
     ) -> Result<(ServerConfig, Option<u64>), TlsError> {
         let provider = Arc::new(ring::default_provider());
-        let identity = identity(&self.cert, &self.key, paths, &provider)?;
+        let identity = identity(&self.cert, &self.key.bytes, paths, &provider)?;
+        self.key.warn_if_exposed(&paths.key, "the private key");
         let expiry = identity.end_entity_cert().ok().and_then(expiry);
         let setup =
             |error: rustls::Error| TlsError::Setup { cert: paths.cert.clone(), cause: error.to_string() };

@@ -587,6 +587,7 @@ def test_no_secret_is_in_anything_that_the_server_says(serve, files, authority, 
         f'[telemetry.otlp]\nheaders = {{ "bad name" = "{in_file}" }}\n',
         f'[telemetry.otlp]\nheaders = ["{in_file}"]\n',
         f'[telemetry.otlp]\nendpoint = "https://user:{in_file}@collector:4317"\n',
+        f'[telemetry.otlp]\nendpoint = "https://collector:4317/?api-key={in_file}"\n',
         f'[telemetry.otlp]\nheader = "{in_file}"\n',
     ):
         wrong.write_text(mistake)

@@ -182,7 +182,11 @@ def test_metadata_beyond_its_limit_is_told_and_counted(limited):
         for headers in ([("x-large", "x" * 9000)], [(f"x-{number}", "") for number in range(230)]):
             answer = client.call("Get", GET, headers)
             assert (answer.status, "metadata too large" in answer.message) == (RESOURCE_EXHAUSTED, True)
-        assert refused(server, "head_too_large") == 2
+        # What is no metadata counts as well.
+        for method in ("Get?" + "x" * 9000, "x" * 9000):
+            answer = client.call(method, GET)
+            assert (answer.status, "metadata too large" in answer.message) == (RESOURCE_EXHAUSTED, True)
+        assert refused(server, "head_too_large") == 4
 
 
 def test_metadata_far_beyond_its_limit_is_answered_by_http2_and_counted_whatever_lies_between(limited):

@@ -125,7 +125,8 @@ impl CacheRpc {
         let Some(method) = Method::of_path(head.uri.path()) else {
             return Err(Status::unimplemented("unknown method"));
         };
-        let mut message = message::read(&head.headers, body, self.max_message_bytes, &self.in_flight).await?;
+        let mut message =
+            message::read((&head.uri, &head.headers), body, self.max_message_bytes, &self.in_flight).await?;
         if method.is_batch() {
             self.check_batch(&mut message).await?;
         }

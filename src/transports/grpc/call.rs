@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -73,7 +73,7 @@ impl Call {
         let method = RpcMethod::of_path(request.uri().path());
         let span = shared.tracing.as_ref().and_then(|tracing| span::begin(tracing, method, &request));
         tracing::debug!(request_id = %id, method = request.uri().path(), "gRPC request");
-        let handler = if metadata_bytes(request.headers()) > shared.max_metadata_bytes {
+        let handler = if head_bytes(request.uri(), request.headers()) > shared.max_metadata_bytes {
             shared.access.refused().count(RequestRefusal::HeadTooLarge);
             let limit = shared.max_metadata_bytes;
             let text = format!("metadata too large: at most {limit} bytes are allowed");
@@ -232,9 +232,13 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-/// Size of a request's head as HTTP/2 counts it (RFC 9113, section 6.5.2), but for the four fields that every one has.
-pub(super) fn metadata_bytes(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+/// Size of a request's head as HTTP/2 counts it (RFC 9113, section 6.5.2), of the four fields that every one has only the texts that
+/// a client chooses.
+pub(super) fn head_bytes(uri: &Uri, headers: &HeaderMap) -> usize {
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
+    let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
+    path + authority + fields.sum::<usize>()
 }
 
 /// The caller's deadline: at most eight digits and a unit, as the gRPC protocol over HTTP/2 says.

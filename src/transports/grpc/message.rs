@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
@@ -22,7 +22,7 @@ use tonic::{Status, Streaming};
 use crate::transports::in_flight::{Charge, InFlight};
 
 use super::RequestBody;
-use super::call::metadata_bytes;
+use super::call::head_bytes;
 use super::packed::{Encoding, Failure};
 
 /// What a gRPC message begins with: whether it is compressed, and its length in four bytes.
@@ -66,7 +66,7 @@ impl Message {
 
 /// Reads the message of a request, which may have `limit` bytes.
 pub(super) async fn read(
-    headers: &HeaderMap,
+    (uri, headers): (&Uri, &HeaderMap),
     mut body: impl RequestBody,
     limit: usize,
     in_flight: &Arc<InFlight>,
@@ -74,7 +74,7 @@ pub(super) async fn read(
     let encoding = encoding(headers)?;
     // What is not on the usual way is boxed, as it would make every call's future larger.
     let Some(first) = body.frame().now_or_never() else {
-        let charge = in_flight.charge_first(metadata_bytes(headers) + WAITING_BYTES).ok_or_else(no_room)?;
+        let charge = in_flight.charge_first(head_bytes(uri, headers) + WAITING_BYTES).ok_or_else(no_room)?;
         return Box::pin(async move {
             let first = body.frame().await;
             read_on(encoding, first, body, limit, charge).await
@@ -347,7 +347,7 @@ mod tests {
                 [(1, Ok("a")), (2, Err("more than one message")), (3, Err("more than one message"))]
             {
                 let body = Full::new(Bytes::from(message.repeat(times)));
-                let answer = read(headers, body, 100, &in_flight).await;
+                let answer = read((&Uri::default(), headers), body, 100, &in_flight).await;
                 let told = answer.map(|message| message.bytes).map_err(|status| {
                     assert_eq!(status.code(), tonic::Code::Internal);
                     status.message().to_owned()
@@ -367,11 +367,13 @@ mod tests {
         let packed =
             HeaderMap::from_iter([(http::HeaderName::from_static(ENCODING), "gzip".parse().expect("ASCII"))]);
         let (many, one) = (Arc::<Share>::default(), Arc::<Share>::default());
+        let uri = Uri::default();
         let body = frame(1, &gzip(&vec![0; 1 << 20]));
         let call = |share: &Arc<Share>, name: &'static str| {
-            let (share, headers, body) = (Arc::clone(share), &packed, Full::new(Bytes::from(body.clone())));
+            let (share, head, body) =
+                (Arc::clone(share), (&uri, &packed), Full::new(Bytes::from(body.clone())));
             let mut call =
-                Box::pin(read(headers, body, 2 << 20, &in_flight).map(move |message| message.map(|_| name)));
+                Box::pin(read(head, body, 2 << 20, &in_flight).map(move |message| message.map(|_| name)));
             std::future::poll_fn(move |cx| share.during(true, || call.as_mut().poll(cx)))
         };
         // Nothing is unpacked before all of them wait.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -14,12 +14,13 @@ use super::connection::Shared;
 use super::service::{HttpService, Peer};
 use super::socket::{ListeningSocket, Stream, is_of_connection};
 use super::{ConnectionCounters, ConnectionRefusal, Listener, Protocol};
+use crate::telemetry::throttle::Throttle;
 
 /// How long to wait when `accept` fails for want of resources: long enough for some to come free, and short
 /// enough that nobody notices.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
-/// The least time between two log lines about failing accepts.
+/// The least time between two log lines about failing accepts, or about connections that are too many: either may go on for long.
 const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Listener {
@@ -43,6 +44,7 @@ impl Listener {
             counters,
             service,
             tasks: TaskTracker::new(),
+            refusals: Throttle::new(ACCEPT_LOG_INTERVAL),
             abort: CancellationToken::new(),
         };
         shutdown.run_until_cancelled(connections.accept_forever(&sockets)).await;
@@ -60,13 +62,15 @@ struct Connections<S> {
     counters: Arc<ConnectionCounters>,
     service: S,
     tasks: TaskTracker,
+    /// Of the log's lines about connections that are too many.
+    refusals: Throttle,
     /// Close at once, whatever is in flight.
     abort: CancellationToken,
 }
 
 impl<S: HttpService> Connections<S> {
     async fn accept_forever(&self, sockets: &[ListeningSocket]) {
-        let mut failures = AcceptFailures::default();
+        let failures = Throttle::new(ACCEPT_LOG_INTERVAL);
         // Where there are several sockets, none can keep the others waiting.
         let mut first = 0;
         loop {
@@ -76,7 +80,9 @@ impl<S: HttpService> Connections<S> {
                 Err(error) if is_of_connection(&error) => {}
                 Err(error) => {
                     self.counters.refuse(ConnectionRefusal::AcceptFailed);
-                    failures.log(&error);
+                    if let Some(not_logged) = failures.pass() {
+                        tracing::error!(%error, not_logged, "accepting a connection failed, will try again");
+                    }
                     sleep(ACCEPT_BACKOFF).await;
                 }
             }
@@ -86,7 +92,10 @@ impl<S: HttpService> Connections<S> {
     /// Serves a connection in a task of its own, or closes it where there are too many.
     fn take(&self, stream: Stream, peer: Peer) {
         let Some(place) = self.counters.admit(self.max) else {
-            tracing::debug!(?peer, limit = self.max, "connection refused: too many are open");
+            if let Some(not_logged) = self.refusals.pass() {
+                let limit = self.max;
+                tracing::warn!(?peer, limit, not_logged, "connection refused: max_connections are open");
+            }
             return;
         };
         let shared = Arc::clone(&self.shared);
@@ -121,23 +130,4 @@ async fn accept(sockets: &[ListeningSocket], first: usize) -> io::Result<(Stream
         Poll::Pending
     })
     .await
-}
-
-/// Logs that `accept` fails without flooding the log: it may do so for as long as file descriptors are short.
-#[derive(Default)]
-struct AcceptFailures {
-    last_logged: Option<Instant>,
-    silent: u64,
-}
-
-impl AcceptFailures {
-    fn log(&mut self, error: &io::Error) {
-        if self.last_logged.is_some_and(|at| at.elapsed() < ACCEPT_LOG_INTERVAL) {
-            self.silent += 1;
-            return;
-        }
-        tracing::error!(%error, not_logged = self.silent, "accepting a connection failed, will try again");
-        self.last_logged = Some(Instant::now());
-        self.silent = 0;
-    }
 }

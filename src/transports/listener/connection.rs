@@ -66,7 +66,9 @@ impl Shared {
         service: S,
         place: &OpenConnection,
     ) {
-        let stream = Counted::new(stream, Arc::clone(place.counters()), self.config.request_timeout);
+        let one_by_one = self.protocol == Protocol::Http1;
+        let stream =
+            Counted::new(stream, Arc::clone(place.counters()), self.config.request_timeout, one_by_one);
         let Some(stream) = self.secure(stream, peer, place).await else { return };
         let service = ForConnection { service, info: ConnectInfo { peer, tls: self.tls.is_some() } };
         let unanswered = Arc::new(AtomicBool::new(false));

@@ -15,21 +15,29 @@ use crate::transports::refused::RequestRefusal;
 /// Passes everything through. Sits below TLS, so that what is counted is what the network carries.
 ///
 /// Writing fails with `ConnectionAborted` once nothing at all could be written for as long as `patience`: who keeps a connection
-/// open and reads nothing would hold answers forever, whatever else it says. So does reading or writing where the system gave up on
+/// open and reads nothing would hold answers forever, whatever else it says. Where answers come one after the other, each has to be
+/// taken as a whole in that time, from when the client first took no more of it. So does reading or writing where the system gave up on
 /// the client, since nothing that was sent has been acknowledged for long.
 pub(super) struct Counted<S> {
     stream: S,
     counters: Arc<ConnectionCounters>,
     patience: Duration,
-    /// While the client takes nothing.
+    /// Whether what has been written is flushed before there is another answer.
+    one_by_one: bool,
+    /// Since the client took nothing: until it takes something, or an answer to its end.
     stalled: Option<Pin<Box<Sleep>>>,
     /// That it takes nothing was counted: both ways of finding out may come to it.
     is_given_up: bool,
 }
 
 impl<S> Counted<S> {
-    pub(super) fn new(stream: S, counters: Arc<ConnectionCounters>, patience: Duration) -> Self {
-        Self { stream, counters, patience, stalled: None, is_given_up: false }
+    pub(super) const fn new(
+        stream: S,
+        counters: Arc<ConnectionCounters>,
+        patience: Duration,
+        one_by_one: bool,
+    ) -> Self {
+        Self { stream, counters, patience, one_by_one, stalled: None, is_given_up: false }
     }
 
     fn sent(&mut self, polled: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -45,7 +53,9 @@ impl<S> Counted<S> {
                 return Poll::Ready(Err(self.not_taken()));
             }
         }
-        self.stalled = None;
+        if !self.one_by_one {
+            self.stalled = None;
+        }
         polled
     }
 
@@ -95,10 +105,70 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        // Nobody flushes before all has been written.
+        if polled.is_ready() {
+            self.stalled = None;
+        }
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::super::tests::config;
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Whether two answers, the first of 200 bytes, are written to a client that takes ten bytes each time after so long.
+    async fn is_taken(one_by_one: bool, pause: Duration) -> bool {
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let mut counted =
+            Counted::new(ours, Arc::new(ConnectionCounters::new(&config())), PATIENCE, one_by_one);
+        let answers = async {
+            for bytes in [200, 50] {
+                counted.write_all(&vec![1; bytes]).await?;
+                counted.flush().await?;
+            }
+            io::Result::Ok(())
+        };
+        let client = async {
+            loop {
+                tokio::time::sleep(pause).await;
+                theirs.read_exact(&mut [0; 10]).await.expect("it is open");
+            }
+        };
+        let taken = tokio::select! {
+            written = answers => written,
+            () = client => unreachable!("it goes on for ever"),
+        };
+        assert!(
+            taken.as_ref().is_ok_and(|()| true)
+                || taken.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionAborted)
+        );
+        let given_up = counted.counters.refused_requests().total(RequestRefusal::NotTaken);
+        assert!(given_up <= 1);
+        given_up == 0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_an_answer_little_by_little_has_no_longer_than_who_takes_nothing() {
+        // The first answer takes fourteen of its pauses.
+        for (one_by_one, pause, expected) in [
+            (true, PATIENCE / 20, true),
+            (true, PATIENCE / 10, false),
+            (false, PATIENCE / 10, true),
+            (false, PATIENCE * 9 / 10, true),
+            (false, PATIENCE * 11 / 10, false),
+        ] {
+            assert_eq!(is_taken(one_by_one, pause).await, expected, "{one_by_one}, each {pause:?}");
+        }
     }
 }

@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A grace that no test waits for.
 const AMPLE: Duration = Duration::from_secs(60);
 
-fn config() -> ConnectionConfig {
+pub(super) fn config() -> ConnectionConfig {
     ConnectionConfig {
         max_connections: 100,
         max_connection_age: None,
