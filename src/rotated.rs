@@ -111,15 +111,15 @@ impl<F: Files> Rotated<F> {
     /// Where they cannot be used everything stays as it is. That is logged when the failure is another one than
     /// the last time, and counted always. Blocks on file I/O.
     pub fn reload(&self) -> Result<(), F::Error> {
-        let contents = self.files.read();
+        // Locked first: what was read earlier must not be put in the place of what was read later.
         let mut last = self.last_attempt.lock().unwrap_or_else(PoisonError::into_inner);
-        self.attempt(contents, &mut last)
+        self.attempt(self.files.read(), &mut last)
     }
 
     /// As [`reload`](Self::reload), but only where the files differ from those of the last attempt.
     pub(crate) fn reload_if_changed(&self) {
-        let contents = self.files.read();
         let mut last = self.last_attempt.lock().unwrap_or_else(PoisonError::into_inner);
+        let contents = self.files.read();
         if self.hasher.hash_one(&contents) != last.fingerprint {
             // A failure has been logged and counted, and the next change is another chance.
             drop(self.attempt(contents, &mut last));

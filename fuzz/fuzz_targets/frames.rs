@@ -63,17 +63,18 @@ fn naive_heads(stream: &[u8], mut start: usize) -> Vec<Head> {
 #[derive(Clone, Copy, PartialEq)]
 enum Effect {
     Brings,
-    Takes,
+    Takes(u32),
     Nothing,
 }
 
 impl Head {
-    fn effect(&self) -> Effect {
+    fn effect(&self, open: usize) -> Effect {
         match self.kind {
             1 => Effect::Brings,
             0 if self.length > 0 || self.ends_stream() => Effect::Brings,
             0 | 3 | 8 | 9 => Effect::Nothing,
-            _ => Effect::Takes,
+            4 => Effect::Takes(1 + u32::try_from(open / 16).expect("few")),
+            _ => Effect::Takes(1),
         }
     }
 
@@ -115,16 +116,16 @@ impl NaiveCredit {
         match effect {
             Effect::Nothing => {}
             Effect::Brings => self.left = CREDIT.min(self.left + 1),
-            Effect::Takes => {
-                if self.left == 0 {
-                    let earned = now_ms - self.earned_until_ms;
-                    self.left = CREDIT.min(earned.try_into().expect("not that long"));
-                    if self.left == 0 {
-                        return false;
-                    }
+            Effect::Takes(credits) => {
+                if self.left < credits {
+                    let earned = u32::try_from(now_ms - self.earned_until_ms).expect("not that long");
+                    self.left = CREDIT.min(self.left + earned);
                     self.earned_until_ms = now_ms;
                 }
-                self.left -= 1;
+                if self.left < credits {
+                    return false;
+                }
+                self.left -= credits;
             }
         }
         true
@@ -246,7 +247,7 @@ fuzz_target!(|data: &[u8]| {
         let end = stream.len().min(start + length);
         let mut goes_on = true;
         while let Some(head) = heads.next_if(|head| head.end <= end) {
-            goes_on = goes_on && naive.change(head.effect(), now_ms);
+            goes_on = goes_on && naive.change(head.effect(streams.open.len()), now_ms);
             streams.take(head);
         }
         let passed = frames.pass(&stream[start..end], || began + Duration::from_millis(now_ms));

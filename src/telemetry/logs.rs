@@ -2,7 +2,8 @@
 //! through a queue (`log_queue.rs`).
 //!
 //! The configured level is that of tiny-cache's own lines. Of its dependencies only warnings and
-//! errors are shown, since their lines are about their insides; at `debug` they are shown in full.
+//! errors are shown, since their lines are about their insides, and only errors of those that read what strangers send; at `debug` they are
+//! shown in full.
 
 use std::env;
 use std::ffi::OsStr;
@@ -113,6 +114,9 @@ where
     (Registry::default().with(filter).with(lines), LogControl { filter: handle })
 }
 
+/// Libraries that read what clients send before anybody knows who they are.
+const CLIENTS: [&str; 2] = ["h2", "rustls"];
+
 fn filter(level: LogLevel) -> Targets {
     let (own, others) = match level {
         LogLevel::Critical => (LevelFilter::OFF, LevelFilter::OFF),
@@ -121,8 +125,12 @@ fn filter(level: LogLevel) -> Targets {
         LogLevel::Info => (LevelFilter::INFO, LevelFilter::WARN),
         LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::DEBUG),
     };
+    // What these warn of is what a client sends, for each frame and each handshake of that kind.
+    let of_clients = if level == LogLevel::Debug { others } else { others.min(LevelFilter::ERROR) };
+    let targets = CLIENTS.iter().map(|target| (*target, of_clients));
     Targets::new()
         .with_default(others)
+        .with_targets(targets)
         .with_target(OWN, own)
         .with_target(FATAL, own.max(LevelFilter::ERROR))
         .with_target(ALWAYS, own.max(LevelFilter::WARN))
@@ -168,6 +176,7 @@ mod tests {
             info!(target: "tiny_cache::server", "I");
             debug!(target: "tiny_cache::server", "D");
             error!(target: "h2::codec", "e");
+            warn!(target: "h2::proto", "c");
             warn!(target: "hyper::proto", "w");
             info!(target: "rustls", "i");
             debug!(target: "tonic::transport", "d");
@@ -181,7 +190,7 @@ mod tests {
         assert_eq!(shown_at(LogLevel::Error), "FAEe");
         assert_eq!(shown_at(LogLevel::Warning), "FAEWew");
         assert_eq!(shown_at(LogLevel::Info), "FAEWIew");
-        assert_eq!(shown_at(LogLevel::Debug), "FAEWIDewid");
+        assert_eq!(shown_at(LogLevel::Debug), "FAEWIDecwid");
     }
 
     #[test]
@@ -270,7 +279,7 @@ mod tests {
         let init = || init(&config, None, Arc::default());
         let (_control, _flush_at_end) = init().expect("the first time");
         assert!(matches!(init().err(), Some(LogError::AlreadySetUp(_))));
-        tracing_log::log::warn!(target: "rustls::check", "from the log crate");
+        tracing_log::log::warn!(target: "hyper::check", "from the log crate");
         let _span = error_span!("request", request_id = "abc").entered();
         panic::catch_unwind(|| panic!("gone {}", "wrong")).expect_err("panics");
         // Whoever tells is the only one who does, of a panic on another thread too.
@@ -312,7 +321,7 @@ mod tests {
         let (status, text) = ended("all_that_a_process_says_is_json_panics_included");
         assert!(status.success(), "{text}");
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
-        assert_eq!(lines[0]["target"], "rustls::check");
+        assert_eq!(lines[0]["target"], "hyper::check");
         assert_eq!(lines[0]["message"], "from the log crate");
         assert_eq!(lines[0].as_object().expect("object").len(), 4, "{text}");
         assert_eq!(lines[1]["target"], FATAL);

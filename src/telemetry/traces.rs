@@ -210,6 +210,15 @@ pub(super) fn current_ids() -> Option<(String, String)> {
     })
 }
 
+/// The longest text of a span's attribute that a client chooses, in bytes: spans wait for the collector in numbers, whatever they hold.
+const MOST_TEXT_BYTES: usize = 256;
+
+/// The beginning of a text that a client has chosen, for an attribute.
+#[must_use]
+pub fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(MOST_TEXT_BYTES)].to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use opentelemetry::trace::TracerProvider;

@@ -280,9 +280,10 @@ impl Charge {
         true
     }
 
-    /// Whether room is scarce: more than half of what may be in flight is.
+    /// Whether room is scarce: more than an eighth of what may be in flight is. Up to so much clients may hold for good that never
+    /// take their answers.
     pub fn is_tight(&self) -> bool {
-        self.in_flight.bytes() > self.in_flight.max_bytes / 2
+        self.in_flight.bytes() > self.in_flight.max_bytes / 8
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod cache;
 mod call;
+mod drained;
 mod failure;
 mod health;
 mod message;
@@ -40,6 +41,7 @@ use crate::transports::in_flight::InFlight;
 
 use cache::CacheRpc;
 use call::{Call, Handler, RequestId};
+use drained::Drained;
 use health::HealthRpc;
 use span::CallSpan;
 
@@ -60,7 +62,7 @@ impl<B> RequestBody for B where
 /// The largest message to health and reflection, which gather it without being charged: far more than a name takes.
 const MAX_SIDE_MESSAGE_BYTES: usize = 4 << 10;
 
-/// How many places of a listener's streams that last a stream of reflection takes, which holds up to 81 KiB where its client
+/// How many places of a listener's streams that last a stream of reflection takes, which holds up to 96 KiB where its client
 /// does not read the answers; a watch of health takes one, and 7 KiB.
 const REFLECTION_PLACES: u64 = 4;
 
@@ -226,7 +228,7 @@ fn call_side(
             frame
         }))
     };
-    let answer = service.clone().call(request.map(Body::new));
+    let answer = service.clone().call(request.map(|body| Body::new(Drained::new(body))));
     Box::pin(answer.map(|answer| answer.map(|response| response.map(holding))))
 }
 

@@ -10,7 +10,7 @@ use opentelemetry_semantic_conventions::attribute::{
 use tonic::Code;
 
 use crate::telemetry::metrics::{OTHER, RpcMethod, rpc_status};
-use crate::telemetry::traces::{ServerSpan, TRACERESPONSE, Tracing};
+use crate::telemetry::traces::{ServerSpan, TRACERESPONSE, Tracing, cut};
 use crate::transports::peer::peer_attributes;
 
 /// The span of a call in flight.
@@ -23,7 +23,7 @@ pub(super) fn begin<B>(tracing: &Tracing, method: RpcMethod, request: &Request<B
         let method = method.name();
         let mut attributes = vec![KeyValue::new(RPC_SYSTEM_NAME, "grpc"), KeyValue::new(RPC_METHOD, method)];
         if method == OTHER {
-            attributes.push(KeyValue::new(RPC_METHOD_ORIGINAL, path.trim_start_matches('/').to_owned()));
+            attributes.push(KeyValue::new(RPC_METHOD_ORIGINAL, cut(path.trim_start_matches('/'))));
         }
         attributes.extend(peer_attributes(request.extensions()));
         (Cow::Borrowed(method), attributes)

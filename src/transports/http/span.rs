@@ -13,7 +13,7 @@ use opentelemetry_semantic_conventions::attribute::{
 };
 
 use crate::telemetry::metrics::{OTHER, known_http_method};
-use crate::telemetry::traces::{ServerSpan, TRACERESPONSE, Tracing};
+use crate::telemetry::traces::{ServerSpan, TRACERESPONSE, Tracing, cut};
 use crate::transports::peer::peer_attributes;
 
 /// The span of a request in flight.
@@ -26,11 +26,11 @@ pub(super) fn begin(tracing: &Tracing, scheme: &'static str, request: &Request) 
         let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
         let mut attributes = vec![
             KeyValue::new(HTTP_REQUEST_METHOD, known.unwrap_or(OTHER)),
-            KeyValue::new(URL_PATH, request.uri().path().to_owned()),
+            KeyValue::new(URL_PATH, cut(request.uri().path())),
             KeyValue::new(URL_SCHEME, scheme),
         ];
         if let Some(agent) = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok()) {
-            attributes.push(KeyValue::new(USER_AGENT_ORIGINAL, agent.to_owned()));
+            attributes.push(KeyValue::new(USER_AGENT_ORIGINAL, cut(agent)));
         }
         attributes.extend(peer_attributes(request.extensions()));
         let name = match &route {

@@ -26,6 +26,7 @@ use super::frames::Flooded;
 use super::http2::{Http2, Inbox};
 use super::service::{ConnectInfo, ForConnection, HttpService, Peer};
 use super::socket::Stream;
+use super::untaken::MOST_REQUESTS;
 use crate::config::ConnectionConfig;
 use crate::tls::{ServerTls, is_unlisted_client};
 use crate::transports::refused::RequestRefusal;
@@ -213,6 +214,8 @@ impl Shared {
         builder
             .timer(TokioTimer::new())
             .auto_date_header(false)
+            // As many as are read at a time: calls of one client that are all given up at once are no flood.
+            .max_pending_accept_reset_streams(MOST_REQUESTS)
             .max_concurrent_streams(self.config.max_concurrent_streams)
             .keep_alive_interval(self.config.keepalive_interval)
             .keep_alive_timeout(self.config.keepalive_timeout)

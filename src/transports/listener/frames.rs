@@ -9,7 +9,7 @@ use std::io;
 use std::time::Instant;
 
 use super::scan::{
-    CONTINUATION, DATA, END_STREAM, HEADERS, Head, RST_STREAM, Scanner, WINDOW_UPDATE, Watcher,
+    CONTINUATION, DATA, END_STREAM, HEADERS, Head, RST_STREAM, SETTINGS, Scanner, WINDOW_UPDATE, Watcher,
 };
 use super::streams::Streams;
 
@@ -21,6 +21,9 @@ const CREDIT: u32 = 10_000;
 
 /// How many it may send for each second that passes.
 const CREDIT_PER_SECOND: u128 = 1000;
+
+/// As many open streams cost a change of settings as much as a frame without use.
+const STREAMS_PER_CREDIT: usize = 16;
 
 /// Why a connection is ended whose client has run out of credit.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +94,9 @@ impl<C: Fn() -> Instant> Watcher for Watch<'_, C> {
             // h2 bounds these, or they cost nothing.
             RST_STREAM => self.streams.ends(head.stream),
             DATA | WINDOW_UPDATE | CONTINUATION => {}
-            _ => self.take_credit()?,
+            // A change of the window's size is one of each open stream's.
+            SETTINGS => self.take_credit(1 + self.streams.open() / STREAMS_PER_CREDIT)?,
+            _ => self.take_credit(1)?,
         }
         Ok(())
     }
@@ -102,17 +107,16 @@ impl<C: Fn() -> Instant> Watch<'_, C> {
         *self.credit = (*self.credit + 1).min(CREDIT);
     }
 
-    fn take_credit(&mut self) -> Result<(), Flooded> {
-        if *self.credit == 0 {
+    fn take_credit(&mut self, credits: usize) -> Result<(), Flooded> {
+        let credits = u32::try_from(credits).unwrap_or(u32::MAX);
+        if *self.credit < credits {
             let now = (self.clock)();
             let earned = (now - *self.credited).as_millis() * CREDIT_PER_SECOND / 1000;
-            if earned == 0 {
-                return Err(Flooded);
-            }
-            *self.credit = u32::try_from(earned).map_or(CREDIT, |earned| earned.min(CREDIT));
+            let all = earned + u128::from(*self.credit);
+            *self.credit = u32::try_from(all).map_or(CREDIT, |all| all.min(CREDIT));
             *self.credited = now;
         }
-        *self.credit -= 1;
+        *self.credit = self.credit.checked_sub(credits).ok_or(Flooded)?;
         Ok(())
     }
 }
@@ -161,6 +165,21 @@ mod tests {
             for piece in [1, 7, 1000] {
                 assert_eq!(passed(&frame, many, piece), expected, "{name} in pieces of {piece}");
             }
+        }
+    }
+
+    #[test]
+    fn a_change_of_settings_costs_the_more_the_more_streams_are_open() {
+        for (streams, expected) in [(0, CREDIT), (15, CREDIT), (16, CREDIT / 2), (1000, CREDIT / 63)] {
+            let now = Instant::now();
+            let mut frames = Frames { scanner: Scanner::before(0), ..Frames::new(now) };
+            for stream in 0..streams {
+                let head = scan::tests::frame(HEADERS, 4, 2 * stream + 1, &[1; 30]);
+                frames.pass(&head, || now).expect("a request");
+            }
+            let settings = frame(SETTINGS, 0, &[0, 4, 0, 0, 0, 1]);
+            let passed = (0..2 * CREDIT).take_while(|_| frames.pass(&settings, || now).is_ok()).count();
+            assert_eq!(passed, expected as usize, "{streams} streams");
         }
     }
 

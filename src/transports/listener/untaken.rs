@@ -24,7 +24,7 @@ pub(super) const STREAM_BYTES: u64 = 6 << 10;
 
 /// How many requests a connection has in hand at the most: as many small ones as can be answered in a turn. HTTP/2's own library keeps the
 /// room that it once had for so many streams.
-const MOST_REQUESTS: usize = 128;
+pub(super) const MOST_REQUESTS: usize = 128;
 
 /// How long a client may take nothing where just half of the room is left.
 const PATIENCE: Duration = Duration::from_secs(5);
