@@ -16,6 +16,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
 use super::RequestBody;
+use crate::transports::in_flight::InFlight;
+use crate::transports::refused::RequestRefusal;
 
 /// What may have come of a call and not have been read, in bytes.
 pub(super) const MOST_WAITING_BYTES: usize = 12 << 10;
@@ -34,11 +36,11 @@ pub(super) struct Drained {
 }
 
 impl Drained {
-    /// Begins to read. Needs a tokio runtime.
-    pub(super) fn new(body: impl RequestBody) -> Self {
+    /// Begins to read. Too much is counted there. Needs a tokio runtime.
+    pub(super) fn new(body: impl RequestBody, counts: Arc<InFlight>) -> Self {
         let (to, frames) = unbounded_channel();
         let waiting = Arc::<AtomicUsize>::default();
-        let reads = tokio::spawn(drain(body, to, Arc::clone(&waiting)));
+        let reads = tokio::spawn(drain(body, to, Arc::clone(&waiting), counts));
         Self { frames, waiting, reads: AbortOnDropHandle::new(reads) }
     }
 }
@@ -48,13 +50,19 @@ fn cost(frame: &Frame<Bytes>) -> usize {
 }
 
 /// Reads until the body ends, or too much waits.
-async fn drain<B: RequestBody>(mut body: B, to: UnboundedSender<Read>, waiting: Arc<AtomicUsize>) {
+async fn drain<B: RequestBody>(
+    mut body: B,
+    to: UnboundedSender<Read>,
+    waiting: Arc<AtomicUsize>,
+    counts: Arc<InFlight>,
+) {
     while let Some(read) = body.frame().await {
         let read = match read {
             Err(_) => Err(Status::cancelled("the requests have broken off")),
             Ok(frame) => {
                 let bytes = cost(&frame);
                 if waiting.fetch_add(bytes, Ordering::Relaxed) + bytes > MOST_WAITING_BYTES {
+                    counts.count_refused(RequestRefusal::TooManyBytes);
                     Err(Status::resource_exhausted("too many requests whose answers are not taken"))
                 } else {
                     Ok(frame)
@@ -89,11 +97,18 @@ mod tests {
     use http_body_util::StreamBody;
 
     use super::*;
+    use crate::transports::refused::RefusedRequests;
+
+    fn in_flight(refused: &Arc<RefusedRequests>) -> Arc<InFlight> {
+        Arc::new(InFlight::new(1, 1 << 20, Arc::clone(refused)))
+    }
 
     /// Whether all of a body can be read, after nobody did while it came.
     async fn waits(frames: usize, bytes: usize) -> bool {
         let frame = move |_| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![1; bytes])));
-        let mut drained = Drained::new(StreamBody::new(stream::iter((0..frames).map(frame))));
+        let refused = Arc::<RefusedRequests>::default();
+        let mut drained =
+            Drained::new(StreamBody::new(stream::iter((0..frames).map(frame))), in_flight(&refused));
         while !drained.reads.is_finished() {
             tokio::task::yield_now().await;
         }
@@ -103,6 +118,7 @@ mod tests {
                 Ok(_) => read += 1,
                 Err(status) => {
                     assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+                    assert_eq!(refused.total(RequestRefusal::TooManyBytes), 1);
                     return false;
                 }
             }
@@ -118,7 +134,8 @@ mod tests {
         assert!(waits(90, 0).await);
         assert!(!waits(100, 0).await, "frames of nothing are something");
         let (client, mut sent) = unbounded_channel();
-        let mut drained = Drained::new(StreamBody::new(stream::poll_fn(move |cx| sent.poll_recv(cx))));
+        let body = StreamBody::new(stream::poll_fn(move |cx| sent.poll_recv(cx)));
+        let mut drained = Drained::new(body, in_flight(&Arc::default()));
         for _ in 0..100 {
             let frame = Frame::data(Bytes::from(vec![1; 3000]));
             client.send(Ok::<_, Infallible>(frame)).expect("it is read");

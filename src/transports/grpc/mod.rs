@@ -228,7 +228,8 @@ fn call_side(
             frame
         }))
     };
-    let answer = service.clone().call(request.map(|body| Body::new(Drained::new(body))));
+    let answer =
+        service.clone().call(request.map(|body| Body::new(Drained::new(body, Arc::clone(in_flight)))));
     Box::pin(answer.map(|answer| answer.map(|response| response.map(holding))))
 }
 

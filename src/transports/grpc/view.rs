@@ -9,7 +9,7 @@ use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use tonic::Status;
 
-use crate::pace::{Pace, SLICE_ITEMS, pause};
+use crate::pace::{Pace, SLICE_BYTES, SLICE_ITEMS, pause};
 use crate::proto;
 
 /// How a failure to read a message begins.
@@ -37,9 +37,9 @@ pub(super) trait View<'a>: Default {
     }
 }
 
-/// What is said of bytes that are no `M`.
+/// What is said of bytes that are no `M`. Where it would take long to find out why, nobody does.
 fn malformed<M: Message + Default>(message: &[u8]) -> Status {
-    let cause = M::decode(message).err();
+    let cause = if message.len() > SLICE_BYTES { None } else { M::decode(message).err() };
     let cause = cause.map_or_else(|| "not understood".to_owned(), |error| error.to_string());
     Status::invalid_argument(format!("{MALFORMED}: {cause}"))
 }
@@ -72,10 +72,35 @@ impl<'a> Field<'a> {
 /// How deep the generated types follow groups, which none of our messages has: a message within another is a step, too.
 const DEEPEST: u32 = 100;
 
+/// How many fields a message may have that is read in one go, those in groups included: far more than there are. With more it is
+/// none, as it was made for nothing but to take long.
+const MOST_FIELDS: u32 = 4096;
+
+/// How far a message is followed.
+#[derive(Clone, Copy)]
+struct Reach {
+    /// Groups within groups.
+    depth: u32,
+    fields: u32,
+}
+
+impl Reach {
+    const fn of_depth(depth: u32) -> Self {
+        Self { depth, fields: MOST_FIELDS }
+    }
+
+    /// There is one more field.
+    fn step(&mut self) -> Option<()> {
+        self.fields = self.fields.checked_sub(1)?;
+        Some(())
+    }
+}
+
 fn read_fields<'a, V: View<'a>>(mut message: &'a [u8], depth: u32) -> Option<V> {
     let mut view = V::default();
+    let mut reach = Reach::of_depth(depth);
     while !message.is_empty() {
-        read_field(&mut view, &mut message, depth)?;
+        read_field(&mut view, &mut message, &mut reach)?;
     }
     Some(view)
 }
@@ -84,13 +109,14 @@ async fn read_fields_in_slices<'a, V: View<'a>>(mut message: &'a [u8]) -> Option
     let mut view = V::default();
     let mut pace = Pace::default();
     while !message.is_empty() {
-        read_field(&mut view, &mut message, DEEPEST)?;
+        read_field(&mut view, &mut message, &mut Reach::of_depth(DEEPEST))?;
         pace.step().await;
     }
     Some(view)
 }
 
-fn read_field<'a, V: View<'a>>(view: &mut V, message: &mut &'a [u8], depth: u32) -> Option<()> {
+fn read_field<'a, V: View<'a>>(view: &mut V, message: &mut &'a [u8], reach: &mut Reach) -> Option<()> {
+    reach.step()?;
     let (number, wire_type) = decode_key(message).ok()?;
     let field = match wire_type {
         WireType::Varint => Field::Number(decode_varint(message).ok()?),
@@ -101,25 +127,30 @@ fn read_field<'a, V: View<'a>>(view: &mut V, message: &mut &'a [u8], depth: u32)
             Field::Bytes(field)
         }
         _ => {
-            skip(wire_type, number, message, depth)?;
+            skip(wire_type, number, message, reach)?;
             Field::Other
         }
     };
     view.take(number, field)
 }
 
-/// Goes on behind the content of a field in which groups are followed so deep.
-fn skip(wire_type: WireType, number: u32, message: &mut &[u8], depth: u32) -> Option<()> {
-    let within = depth.checked_sub(1)?;
-    if wire_type != WireType::StartGroup {
-        return skip_field(wire_type, number, message, DecodeContext::default()).ok();
-    }
-    loop {
-        match decode_key(message).ok()? {
-            (end, WireType::EndGroup) => return (end == number).then_some(()),
-            (number, wire_type) => skip(wire_type, number, message, within)?,
+/// Goes on behind the content of a field, and of the groups in it as far as they are followed.
+fn skip(wire_type: WireType, number: u32, message: &mut &[u8], reach: &mut Reach) -> Option<()> {
+    reach.depth = reach.depth.checked_sub(1)?;
+    if wire_type == WireType::StartGroup {
+        loop {
+            reach.step()?;
+            match decode_key(message).ok()? {
+                (end, WireType::EndGroup) if end == number => break,
+                (_, WireType::EndGroup) => return None,
+                (number, wire_type) => skip(wire_type, number, message, reach)?,
+            }
         }
+    } else {
+        skip_field(wire_type, number, message, DecodeContext::default()).ok()?;
     }
+    reach.depth += 1;
+    Some(())
 }
 
 /// How many items a message of so many bytes has at the most.
@@ -158,7 +189,7 @@ fn skip_any_field(message: &mut &[u8]) -> Option<u32> {
         let length = decode_varint(message).ok()?;
         (_, *message) = message.split_at_checked(usize::try_from(length).ok()?)?;
     } else {
-        skip(wire_type, number, message, DEEPEST)?;
+        skip(wire_type, number, message, &mut Reach::of_depth(DEEPEST))?;
     }
     Some(number)
 }
@@ -293,6 +324,32 @@ mod tests {
             }
             assert!(items <= most_items(message.len()));
         }
+    }
+
+    #[test]
+    fn nobody_follows_fields_without_end() {
+        let many = MOST_FIELDS as usize;
+        let in_group = |fields: usize| [&b"\x2b"[..], &b"\x30\x01".repeat(fields), b"\x2c"].concat();
+        for (message, is_one) in [
+            (b"\x30\x01".repeat(many), true),
+            (b"\x30\x01".repeat(many + 1), false),
+            // The group and its end are fields, too.
+            (in_group(many - 2), true),
+            (in_group(many - 1), false),
+            (in_group(SLICE_BYTES), false),
+        ] {
+            assert_eq!(Key::read(&message).is_ok(), is_one, "{} bytes", message.len());
+            let items = proto::MultiCacheItemRequest { items: vec![proto::CacheItem::default()] };
+            let mut nested = vec![0x0a];
+            prost::encoding::encode_varint(message.len() as u64, &mut nested);
+            nested.extend(&message);
+            nested.extend(items.encode_to_vec());
+            let read = Items::read_in_slices(&nested).now_or_never().expect("no pause");
+            assert_eq!(read.map(|items| items.items.len()).ok(), is_one.then_some(2));
+        }
+        let each_one_group = in_group(100).repeat(100);
+        let read = Keys::read_in_slices(&each_one_group).now_or_never().expect("no pause");
+        assert!(read.is_ok(), "a batch has as many fields as it likes");
     }
 
     fn owned_item(item: &Item<'_>) -> proto::CacheItem {
