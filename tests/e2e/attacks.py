@@ -399,10 +399,10 @@ def unfinished_bodies(path):
 
 
 def untaken_reflection(attacker):
-    """Streams of reflection on which as much is asked as may be, and no answer is taken."""
+    """Streams of reflection on which more is asked than may be, and no answer is taken."""
     path = b"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
     host, symbol = b"h" * 3900, b"cache.CacheService"
-    asked = frame(b"\x0a\xbc\x1e" + host + b"\x22" + bytes([len(symbol)]) + symbol) * 4
+    asked = frame(b"\x0a\xbc\x1e" + host + b"\x22" + bytes([len(symbol)]) + symbol) * 40
     opened = b"".join(
         http2_frame(HEADERS, END_HEADERS, stream, head(path)) + http2_frame(DATA, 0, stream, asked) for stream in range(1, 401, 2)
     )
@@ -513,6 +513,10 @@ ATTACKS = {
     ),
     "settings": again_and_again(http2_frame(SETTINGS, 0, 0) * 200),
     "settings, unread": again_and_again(http2_frame(SETTINGS, 0, 0) * 200, reads=False),
+    "settings of many streams": again_and_again(
+        (http2_frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 1)) + http2_frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 2))) * 100,
+        hello=HELLO + b"".join(http2_frame(HEADERS, END_HEADERS, stream, HEAD) for stream in range(1, 1001, 2)),
+    ),
     "pings": again_and_again(http2_frame(PING, 0, 0, bytes(8)) * 200),
     "pings, unread": again_and_again(http2_frame(PING, 0, 0, bytes(8)) * 200, reads=False),
     "empty data": again_and_again(http2_frame(DATA, 0, 1) * 500, hello=HELLO + http2_frame(HEADERS, END_HEADERS, 1, HEAD)),

@@ -42,6 +42,13 @@ FLOODS = {
         ),
         CALM,
     ),
+    # What the server itself resets a stream for is its work as well ("MadeYouReset", CVE-2025-8671).
+    "streams in error": (
+        lambda: streams(
+            lambda stream: http2_frame(HEADERS, END_HEADERS, stream, HEAD) + http2_frame(WINDOW_UPDATE, 0, stream, bytes(4))
+        ),
+        CALM,
+    ),
     "continuations": (
         lambda: forever(http2_frame(CONTINUATION, 0, 1, b"\x00\x01x\x01y" * 1000)),
         CALM,
@@ -107,6 +114,7 @@ def test_a_flood_is_ended_and_counted(server, name):
         if reason is None or told:
             break
     assert reason is None or told == [reason], "it is told why"
+    assert all(line["target"].startswith("tiny_cache") for line in server.log), "strangers write nothing to the log"
     with connect(server.grpc) as stub:
         stub.Set(pb.CacheItem(key="k", value=b"v"))
 
