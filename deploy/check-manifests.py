@@ -4,17 +4,17 @@ import re
 import sys
 import tomllib
 
+import memory
 import yaml
 
-UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 
 problems = []
 
 
-def quantity(text, units):
-    number, unit = re.fullmatch(r"([0-9.]+)\s*([A-Za-z]*)", str(text)).groups()
-    return float(number) * units[unit]
+def seconds(text):
+    number, unit = re.fullmatch(r"([0-9]+)([a-z]+)", text).groups()
+    return int(number) * SECONDS[unit]
 
 
 def expect(condition, problem):
@@ -47,15 +47,14 @@ def check_container(where, pod, container):
 def check_cache(where, pod, container, configs):
     mounts = {mount["name"]: mount["mountPath"] for mount in container.get("volumeMounts", [])}
     names = [volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume]
-    expect(len(names) == 1 and names[0] in configs, f"{where}: ConfigMap {names} does not exist")
-    if problems:
+    if len(names) != 1 or names[0] not in configs:
+        problems.append(f"{where}: ConfigMap {names} does not exist")
         return
     config = tomllib.loads(configs[names[0]]["tiny-cache.toml"])
 
-    limit = quantity(container["resources"]["limits"]["memory"], UNITS)
-    max_memory = quantity(config["store"]["max_memory"], UNITS)
-    expect(limit >= 1.2 * max_memory, f"{where}: the memory limit leaves no room above max_memory")
-    grace = quantity(config["server"]["shutdown_grace"], SECONDS)
+    limit = memory.size(container["resources"]["limits"]["memory"])
+    problems.extend(memory.problems(where, config, limit))
+    grace = seconds(config["server"]["shutdown_grace"])
     expect(pod["terminationGracePeriodSeconds"] > grace, f"{where}: killed before shutdown_grace is over")
 
     declared = {port["containerPort"] for port in container["ports"]}
