@@ -68,8 +68,10 @@ def deployed(request, tmp_path):
     """A server as it is deployed, but for where it listens and whom it tells; and the memory that it is given."""
     config, environment, limit = DEPLOYMENTS[request.param]()
     path = tmp_path / "cache.toml"
-    path.write_text(config.split("\n[telemetry")[0])
+    # The first listener of a kind is told where by flags; another is for probes.
+    path.write_text(config.split("\n[telemetry")[0].replace("[::]:8081", "127.0.0.1:0"))
     with Server("--config", path, environment=environment) as server:
+        server.http = server.http.split(", ")[0]
         yield server, limit
 
 
