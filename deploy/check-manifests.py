@@ -4,17 +4,19 @@ import re
 import sys
 import tomllib
 
+import memory
 import yaml
 
-UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
+PROBE_ACTIONS = ("httpGet", "grpc", "tcpSocket")
 
 problems = []
 
 
-def quantity(text, units):
-    number, unit = re.fullmatch(r"([0-9.]+)\s*([A-Za-z]*)", str(text)).groups()
-    return float(number) * units[unit]
+def seconds(text):
+    number, unit = re.fullmatch(r"([0-9]+)([a-z]+)", text).groups()
+    return int(number) * SECONDS[unit]
 
 
 def expect(condition, problem):
@@ -34,8 +36,8 @@ def check_container(where, pod, container):
 
     ports = container.get("ports", [])
     known = {port["name"] for port in ports} | {port["containerPort"] for port in ports}
-    for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
-        for action in ("httpGet", "grpc", "tcpSocket"):
+    for kind in PROBES:
+        for action in PROBE_ACTIONS:
             port = container.get(kind, {}).get(action, {}).get("port")
             expect(port is None or port in known, f"{where}: {kind} asks port {port}, which is not declared")
 
@@ -45,20 +47,22 @@ def check_container(where, pod, container):
 
 
 def check_cache(where, pod, container, configs):
+    """Names and numbers of the ports that are for probes alone."""
     mounts = {mount["name"]: mount["mountPath"] for mount in container.get("volumeMounts", [])}
     names = [volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume]
-    expect(len(names) == 1 and names[0] in configs, f"{where}: ConfigMap {names} does not exist")
-    if problems:
-        return
+    if len(names) != 1 or names[0] not in configs:
+        problems.append(f"{where}: ConfigMap {names} does not exist")
+        return set()
     config = tomllib.loads(configs[names[0]]["tiny-cache.toml"])
 
-    limit = quantity(container["resources"]["limits"]["memory"], UNITS)
-    max_memory = quantity(config["store"]["max_memory"], UNITS)
-    expect(limit >= 1.2 * max_memory, f"{where}: the memory limit leaves no room above max_memory")
-    grace = quantity(config["server"]["shutdown_grace"], SECONDS)
+    limit = memory.size(container["resources"]["limits"]["memory"])
+    problems.extend(memory.problems(where, config, limit))
+    grace = seconds(config["server"]["shutdown_grace"])
     expect(pod["terminationGracePeriodSeconds"] > grace, f"{where}: killed before shutdown_grace is over")
 
-    declared = {port["containerPort"] for port in container["ports"]}
+    declared = {port["containerPort"]: port["name"] for port in container["ports"]}
+    # Where nobody but the kubelet has a reason to connect.
+    for_probes = set()
     for transport in config["transport"]:
         listen = transport["listen"]
         if listen.startswith("unix:"):
@@ -67,9 +71,18 @@ def check_cache(where, pod, container, configs):
         else:
             port = int(listen.rpartition(":")[2])
             expect(port in declared, f"{where}: listens on {port}, which is not declared")
+            if transport.get("serve") == ["probes"]:
+                for_probes |= {port, declared.get(port)}
+    for kind in PROBES:
+        action = container.get(kind, {})
+        asked = {action[how]["port"] for how in PROBE_ACTIONS if how in action}
+        # Whoever holds all connections of a listener fails the probes that come there.
+        expect(asked and asked <= for_probes, f"{where}: {kind} asks {asked or 'nothing'}, not a listener for probes alone")
+    return for_probes
 
 
 def main(paths):
+    for_probes, opened = set(), []
     for path in paths:
         with open(path, encoding="utf-8") as file:
             documents = [document for document in yaml.safe_load_all(file) if document]
@@ -84,7 +97,7 @@ def main(paths):
                 where = f"{path}: {container['name']}"
                 check_container(where, pod, container)
                 if container["image"].startswith("tiny-cache:"):
-                    check_cache(where, pod, container, configs)
+                    for_probes |= check_cache(where, pod, container, configs)
         for service in (item for item in documents if item["kind"] == "Service"):
             pods = [deployment["spec"]["template"] for deployment in deployments]
             wanted = service["spec"]["selector"].items()
@@ -98,6 +111,12 @@ def main(paths):
             }
             for port in service["spec"]["ports"]:
                 expect(port["targetPort"] in named, f"{path}: the Service's port {port['name']} leads nowhere")
+                opened.append((f"{path}: the Service", port["targetPort"]))
+        for policy in (item for item in documents if item["kind"] == "NetworkPolicy"):
+            for rule in policy["spec"]["ingress"]:
+                opened += [(f"{path}: the policy", port["port"]) for port in rule["ports"]]
+    for where, port in opened:
+        expect(port not in for_probes, f"{where} leads to {port}, which is for the kubelet's probes alone")
 
     for problem in problems:
         print(problem)

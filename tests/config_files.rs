@@ -82,7 +82,8 @@ fn every_example_loads() {
         .map(|entry| format!("config/{}", entry.expect("can be read").file_name().to_string_lossy()))
         .collect();
     assert!(names.len() >= 4, "{names:?}");
-    names.push("deploy/container.toml".to_owned());
+    let deployed = ["container.toml", "compose.toml", "systemd/tiny-cache.toml", "observability/cache.toml"];
+    names.extend(deployed.map(|name| format!("deploy/{name}")));
     for name in names {
         load_good(&name, &read(&name));
     }

@@ -17,7 +17,7 @@ from http2 import Http2, frame
 from server import ROOT, Server
 
 KIB, MIB = 1 << 10, 1 << 20
-UNITS = {"": 1, "m": MIB, "M": MIB, "Mi": MIB, "MiB": MIB, "GiB": 1 << 30}
+UNITS = {"": 1, "m": MIB, "M": MIB, "Mi": MIB, "MiB": MIB, "Gi": 1 << 30, "GiB": 1 << 30}
 DEPLOY = ROOT / "deploy"
 CLIENTS = 6
 OK, INVALID_ARGUMENT, RESOURCE_EXHAUSTED = 0, 3, 8
@@ -44,13 +44,19 @@ def of_compose(path, config):
 
 
 def of_systemd():
-    unit = (DEPLOY / "systemd" / "tiny-cache.service").read_text()
-    return "", {}, size(re.search(r"^MemoryMax=(\w+)$", unit, re.MULTILINE)[1])
+    unit, config = ((DEPLOY / "systemd" / f"tiny-cache.{suffix}").read_text() for suffix in ("service", "toml"))
+    return config, {}, size(re.search(r"^MemoryMax=(\w+)$", unit, re.MULTILINE)[1])
+
+
+def by_default():
+    """The defaults, and what the rule of thumb of docs/operations.md gives them: a value may be as large as the store."""
+    return "", {}, 100 * MIB * 5 // 2 + 64 * MIB
 
 
 DEPLOYMENTS = {
-    "defaults, systemd": of_systemd,
-    "compose": lambda: of_compose("compose.yaml", "container.toml"),
+    "defaults": by_default,
+    "systemd": of_systemd,
+    "compose": lambda: of_compose("compose.yaml", "compose.toml"),
     "observability": lambda: of_compose("observability/compose.yaml", "observability/cache.toml"),
     "sidecar": lambda: of_kubernetes("sidecar.yaml"),
     "service": lambda: of_kubernetes("service.yaml"),
@@ -62,8 +68,10 @@ def deployed(request, tmp_path):
     """A server as it is deployed, but for where it listens and whom it tells; and the memory that it is given."""
     config, environment, limit = DEPLOYMENTS[request.param]()
     path = tmp_path / "cache.toml"
-    path.write_text(config.split("\n[telemetry")[0])
+    # The first listener of a kind is told where by flags; another is for probes.
+    path.write_text(config.split("\n[telemetry")[0].replace("[::]:8081", "127.0.0.1:0"))
     with Server("--config", path, environment=environment) as server:
+        server.http = server.http.split(", ")[0]
         yield server, limit
 
 
