@@ -3,7 +3,7 @@
 //!
 //! The configured level is that of tiny-cache's own lines. Of its dependencies only warnings and
 //! errors are shown, since their lines are about their insides, and only errors of those that read what strangers send; at `debug` they are
-//! shown in full.
+//! shown in full, and warnings of those.
 
 use std::env;
 use std::ffi::OsStr;
@@ -125,8 +125,10 @@ fn filter(level: LogLevel) -> Targets {
         LogLevel::Info => (LevelFilter::INFO, LevelFilter::WARN),
         LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::DEBUG),
     };
-    // What these warn of is what a client sends, for each frame and each handshake of that kind.
-    let of_clients = if level == LogLevel::Debug { others } else { others.min(LevelFilter::ERROR) };
+    // What these warn of is what a client sends, for each frame and each handshake of that kind; and what they say at the level debug is
+    // each frame.
+    let of_clients =
+        if level == LogLevel::Debug { LevelFilter::WARN } else { others.min(LevelFilter::ERROR) };
     let targets = CLIENTS.iter().map(|target| (*target, of_clients));
     Targets::new()
         .with_default(others)
@@ -178,8 +180,9 @@ mod tests {
             error!(target: "h2::codec", "e");
             warn!(target: "h2::proto", "c");
             warn!(target: "hyper::proto", "w");
-            info!(target: "rustls", "i");
+            info!(target: "hyper::server", "i");
             debug!(target: "tonic::transport", "d");
+            info!(target: "h2::codec", "n");
         });
         lines.json_lines().iter().map(|line| line["message"].as_str().expect("text").to_owned()).collect()
     }

@@ -20,8 +20,9 @@ use crate::telemetry::throttle::Throttle;
 /// enough that nobody notices.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
-/// The least time between two log lines about failing accepts, or about connections that are too many: either may go on for long.
-const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// The least time between two log lines about failing accepts, about connections that are too many, or about handshakes that fail: each may
+/// go on for long.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Listener {
     /// Serves clients with `service` until `shutdown`, then for at most `grace` until the last of them is gone.
@@ -40,11 +41,17 @@ impl Listener {
         let Self { sockets, addresses: _, tls, config, counters } = self;
         let connections = Connections {
             max: config.max_connections,
-            shared: Arc::new(Shared { protocol, config, tls, shutdown: shutdown.clone() }),
+            shared: Arc::new(Shared {
+                protocol,
+                config,
+                tls,
+                handshakes: Throttle::new(LOG_INTERVAL),
+                shutdown: shutdown.clone(),
+            }),
             counters,
             service,
             tasks: TaskTracker::new(),
-            refusals: Throttle::new(ACCEPT_LOG_INTERVAL),
+            refusals: Throttle::new(LOG_INTERVAL),
             abort: CancellationToken::new(),
         };
         shutdown.run_until_cancelled(connections.accept_forever(&sockets)).await;
@@ -70,7 +77,7 @@ struct Connections<S> {
 
 impl<S: HttpService> Connections<S> {
     async fn accept_forever(&self, sockets: &[ListeningSocket]) {
-        let failures = Throttle::new(ACCEPT_LOG_INTERVAL);
+        let failures = Throttle::new(LOG_INTERVAL);
         // Where there are several sockets, none can keep the others waiting.
         let mut first = 0;
         loop {

@@ -28,6 +28,7 @@ use super::service::{ConnectInfo, ForConnection, HttpService, Peer};
 use super::socket::Stream;
 use super::untaken::MOST_REQUESTS;
 use crate::config::ConnectionConfig;
+use crate::telemetry::throttle::Throttle;
 use crate::tls::{ServerTls, is_unlisted_client};
 use crate::transports::refused::RequestRefusal;
 
@@ -54,6 +55,8 @@ pub(super) struct Shared {
     pub(super) protocol: Protocol,
     pub(super) config: ConnectionConfig,
     pub(super) tls: Option<Arc<ServerTls>>,
+    /// Of the log's lines about handshakes that fail.
+    pub(super) handshakes: Throttle,
     /// Finish what is in flight, then close.
     pub(super) shutdown: CancellationToken,
 }
@@ -119,7 +122,10 @@ impl Shared {
                 if is_unlisted_client(&error) {
                     place.counters().refuse(ConnectionRefusal::ClientNotListed);
                 }
-                tracing::debug!(?peer, %error, "TLS handshake failed");
+                // Who comes without a certificate, or with one of nobody known, is told apart here alone.
+                if let Some(not_logged) = self.handshakes.pass() {
+                    tracing::info!(?peer, %error, not_logged, "TLS handshake failed");
+                }
                 None
             }
         }
