@@ -9,6 +9,8 @@
 //!
 //! **Lock order.** At most one shard's lock is held at a time. [`MemoryStore::reclaim`]'s own lock is
 //! taken before a shard's, never after. So is that of [`resize`], which is never held together with the former.
+//! That of [`Frames`] is taken after a shard's, or with none: where cells need another frame or give one back, which is
+//! also when chunks are mapped and unmapped, and where full ones are looked for. Nothing else is locked under it.
 //!
 //! # Limits
 //!
