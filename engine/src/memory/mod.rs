@@ -54,7 +54,7 @@ use crate::value::Value;
 use limits::SharedLimits;
 use options::{build_policy, default_shards};
 use pool::{Credit, Pool};
-use records::{NewRecord, Records};
+use records::{MOST_RECORD_BYTES, NewRecord, Records};
 use shard::{HashedKey, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Write};
 
 pub use options::{BuildPolicy, MemoryStoreOptions};
@@ -100,10 +100,14 @@ impl MemoryStore {
     ///
     /// # Panics
     ///
-    /// If the number of shards is not a power of two.
+    /// If the number of shards is not a power of two, or the policy says that its metadata for an entry takes a MiB.
     #[must_use]
     pub fn new(options: MemoryStoreOptions) -> Self {
         let bytes_per_entry = SHARD_BYTES_PER_ENTRY + options.policy_bytes_per_entry;
+        assert!(
+            bytes_per_entry < limits::MOST_BESIDE - MOST_RECORD_BYTES,
+            "{bytes_per_entry} bytes for an entry"
+        );
         let limits = limits::possible(options.limits);
 
         let shards = options.shards.unwrap_or_else(|| default_shards(&limits));
@@ -228,7 +232,7 @@ impl MemoryStore {
         Ok(Write {
             key: HashedKey { key: &entry.key, hash },
             record,
-            charge: u32::try_from(charge).expect("max_value_bytes keeps entries below 4 GiB"),
+            charge: u32::try_from(charge).expect("limits::possible keeps charges below 4 GiB"),
         })
     }
 

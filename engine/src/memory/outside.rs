@@ -84,11 +84,11 @@ impl<'a> NewLarge<'a> {
     }
 }
 
-const fn mapped_charge(len: usize) -> usize {
+pub(super) const fn mapped_charge(len: usize) -> usize {
     size_of::<Option<Large>>() + size_of::<Mapping>() + len.next_multiple_of(SYSTEM_PAGE_BYTES)
 }
 
-const fn pieces_charge(len: usize) -> usize {
+pub(super) const fn pieces_charge(len: usize) -> usize {
     let (full, rest) = (len / PIECE_BYTES, len % PIECE_BYTES);
     let rest = if rest == 0 { 0 } else { cell_bytes(OWNER_BYTES + rest) + size_of::<Piece>() };
     size_of::<Option<Large>>() + full * (MAX_CELL_BYTES + size_of::<Piece>()) + rest

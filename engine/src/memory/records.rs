@@ -50,6 +50,8 @@ const _: () = assert!(
 
 /// Bytes that a resident entry costs beside its cell and its share of the index: where the cell is.
 pub(super) const BYTES_PER_ENTRY: usize = size_of::<Location>();
+/// Bytes that a record costs at the most beside what its value does outside.
+pub(super) const MOST_RECORD_BYTES: usize = charge(MAX_CELL_BYTES, true, 0);
 /// Bytes of its share of the index.
 pub(super) const SHARE_OF_INDEX: usize = INDEX_BYTES_PER_ENTRY;
 
