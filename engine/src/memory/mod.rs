@@ -257,7 +257,7 @@ impl MemoryStore {
             }
             let mut removed = Removed::default();
             let mut shard = self.lock(index);
-            self.top_up(&mut shard, charge, credit.spend());
+            self.top_up(&mut shard, write, credit.spend());
             let shortage = match operation(&mut shard, write, &mut removed) {
                 Ok(done) => {
                     self.settle(&mut shard);
@@ -292,8 +292,8 @@ impl MemoryStore {
         StoreError::CapacityExhausted { needed: charge.into(), limit: self.limits.max_memory_bytes() }
     }
 
-    /// Adds to a shard's budget what an entry of this charge needs, as far as the pool has it.
-    fn top_up(&self, shard: &mut Shard, charge: u32, credit: Budget) {
+    /// Adds to a shard's budget what a write needs, as far as the pool has it.
+    fn top_up(&self, shard: &mut Shard, write: &Write<'_>, credit: Budget) {
         // A single shard has everything from the start.
         if self.shards.len() == 1 {
             return;
@@ -303,7 +303,8 @@ impl MemoryStore {
         budget.items = budget.items.saturating_add(credit.items);
         budget.bytes += credit.bytes;
         let items = (directory.items() + 1).saturating_sub(budget.items);
-        let bytes = (directory.bytes() + u64::from(charge)).saturating_sub(budget.bytes);
+        let bytes = (directory.bytes() + u64::from(write.charge) + shard.most_beside(write))
+            .saturating_sub(budget.bytes);
         let loan = self.pool.lend(items, bytes);
         budget.items = budget.items.saturating_add(loan.items);
         budget.bytes += loan.bytes;
