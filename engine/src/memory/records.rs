@@ -539,9 +539,15 @@ impl Records {
         (self.key_bytes, self.value_bytes)
     }
 
-    /// Bytes of the index that so many entries do not account for.
+    /// Bytes that so many entries do not account for: of the index, and of what is kept for large values.
     pub(super) const fn excess_bytes(&self, items: u64) -> u64 {
-        self.places.excess_bytes(items)
+        self.places.excess_bytes(items) + self.outside.excess_bytes()
+    }
+
+    /// Whether more is kept for large values than there are.
+    #[inline]
+    pub(super) const fn has_gone_outside(&self) -> bool {
+        self.outside.excess_bytes() > 0
     }
 
     /// Slots that memory is kept for.

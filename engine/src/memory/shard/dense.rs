@@ -116,7 +116,7 @@ impl Shard {
     /// which the directory has counted before.
     #[inline]
     pub(super) fn recount(&mut self) {
-        if self.directory.has_unused() || self.entries.idle_links(self.directory.items()) > 0 {
+        if self.directory.has_unused() || self.entries.has_excess(self.directory.items()) {
             self.directory.count_unused(&&self.entries);
         }
     }

@@ -36,6 +36,12 @@ impl Residents {
         (self.expiry.slots() as u64).min(items).saturating_sub(self.expiry.len() as u64)
     }
 
+    /// Whether there is any excess, but for that of the index, with so many entries.
+    #[inline]
+    pub(super) fn has_excess(&self, items: u64) -> bool {
+        self.idle_links(items) > 0 || self.records.has_gone_outside()
+    }
+
     fn unused_slot_bytes(&self) -> u64 {
         let link = if self.expiry.is_empty() { 0 } else { ExpiryWheel::bytes_per_deadline() };
         (self.bytes_per_slot + link) as u64

@@ -261,6 +261,27 @@ fn what_is_charged_is_what_is_kept_whoever_comes_and_goes() {
 }
 
 #[test]
+fn what_is_kept_for_large_values_is_charged_once_they_are_replaced_by_small_ones() {
+    let mut numbered = Numbered::new(Budget::of_items(u64::MAX));
+    for number in 0..1500 {
+        numbered.set(number, &[0; 5000], None);
+    }
+    let small = NewRecord::new(&Key::shared(&[0; 8]).expect("short"), b"value", None).charge() + 8;
+    let large = NewRecord::new(&Key::shared(&[0; 8]).expect("short"), &[0; 5000], None).charge() + 8;
+    let mut most = 0;
+    for (number, replaced) in (0..1500).zip(1..) {
+        numbered.set(number, b"value", None);
+        let charges = replaced * small + (1500 - replaced) * large;
+        let excess = numbered.shard.entries.records.excess_bytes(1500);
+        assert_eq!(numbered.shard.directory.bytes(), charges as u64 + excess, "{replaced} are replaced");
+        most = most.max(excess);
+    }
+    numbered.shard.check_invariants();
+    assert!(most > 0, "more was kept than needed");
+    assert!(!numbered.shard.directory.has_unused(), "none are left");
+}
+
+#[test]
 fn nobody_leaves_for_a_link_on_the_wheel_while_there_is_room_in_the_pool() {
     let limits = Limits { max_items: None, max_memory_bytes: 1 << 20, max_value_bytes: 1 << 20 };
     let build: Arc<BuildPolicy> =
