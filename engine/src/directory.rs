@@ -21,8 +21,14 @@ pub trait Entries {
     /// recycled at once.
     fn evicted(&mut self, slot: Slot) -> u32;
 
-    /// Bytes that are charged beside slots because far fewer entries are resident than once were, for so many of them: what
-    /// the owner keeps to find them by.
+    /// What is charged for a slot that holds nothing and lies below one that does, in bytes: where fewer entries are resident
+    /// than once were, what the owner and the policy keep for the others.
+    fn unused_slot_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Bytes that are charged beside slots and entries, where so many are resident: what the owner keeps for nobody in particular,
+    /// as where it once had more of them to find.
     fn excess_bytes(&self, items: u64) -> u64 {
         let _ = items;
         0
@@ -113,8 +119,6 @@ pub enum Update {
 /// Slot allocator, budget and policy: a cache without its entries. Which slot holds a key, if any, its owner knows.
 pub struct Directory<P> {
     slots: Slots,
-    /// What the owner and the policy keep for a slot that holds nothing.
-    unused_slot_bytes: u32,
     items: u64,
     bytes: u64,
     /// [`Entries::excess_bytes`]; kept, since it changes more rarely than it is asked for.
@@ -134,7 +138,6 @@ impl<P: EvictionPolicy> Directory<P> {
     pub fn new(policy: P, budget: Budget, weigh_by: WeighBy) -> Self {
         Self {
             slots: Slots::default(),
-            unused_slot_bytes: 0,
             items: 0,
             bytes: 0,
             excess_bytes: 0,
@@ -302,13 +305,6 @@ impl<P: EvictionPolicy> Directory<P> {
         self.budget = budget;
     }
 
-    /// Charges this much for a slot that holds nothing and lies below one that does: where fewer entries are resident
-    /// than once were, what is kept for the others; and charges [`Entries::excess_bytes`].
-    pub fn set_unused_slot_bytes(&mut self, bytes: u32, entries: &impl Entries) {
-        self.unused_slot_bytes = bytes;
-        self.count_unused(entries);
-    }
-
     /// Tells the policy to give back what it keeps for slots from [`Self::slots`] on.
     pub fn trim(&mut self) {
         self.policy.trim(self.slots());
@@ -331,7 +327,8 @@ impl<P: EvictionPolicy> Directory<P> {
         self.items
     }
 
-    /// Sum of the resident entries' charges in bytes, and of what is charged for [unused slots](Self::set_unused_slot_bytes).
+    /// Sum of the resident entries' charges in bytes, and of what is charged for [unused slots](Entries::unused_slot_bytes)
+    /// and for [nobody in particular](Entries::excess_bytes).
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.bytes + self.unused_bytes
@@ -356,14 +353,12 @@ impl<P: EvictionPolicy> Directory<P> {
         self.slots.unused() as usize
     }
 
-    /// Charges for unused slots and for [excess](Entries::excess_bytes) anew: the owner has more of that than before.
+    /// Charges for unused slots and for [excess](Entries::excess_bytes) anew: the owner has another amount of that than before.
     #[inline(never)]
     pub fn count_unused(&mut self, entries: &impl Entries) {
-        if self.unused_slot_bytes > 0 {
-            self.excess_bytes = entries.excess_bytes(self.items);
-            let unused_slots = u64::from(self.slots.unused()) * u64::from(self.unused_slot_bytes);
-            self.unused_bytes = unused_slots + self.excess_bytes;
-        }
+        self.excess_bytes = entries.excess_bytes(self.items);
+        let unused_slots = u64::from(self.slots.unused()) * entries.unused_slot_bytes();
+        self.unused_bytes = unused_slots + self.excess_bytes;
     }
 
     /// The limits in force.
@@ -405,10 +400,10 @@ impl<P: EvictionPolicy> Directory<P> {
         assert_eq!(self.items, self.policy.len() as u64, "items = the policy's");
         let charges: u64 = self.resident().map(|slot| u64::from(entries.charge(slot))).sum();
         assert_eq!(self.bytes, charges, "bytes = charges");
-        if self.unused_slot_bytes > 0 {
-            let excess = entries.excess_bytes(self.items);
-            assert_eq!(self.excess_bytes, excess, "what the owner has in excess is charged");
-        }
+        let excess = entries.excess_bytes(self.items);
+        assert_eq!(self.excess_bytes, excess, "what the owner has in excess is charged");
+        let unused_slots = u64::from(self.slots.unused()) * entries.unused_slot_bytes();
+        assert_eq!(self.unused_bytes, unused_slots + excess, "and so are unused slots");
         self.policy.check_invariants();
     }
 

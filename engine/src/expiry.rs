@@ -26,6 +26,20 @@ struct Node {
     older: u32,
 }
 
+/// Links of slots that are side by side, which are kept while one of them is on the wheel.
+#[derive(Default)]
+struct Group {
+    nodes: Option<Box<[Node; GROUP]>>,
+    /// Slots of it that are on the wheel.
+    waiting: u32,
+}
+
+/// So many are as large as a page of the system, so that a deadline in a slot by itself costs no more than that.
+const GROUP: usize = 512;
+
+/// Why a slot has a node.
+const HELD: &str = "who is on the wheel has a node";
+
 /// Slots stay below this.
 const HEAD: u32 = u32::MAX - 512;
 const _: () = assert!(LEVELS * BUCKETS == 512);
@@ -43,9 +57,13 @@ pub enum Expired {
 
 /// Slots in the order of their deadlines. The deadlines stay with the entries: whoever calls says what
 /// they are, and must say the same as long as a slot is on the wheel. Costs 8 bytes for each slot
-/// up to the highest that ever had a deadline, and nothing where none has.
+/// of every 512 side by side of which one has a deadline.
 pub struct ExpiryWheel {
-    nodes: Vec<Node>,
+    groups: Vec<Group>,
+    /// Groups that have nodes.
+    held: usize,
+    /// Those of the last group that was left, for the next one: or who has a single deadline now and then would allocate each time.
+    spare: Option<Box<[Node; GROUP]>>,
     heads: [u32; LEVELS * BUCKETS],
     occupied: [u64; LEVELS],
     position: u64,
@@ -55,7 +73,9 @@ pub struct ExpiryWheel {
 impl Default for ExpiryWheel {
     fn default() -> Self {
         Self {
-            nodes: Vec::new(),
+            groups: Vec::new(),
+            held: 0,
+            spare: None,
             heads: [NONE; LEVELS * BUCKETS],
             occupied: [0; LEVELS],
             position: 0,
@@ -90,7 +110,10 @@ impl ExpiryWheel {
     /// Bytes of memory held.
     #[must_use]
     pub const fn footprint_bytes(&self) -> usize {
-        self.nodes.capacity() * size_of::<Node>() + size_of::<Self>()
+        let spare = if self.spare.is_some() { GROUP } else { 0 };
+        (self.slots() + spare) * size_of::<Node>()
+            + self.groups.capacity() * size_of::<Group>()
+            + size_of::<Self>()
     }
 
     /// Bytes that a slot costs on the wheel.
@@ -99,43 +122,90 @@ impl ExpiryWheel {
         size_of::<Node>()
     }
 
-    /// Slots that memory is kept for.
+    /// Slots that memory is kept for: no fewer than have a deadline, and none where none has.
     #[must_use]
     pub const fn slots(&self) -> usize {
-        self.nodes.len()
+        self.held * GROUP
     }
 
-    /// Gives back what is kept for slots from this one on, of which none has a deadline.
+    /// So many [slots](Self::slots) more at the most are those that memory is kept for after another one has got a deadline.
+    #[must_use]
+    pub const fn most_more_slots() -> usize {
+        GROUP
+    }
+
+    /// Gives back the little that is kept for slots from this one on, of which none has a deadline.
     pub fn trim(&mut self, slots: usize) {
-        self.nodes.truncate(slots);
-        self.nodes.shrink_to_fit();
+        self.groups.truncate(slots.div_ceil(GROUP));
+        self.groups.shrink_to_fit();
+        self.spare = None;
     }
 
     /// Puts a slot, which is not on the wheel, where its deadline belongs.
     pub fn insert(&mut self, slot: Slot, deadline_nanos: u64) {
         debug_assert!(slot.get() < HEAD, "slots stay below the marks of heads");
-        if slot.index() >= self.nodes.len() {
-            self.nodes.resize(slot.index() + 1, Node { newer: NONE, older: NONE });
-        }
+        self.hold(slot);
         self.link(slot.get(), deadline_nanos);
     }
 
     /// Takes a slot, which is on the wheel, off it.
     pub fn remove(&mut self, slot: Slot) {
         self.unlink(slot.get());
+        self.release(slot);
     }
 
     /// Puts another slot, which is not on the wheel and smaller, in the place of one that is.
     pub fn relocate(&mut self, from: Slot, to: Slot) {
-        let node = self.nodes[from.index()];
-        self.nodes[to.index()] = node;
+        let node = *self.node(from.get());
+        self.hold(to);
+        *self.node_mut(to.get()) = node;
         if node.older != NONE {
-            self.nodes[node.older as usize].newer = to.get();
+            self.node_mut(node.older).newer = to.get();
         }
         match node.newer.checked_sub(HEAD) {
             Some(bucket) => self.heads[bucket as usize] = to.get(),
-            None => self.nodes[node.newer as usize].older = to.get(),
+            None => self.node_mut(node.newer).older = to.get(),
         }
+        self.release(from);
+    }
+
+    /// Sees to it that there are nodes for a slot that comes onto the wheel.
+    #[inline]
+    fn hold(&mut self, slot: Slot) {
+        let number = slot.index() / GROUP;
+        if number >= self.groups.len() {
+            self.groups.resize_with(number + 1, Group::default);
+        }
+        let group = &mut self.groups[number];
+        if group.waiting == 0 {
+            let unlinked = || Box::new([Node { newer: NONE, older: NONE }; GROUP]);
+            group.nodes = Some(self.spare.take().unwrap_or_else(unlinked));
+            self.held += 1;
+        }
+        group.waiting += 1;
+    }
+
+    /// A slot has left the wheel.
+    #[inline]
+    fn release(&mut self, slot: Slot) {
+        let group = &mut self.groups[slot.index() / GROUP];
+        group.waiting -= 1;
+        if group.waiting == 0 {
+            self.spare = group.nodes.take();
+            self.held -= 1;
+        }
+    }
+
+    #[inline]
+    fn node(&self, slot: u32) -> &Node {
+        let (group, slot) = (slot as usize / GROUP, slot as usize % GROUP);
+        &self.groups[group].nodes.as_ref().expect(HELD)[slot]
+    }
+
+    #[inline]
+    fn node_mut(&mut self, slot: u32) -> &mut Node {
+        let (group, slot) = (slot as usize / GROUP, slot as usize % GROUP);
+        &mut self.groups[group].nodes.as_mut().expect(HELD)[slot]
     }
 
     /// The next slot whose deadline is not after `now_nanos`. Takes each step from `steps`.
@@ -159,10 +229,10 @@ impl ExpiryWheel {
             let mut due = self.heads[bucket_at(self.position, 0)];
             while due != NONE && deadline_nanos(Slot::new(due)) > now_nanos {
                 // Only within the current tick, so a millisecond's worth at the most.
-                due = self.nodes[due as usize].older;
+                due = self.node(due).older;
             }
             if due != NONE {
-                self.unlink(due);
+                self.remove(Slot::new(due));
                 return Expired::Slot(Slot::new(due));
             }
             match self.next_occupied() {
@@ -201,7 +271,7 @@ impl ExpiryWheel {
                     }
                     steps -= 1;
                     expired += u64::from(all || deadline_nanos(Slot::new(next)) <= now_nanos);
-                    next = self.nodes[next as usize].older;
+                    next = self.node(next).older;
                 }
             }
         }
@@ -240,21 +310,21 @@ impl ExpiryWheel {
         let bucket = level * BUCKETS + bucket_at(tick, level);
         let older = std::mem::replace(&mut self.heads[bucket], slot);
         if older != NONE {
-            self.nodes[older as usize].newer = slot;
+            self.node_mut(older).newer = slot;
         }
         let leads = HEAD + u32::try_from(bucket).expect("512 buckets");
-        self.nodes[slot as usize] = Node { newer: leads, older };
+        *self.node_mut(slot) = Node { newer: leads, older };
         self.occupied[level] |= 1 << (bucket % BUCKETS);
         self.len += 1;
     }
 
     fn unlink(&mut self, slot: u32) {
-        let Node { newer, older } = self.nodes[slot as usize];
+        let Node { newer, older } = *self.node(slot);
         if older != NONE {
-            self.nodes[older as usize].newer = newer;
+            self.node_mut(older).newer = newer;
         }
         if newer < HEAD {
-            self.nodes[newer as usize].older = older;
+            self.node_mut(newer).older = older;
         } else {
             let bucket = (newer - HEAD) as usize;
             self.heads[bucket] = older;
@@ -272,6 +342,7 @@ impl ExpiryWheel {
     /// Where an invariant does not hold.
     pub fn check_invariants(&self, deadline_nanos: impl Fn(Slot) -> u64) {
         let mut linked = 0;
+        let mut waiting = vec![0; self.groups.len()];
         for (number, &head) in self.heads.iter().enumerate() {
             let (level, bucket) = (number / BUCKETS, number % BUCKETS);
             let marked = self.occupied[level] & (1 << bucket) != 0;
@@ -279,18 +350,25 @@ impl ExpiryWheel {
             let mut newer = HEAD + u32::try_from(number).expect("512 buckets");
             let mut next = head;
             while next != NONE {
-                let node = self.nodes[next as usize];
+                let node = *self.node(next);
                 assert_eq!(node.newer, newer, "slot {next} links back, and the first knows its bucket");
                 let tick = tick_of(deadline_nanos(Slot::new(next))).max(self.position);
                 let cascading = level > 0 && bucket == bucket_at(self.position, level);
                 assert!(cascading || bucket_at(tick, level) == bucket, "slot {next} is in its bucket");
                 linked += 1;
+                waiting[next as usize / GROUP] += 1;
                 assert!(linked <= self.len, "more slots are linked than counted, or a list is a ring");
                 newer = next;
                 next = node.older;
             }
         }
         assert_eq!(linked, self.len, "every deadline is linked once");
+        for (group, waiting) in self.groups.iter().zip(waiting) {
+            assert_eq!(group.waiting, waiting, "a group counts those of it that wait");
+            assert_eq!(group.nodes.is_some(), waiting > 0, "and has nodes while there are any");
+        }
+        let held = self.groups.iter().filter(|group| group.nodes.is_some()).count();
+        assert_eq!(self.held, held, "groups with nodes are counted");
     }
 }
 
@@ -327,11 +405,18 @@ mod tests {
         (0_u32..62).prop_flat_map(|bits| 0..(2_u64 << bits))
     }
 
+    /// Slots are so far apart that they lie in several groups.
+    const APART: u32 = 150;
+
+    fn slot() -> impl Strategy<Value = u32> {
+        (0_u32..24).prop_map(|number| number * APART)
+    }
+
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            4 => (0_u32..24, nanos()).prop_map(|(slot, in_nanos)| Step::Insert { slot, in_nanos }),
-            1 => (0_u32..24).prop_map(|slot| Step::Remove { slot }),
-            2 => (0_u32..24).prop_map(|slot| Step::Relocate { slot }),
+            4 => (slot(), nanos()).prop_map(|(slot, in_nanos)| Step::Insert { slot, in_nanos }),
+            1 => slot().prop_map(|slot| Step::Remove { slot }),
+            2 => slot().prop_map(|slot| Step::Relocate { slot }),
             3 => (0_u64..1 << 58, 0_u32..58, 0_usize..40)
                 .prop_map(|(nanos, shift, stop_after)| Step::Advance { nanos: nanos >> shift, stop_after }),
         ]
@@ -342,7 +427,7 @@ mod tests {
         fn expires_exactly_what_a_sorted_map_would(steps in prop::collection::vec(step(), 1..200)) {
             let mut wheel = ExpiryWheel::default();
             let mut model = BTreeMap::new();
-            let mut deadlines = [0; 24];
+            let mut deadlines = vec![0; 24 * APART as usize];
             let mut now = 0_u64;
             for step in steps {
                 match step {
@@ -361,7 +446,7 @@ mod tests {
                         }
                     }
                     Step::Relocate { slot } => {
-                        let gap = (0..slot).find(|gap| !model.contains_key(gap));
+                        let gap = (0..slot).step_by(APART as usize).find(|gap| !model.contains_key(gap));
                         if let (Some(gap), Some(deadline)) = (gap, model.get(&slot).copied()) {
                             model.remove(&slot);
                             model.insert(gap, deadline);

@@ -76,7 +76,7 @@ impl Chunk {
         let at = self.mapping.as_mut_ptr().wrapping_add(self.start + frame * FRAME_BYTES);
         let bytes = NonNull::new(at.cast()).expect("a mapping is somewhere");
         let number = u32::try_from(chunk * FRAMES_PER_CHUNK + frame).expect("frames are counted in u32");
-        Frame { bytes, number, _chunk: Arc::clone(self) }
+        Frame { bytes, number, chunk: Arc::clone(self) }
     }
 
     /// Gives the memory of some frames back: when they are taken again, they are zeroes.
@@ -117,8 +117,8 @@ fn huge_pages_are_on() -> bool {
 pub(crate) struct Frame {
     bytes: NonNull<[u8; FRAME_BYTES]>,
     number: u32,
-    /// Keeps them mapped.
-    _chunk: Arc<Chunk>,
+    /// Keeps them mapped, and tells whose they are.
+    chunk: Arc<Chunk>,
 }
 
 // SAFETY: what it points to belongs to it alone, as with a box, and is bytes.
@@ -200,6 +200,9 @@ impl Frames {
         self.chunks().take()
     }
 
+    /// # Panics
+    ///
+    /// Where the frame is not one of these.
     pub(crate) fn give_back(&self, frame: Frame) {
         self.chunks().give_back(frame);
     }
@@ -300,11 +303,13 @@ impl Chunks {
         self.free += FRAMES_PER_CHUNK;
     }
 
-    fn give_back(&mut self, Frame { number, _chunk: chunk, .. }: Frame) {
-        // Or it would keep a chunk mapped that is empty with this.
-        drop(chunk);
+    fn give_back(&mut self, Frame { number, chunk, .. }: Frame) {
         let (number, frame) = place(number);
         let mapped = self.all[number].as_mut().expect("whoever had a frame kept its chunk");
+        // Or the frame of ours that has this number would be handed out while its owner writes to it.
+        assert!(Arc::ptr_eq(&mapped.chunk, &chunk), "a frame goes back to where it was taken");
+        // Or it would keep a chunk mapped that is empty with this.
+        drop(chunk);
         self.to_merge -= usize::from(mapped.is_to_merge());
         mapped.free |= 1 << frame;
         mapped.idle |= 1 << frame;
@@ -544,6 +549,21 @@ mod tests {
         frames.check_invariants();
         assert!(frames.merge_one(), "and is still to be merged");
         taken.drain(..).for_each(|frame| frames.give_back(frame));
+    }
+
+    #[test]
+    fn a_frame_of_others_is_refused() {
+        let (frames, others) = (Frames::default(), Frames::default());
+        let mut ours = frames.take();
+        let theirs = others.take();
+        assert_eq!(ours.number, theirs.number);
+        let refused = std::panic::catch_unwind(|| frames.give_back(theirs));
+        assert!(refused.is_err(), "they are not ours");
+        assert!(frames.is_taken(&ours), "nobody else can have it");
+        frames.check_invariants();
+        ours.fill(1);
+        frames.give_back(ours);
+        assert_eq!((frames.count().0, others.count().0), (0, 1));
     }
 
     #[test]

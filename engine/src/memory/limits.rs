@@ -4,12 +4,16 @@ use crate::directory::{Budget, WeighBy};
 use crate::store::Limits;
 use crate::sync::{AtomicU64, Ordering};
 
-/// The largest entry that a 32-bit charge can express, with room for the bookkeeping.
-const MAX_ENTRY_BYTES: u64 = u32::MAX as u64 - (1 << 20);
+/// The largest value. What any is charged is a 32-bit number, also where it lies in pieces, which costs 12 bytes for each 4092, and with
+/// [`MOST_BESIDE`] on top.
+const MAX_VALUE_BYTES: u64 = u32::MAX as u64 - (16 << 20);
 
-/// Limits as they can be kept: no value is larger than all memory, or than an entry can be.
+/// What an entry may be charged beside its value.
+pub(super) const MOST_BESIDE: usize = 1 << 20;
+
+/// Limits as they can be kept: no value is larger than all memory, or than can be charged for.
 pub(super) fn possible(limits: Limits) -> Limits {
-    let max_value_bytes = limits.max_value_bytes.min(limits.max_memory_bytes).min(MAX_ENTRY_BYTES);
+    let max_value_bytes = limits.max_value_bytes.min(limits.max_memory_bytes).min(MAX_VALUE_BYTES);
     Limits { max_value_bytes, ..limits }
 }
 
@@ -62,5 +66,20 @@ impl SharedLimits {
 
     pub(super) fn max_value_bytes(&self) -> u64 {
         self.max_value_bytes.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::outside::{mapped_charge, pieces_charge};
+    use super::*;
+
+    #[test]
+    fn whatever_value_is_permitted_what_it_costs_is_a_32_bit_number() {
+        let unlimited = Limits { max_items: None, max_memory_bytes: u64::MAX, max_value_bytes: u64::MAX };
+        let largest = usize::try_from(possible(unlimited).max_value_bytes).expect("64 bits");
+        for charge in [mapped_charge(largest), pieces_charge(largest)] {
+            assert!(u32::try_from(charge + MOST_BESIDE).is_ok(), "{charge} for {largest}");
+        }
     }
 }

@@ -9,6 +9,8 @@
 //!
 //! **Lock order.** At most one shard's lock is held at a time. [`MemoryStore::reclaim`]'s own lock is
 //! taken before a shard's, never after. So is that of [`resize`], which is never held together with the former.
+//! That of [`Frames`] is taken after a shard's, or with none: where cells need another frame or give one back, which is
+//! also when chunks are mapped and unmapped, and where full ones are looked for. Nothing else is locked under it.
 //!
 //! # Limits
 //!
@@ -52,7 +54,7 @@ use crate::value::Value;
 use limits::SharedLimits;
 use options::{build_policy, default_shards};
 use pool::{Credit, Pool};
-use records::{NewRecord, Records};
+use records::{MOST_RECORD_BYTES, NewRecord, Records};
 use shard::{HashedKey, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Write};
 
 pub use options::{BuildPolicy, MemoryStoreOptions};
@@ -98,10 +100,14 @@ impl MemoryStore {
     ///
     /// # Panics
     ///
-    /// If the number of shards is not a power of two.
+    /// If the number of shards is not a power of two, or the policy says that its metadata for an entry takes a MiB.
     #[must_use]
     pub fn new(options: MemoryStoreOptions) -> Self {
         let bytes_per_entry = SHARD_BYTES_PER_ENTRY + options.policy_bytes_per_entry;
+        assert!(
+            bytes_per_entry < limits::MOST_BESIDE - MOST_RECORD_BYTES,
+            "{bytes_per_entry} bytes for an entry"
+        );
         let limits = limits::possible(options.limits);
 
         let shards = options.shards.unwrap_or_else(|| default_shards(&limits));
@@ -226,7 +232,7 @@ impl MemoryStore {
         Ok(Write {
             key: HashedKey { key: &entry.key, hash },
             record,
-            charge: u32::try_from(charge).expect("max_value_bytes keeps entries below 4 GiB"),
+            charge: u32::try_from(charge).expect("limits::possible keeps charges below 4 GiB"),
         })
     }
 
@@ -251,7 +257,7 @@ impl MemoryStore {
             }
             let mut removed = Removed::default();
             let mut shard = self.lock(index);
-            self.top_up(&mut shard, charge, credit.spend());
+            self.top_up(&mut shard, write, credit.spend());
             let shortage = match operation(&mut shard, write, &mut removed) {
                 Ok(done) => {
                     self.settle(&mut shard);
@@ -286,8 +292,8 @@ impl MemoryStore {
         StoreError::CapacityExhausted { needed: charge.into(), limit: self.limits.max_memory_bytes() }
     }
 
-    /// Adds to a shard's budget what an entry of this charge needs, as far as the pool has it.
-    fn top_up(&self, shard: &mut Shard, charge: u32, credit: Budget) {
+    /// Adds to a shard's budget what a write needs, as far as the pool has it.
+    fn top_up(&self, shard: &mut Shard, write: &Write<'_>, credit: Budget) {
         // A single shard has everything from the start.
         if self.shards.len() == 1 {
             return;
@@ -297,7 +303,8 @@ impl MemoryStore {
         budget.items = budget.items.saturating_add(credit.items);
         budget.bytes += credit.bytes;
         let items = (directory.items() + 1).saturating_sub(budget.items);
-        let bytes = (directory.bytes() + u64::from(charge)).saturating_sub(budget.bytes);
+        let bytes = (directory.bytes() + u64::from(write.charge) + shard.most_beside(write))
+            .saturating_sub(budget.bytes);
         let loan = self.pool.lend(items, bytes);
         budget.items = budget.items.saturating_add(loan.items);
         budget.bytes += loan.bytes;

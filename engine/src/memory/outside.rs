@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use memmap2::{MmapMut, MmapOptions};
 
+use crate::policy::Slot;
+use crate::slots::Slots;
 use crate::value::Value;
 
 use super::cells::{Cells, Location, MAX_CELL_BYTES, cell_bytes};
@@ -29,6 +31,8 @@ const PIECE_BYTES: usize = MAX_CELL_BYTES - OWNER_BYTES;
 const FIRST_PIECE: u32 = 1 << 31;
 /// Ends a chain.
 const NONE: u32 = u32::MAX;
+/// Numbers that are nobody's and that memory is kept for all the same, uncharged.
+const SPARE: usize = 512;
 
 static MAPPED: AtomicUsize = AtomicUsize::new(0);
 
@@ -84,11 +88,11 @@ impl<'a> NewLarge<'a> {
     }
 }
 
-const fn mapped_charge(len: usize) -> usize {
+pub(super) const fn mapped_charge(len: usize) -> usize {
     size_of::<Option<Large>>() + size_of::<Mapping>() + len.next_multiple_of(SYSTEM_PAGE_BYTES)
 }
 
-const fn pieces_charge(len: usize) -> usize {
+pub(super) const fn pieces_charge(len: usize) -> usize {
     let (full, rest) = (len / PIECE_BYTES, len % PIECE_BYTES);
     let rest = if rest == 0 { 0 } else { cell_bytes(OWNER_BYTES + rest) + size_of::<Piece>() };
     size_of::<Option<Large>>() + full * (MAX_CELL_BYTES + size_of::<Piece>()) + rest
@@ -100,25 +104,68 @@ enum Large {
     InPieces { first: u32, len: usize },
 }
 
-/// Where a piece lies, and the number of the next one of its value, or of the next unused one.
+/// Where a piece lies, and the number of the next one of its value.
 #[derive(Clone, Copy)]
 struct Piece {
     at: Location,
     next: u32,
 }
 
-/// The large values of a shard.
-pub(super) struct Outside {
-    values: Vec<Option<Large>>,
-    unused: Vec<u32>,
-    pieces: Vec<Piece>,
-    unused_piece: u32,
+impl Piece {
+    /// In place of one that has gone.
+    const NONE: Self = Self { at: Location::NOWHERE, next: NONE };
 }
 
-impl Default for Outside {
+/// Things by number. The lowest unused number comes first, and where the highest ones are used no longer what is kept for them
+/// is given back.
+struct Table<T> {
+    rows: Vec<T>,
+    numbers: Slots,
+}
+
+impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { values: Vec::new(), unused: Vec::new(), pieces: Vec::new(), unused_piece: NONE }
+        Self { rows: Vec::new(), numbers: Slots::default() }
     }
+}
+
+impl<T> Table<T> {
+    fn insert(&mut self, row: T) -> u32 {
+        let number = self.numbers.take();
+        match self.rows.get_mut(number.index()) {
+            Some(unused) => *unused = row,
+            None => self.rows.push(row),
+        }
+        number.get()
+    }
+
+    /// Leaves something else in its place.
+    fn remove(&mut self, number: u32, unused: T) -> T {
+        let row = std::mem::replace(&mut self.rows[number as usize], unused);
+        self.numbers.give_back(Slot::new(number));
+        let bound = self.numbers.bound() as usize;
+        if bound + bound / 4 + SPARE < self.rows.len() {
+            self.rows.truncate(bound);
+            self.rows.shrink_to_fit();
+        }
+        row
+    }
+
+    /// Bytes kept for unused numbers below used ones, but for a few.
+    const fn excess_bytes(&self) -> usize {
+        (self.numbers.unused() as usize).saturating_sub(SPARE) * size_of::<T>()
+    }
+
+    fn used(&self) -> usize {
+        self.numbers.iter_used().count()
+    }
+}
+
+/// The large values of a shard.
+#[derive(Default)]
+pub(super) struct Outside {
+    values: Table<Option<Large>>,
+    pieces: Table<Piece>,
 }
 
 /// The piece that a cell's owner stands for, where it is none of the slots.
@@ -128,7 +175,7 @@ pub(super) const fn piece_of(owner: u32) -> Option<u32> {
 
 impl Outside {
     fn large(&self, number: usize) -> &Large {
-        self.values[number].as_ref().expect("a record knows where its value is")
+        self.values.rows[number].as_ref().expect("a record knows where its value is")
     }
 
     pub(super) fn len(&self, number: usize) -> usize {
@@ -169,7 +216,7 @@ impl Outside {
     fn chunks<'a>(&'a self, first: u32, len: usize, cells: &'a Cells) -> impl Iterator<Item = &'a [u8]> {
         let (mut next, mut left) = (first, len);
         std::iter::from_fn(move || {
-            let piece = self.pieces.get(next as usize)?;
+            let piece = self.pieces.rows.get(next as usize)?;
             let part = left.min(PIECE_BYTES);
             (next, left) = (piece.next, left - part);
             Some(&cells.bytes(piece.at)[OWNER_BYTES..][..part])
@@ -187,28 +234,15 @@ impl Outside {
                 Large::InPieces { first, len: value.len() }
             }
         };
-        if let Some(number) = self.unused.pop() {
-            self.values[number as usize] = Some(value);
-            return number;
-        }
-        self.values.push(Some(value));
-        u32::try_from(self.values.len() - 1).expect("fewer than 2^32 entries in a shard")
+        self.values.insert(Some(value))
     }
 
     fn insert_piece(&mut self, next: u32, bytes: &[u8], cells: &mut Cells) -> u32 {
-        let number = if self.unused_piece == NONE {
-            self.pieces.push(Piece { at: Location::NOWHERE, next: NONE });
-            u32::try_from(self.pieces.len() - 1).expect("a shard has fewer cells than that")
-        } else {
-            let number = self.unused_piece;
-            self.unused_piece = self.pieces[number as usize].next;
-            number
-        };
         let at = cells.insert(OWNER_BYTES + bytes.len());
+        let number = self.pieces.insert(Piece { at, next });
         let cell = cells.bytes_mut(at);
         cell[..OWNER_BYTES].copy_from_slice(&(FIRST_PIECE + number).to_le_bytes());
         cell[OWNER_BYTES..][..bytes.len()].copy_from_slice(bytes);
-        self.pieces[number as usize] = Piece { at, next };
         number
     }
 
@@ -219,16 +253,14 @@ impl Outside {
         cells: &mut Cells,
         mut moved: impl FnMut(u32, Location, &Cells),
     ) -> Option<Bytes> {
-        self.unused.push(u32::try_from(number).expect("numbers are u32"));
-        let value = self.values[number].take().expect("a record knows where its value is");
+        let number = u32::try_from(number).expect("numbers are u32");
+        let value = self.values.remove(number, None).expect("a record knows where its value is");
         let mut next = match value {
             Large::Mapped(value) => return Some(value),
             Large::InPieces { first, .. } => first,
         };
         while next != NONE {
-            let piece = self.pieces[next as usize];
-            self.pieces[next as usize] = Piece { at: Location::NOWHERE, next: self.unused_piece };
-            self.unused_piece = next;
+            let piece = self.pieces.remove(next, Piece::NONE);
             if let Some((owner, to)) = cells.remove(piece.at) {
                 match piece_of(owner) {
                     Some(other) => self.piece_moved(other, to),
@@ -241,12 +273,17 @@ impl Outside {
     }
 
     pub(super) fn piece_moved(&mut self, piece: u32, to: Location) {
-        self.pieces[piece as usize].at = to;
+        self.pieces.rows[piece as usize].at = to;
     }
 
     /// Where a piece is believed to be.
     pub(super) fn location(&self, piece: u32) -> Location {
-        self.pieces[piece as usize].at
+        self.pieces.rows[piece as usize].at
+    }
+
+    /// Bytes kept for values and pieces that have gone, but for a few: others with higher numbers are still there.
+    pub(super) const fn excess_bytes(&self) -> u64 {
+        (self.values.excess_bytes() + self.pieces.excess_bytes()) as u64
     }
 
     /// Checks the whole structure, given how many records have their value here.
@@ -255,8 +292,13 @@ impl Outside {
     ///
     /// Where an invariant does not hold.
     pub(super) fn check_invariants(&self, values: usize) {
-        assert_eq!(values + self.unused.len(), self.values.len(), "every value has a record");
-        let stored = self.values.iter().flatten().map(|value| match value {
+        let stored = self.values.rows.iter().flatten();
+        assert_eq!(
+            (stored.clone().count(), self.values.used()),
+            (values, values),
+            "every value has a record"
+        );
+        let pieces = stored.map(|value| match value {
             Large::Mapped(_) => 0,
             Large::InPieces { first, len } => {
                 let pieces = self.chain(*first).count();
@@ -264,12 +306,14 @@ impl Outside {
                 pieces
             }
         });
-        let (stored, unused) = (stored.sum::<usize>(), self.chain(self.unused_piece).count());
-        assert_eq!(stored + unused, self.pieces.len(), "every piece is used or unused");
+        assert_eq!(pieces.sum::<usize>(), self.pieces.used(), "every piece is one of a value");
+        let held = |rows: usize, bound: u32| rows <= bound as usize + bound as usize / 4 + SPARE;
+        assert!(held(self.values.rows.len(), self.values.numbers.bound()), "no more values than are left");
+        assert!(held(self.pieces.rows.len(), self.pieces.numbers.bound()), "no more pieces than are left");
     }
 
     fn chain(&self, first: u32) -> impl Iterator<Item = u32> {
-        let next = |&piece: &u32| Some(self.pieces[piece as usize].next).filter(|&next| next != NONE);
+        let next = |&piece: &u32| Some(self.pieces.rows[piece as usize].next).filter(|&next| next != NONE);
         std::iter::successors(Some(first).filter(|&first| first != NONE), next)
     }
 }
@@ -279,6 +323,37 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+
+    #[test]
+    fn what_is_kept_for_values_that_have_gone_is_given_back_or_charged() {
+        const VALUES: u32 = 10_000;
+        const ROW: usize = size_of::<Option<Large>>() + size_of::<Piece>();
+        fn remove(outside: &mut Outside, number: u32, cells: &mut Cells) {
+            outside.remove(number as usize, cells, |slot, _, _| panic!("slot {slot} has no cell"));
+        }
+        for stays in [0, VALUES - 1] {
+            let mut cells = Cells::new(Arc::default());
+            let mut outside = Outside::default();
+            for number in 0..VALUES {
+                assert_eq!(outside.insert(NewLarge::InPieces(b"value"), &mut cells), number);
+            }
+            assert_eq!(outside.excess_bytes(), 0, "all are there");
+            for number in (0..VALUES).filter(|&number| number != stays) {
+                remove(&mut outside, number, &mut cells);
+            }
+            outside.check_invariants(1);
+            // With one piece each, there are as many of either.
+            let held = outside.values.rows.len() * ROW;
+            let excess = usize::try_from(outside.excess_bytes()).expect("small");
+            assert!(held <= excess + 2 * SPARE * ROW, "{held} bytes are held, and {excess} charged");
+            assert_eq!(excess > 0, stays > 0, "only what lies below the one that stays");
+            remove(&mut outside, stays, &mut cells);
+            outside.check_invariants(0);
+            assert_eq!(outside.excess_bytes(), 0);
+            let held = outside.values.rows.capacity().max(outside.pieces.rows.capacity());
+            assert!(held <= SPARE, "{held} rows are kept for nobody");
+        }
+    }
 
     #[test]
     fn a_value_of_any_size_is_read_as_it_was_written_and_charged_what_it_fills() {

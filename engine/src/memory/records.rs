@@ -50,6 +50,8 @@ const _: () = assert!(
 
 /// Bytes that a resident entry costs beside its cell and its share of the index: where the cell is.
 pub(super) const BYTES_PER_ENTRY: usize = size_of::<Location>();
+/// Bytes that a record costs at the most beside what its value does outside.
+pub(super) const MOST_RECORD_BYTES: usize = charge(MAX_CELL_BYTES, true, 0);
 /// Bytes of its share of the index.
 pub(super) const SHARE_OF_INDEX: usize = INDEX_BYTES_PER_ENTRY;
 
@@ -537,9 +539,15 @@ impl Records {
         (self.key_bytes, self.value_bytes)
     }
 
-    /// Bytes of the index that so many entries do not account for.
+    /// Bytes that so many entries do not account for: of the index, and of what is kept for large values.
     pub(super) const fn excess_bytes(&self, items: u64) -> u64 {
-        self.places.excess_bytes(items)
+        self.places.excess_bytes(items) + self.outside.excess_bytes()
+    }
+
+    /// Whether more is kept for large values than there are.
+    #[inline]
+    pub(super) const fn has_gone_outside(&self) -> bool {
+        self.outside.excess_bytes() > 0
     }
 
     /// Slots that memory is kept for.

@@ -128,7 +128,7 @@ impl Shard {
         bytes_per_entry: usize,
         spare_slots: usize,
     ) -> Self {
-        let mut shard = Self {
+        Self {
             directory: Directory::new(policy, budget, weigh_by),
             entries: Residents {
                 records,
@@ -141,9 +141,7 @@ impl Shard {
             spare_slots,
             next_victim: NextVictim::Unknown,
             counters: Counters::default(),
-        };
-        shard.charge_unused();
-        shard
+        }
     }
 
     /// What has happened so far.
@@ -267,6 +265,7 @@ impl Shard {
                     self.directory.remove(slot, &&self.entries);
                     // It is off the wheel already.
                     self.entries.records.remove(slot, None, |value| removed.push(value));
+                    self.recount();
                     self.counters.expired += 1;
                     self.counters.swept += 1;
                     self.condense(1);
@@ -336,6 +335,10 @@ impl Shard {
         assert!(resident.iter().all(|&slot| records.is_stored(slot)), "residents have a record");
         let mortal = resident.iter().filter(|&&slot| records.deadline_nanos(slot).is_some()).count();
         assert_eq!(mortal, expiry.len(), "who has a deadline is on the wheel");
+        let links = mortal + self.directory.unused_slots();
+        let links = links as u64 + self.entries.idle_links(self.directory.items());
+        let partly = ExpiryWheel::most_more_slots() as u64;
+        assert!(expiry.slots() as u64 <= links + partly, "links on the wheel are charged, but for a few");
     }
 
     /// The slot of a live entry. An expired one is removed on the way, which is the only case in
@@ -416,6 +419,7 @@ impl Shard {
                 self.counters.replaced += 1;
                 self.counters.rejected_admission += 1;
                 self.entries.remove(slot, removed);
+                self.recount();
                 self.condense(1 + self.counters.evictions - evicted_before);
             }
             Update::TooLarge => return Err(self.shortage(0, write.charge)),
@@ -431,26 +435,29 @@ impl Shard {
     fn store(&mut self, slot: Slot, write: &mut Write<'_>, now: impl Fn() -> u64) {
         // It may have been this slot's last entry.
         self.next_victim = NextVictim::Unknown;
-        let is_first_deadline = self.is_first_deadline(write);
         if self.entries.insert(slot, write.key, &mut write.record, now) {
             self.directory.count_unused(&&self.entries);
         }
-        if is_first_deadline {
-            self.charge_unused();
-        }
+        self.recount();
     }
 
     fn overwrite(&mut self, slot: Slot, write: &mut Write<'_>, now: impl Fn() -> u64, removed: &mut Removed) {
-        let is_first_deadline = self.is_first_deadline(write);
         self.entries.replace(slot, write.key, &mut write.record, now, removed);
-        if is_first_deadline {
-            self.charge_unused();
-        }
+        self.recount();
     }
 
+    /// What a write can cost at the most beside its charge and what the index grows by: links on the wheel that are no deadline's.
     #[inline]
-    fn is_first_deadline(&self, write: &Write<'_>) -> bool {
-        write.record.deadline_nanos().is_some() && self.entries.expiry.slots() == 0
+    pub(super) fn most_beside(&self, write: &Write<'_>) -> u64 {
+        let deadlines = self.entries.expiry.len() as u64;
+        let links = if write.record.deadline_nanos().is_none() {
+            deadlines.min(1)
+        } else {
+            // From the first deadline on, unused slots are charged a link as well.
+            let unused = if deadlines == 0 { self.directory.unused_slots() as u64 } else { 0 };
+            unused + (self.directory.items() + 1 - deadlines).min(ExpiryWheel::most_more_slots() as u64)
+        };
+        links * ExpiryWheel::bytes_per_deadline() as u64
     }
 
     /// What the budget lacks for an entry of this charge even if everything else goes.
@@ -467,6 +474,7 @@ impl Shard {
         self.tell_hits();
         self.directory.remove(slot, &&self.entries);
         self.entries.remove(slot, removed);
+        self.recount();
         self.condense(1);
     }
 

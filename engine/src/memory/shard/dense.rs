@@ -2,7 +2,6 @@
 //! time, so that what is kept by slot can be given back.
 
 use crate::directory::Budget;
-use crate::expiry::ExpiryWheel;
 
 use super::{NextVictim, Removed, Shard};
 
@@ -72,6 +71,7 @@ impl Shard {
         let moved = self.directory.relocate_last(&&self.entries);
         if let Some((from, to)) = moved {
             self.entries.relocate(from, to);
+            self.recount();
         }
         moved.is_some()
     }
@@ -109,17 +109,15 @@ impl Shard {
         self.next_victim = NextVictim::Unknown;
         self.entries.records.trim(slots);
         self.directory.trim();
-        if self.entries.expiry.slots() > slots {
-            self.entries.expiry.trim(slots);
-        }
+        self.entries.expiry.trim(slots);
     }
 
-    /// Charges what is kept for slots that hold nothing: from the first deadline on, a place on the wheel as well.
-    #[cold]
-    pub(super) fn charge_unused(&mut self) {
-        let wheel = if self.entries.expiry.slots() > 0 { ExpiryWheel::bytes_per_deadline() } else { 0 };
-        let bytes = self.entries.bytes_per_slot + wheel;
-        let bytes = u32::try_from(bytes).expect("some bytes");
-        self.directory.set_unused_slot_bytes(bytes, &&self.entries);
+    /// Charges anew for what is kept for nobody in particular, where there is or was any: after an entry has come, gone or moved,
+    /// which the directory has counted before.
+    #[inline]
+    pub(super) fn recount(&mut self) {
+        if self.directory.has_unused() || self.entries.has_excess(self.directory.items()) {
+            self.directory.count_unused(&&self.entries);
+        }
     }
 }

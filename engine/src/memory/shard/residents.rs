@@ -29,6 +29,28 @@ pub(super) struct Evicting<'a, N> {
 }
 
 impl Residents {
+    /// Links on the wheel that no deadline accounts for, where so many entries are resident: they are those of residents that have
+    /// none. (Where there are fewer residents than links, the others are those of unused slots.)
+    #[inline]
+    pub(super) fn idle_links(&self, items: u64) -> u64 {
+        (self.expiry.slots() as u64).min(items).saturating_sub(self.expiry.len() as u64)
+    }
+
+    /// Whether there is any excess, but for that of the index, with so many entries.
+    #[inline]
+    pub(super) fn has_excess(&self, items: u64) -> bool {
+        self.idle_links(items) > 0 || self.records.has_gone_outside()
+    }
+
+    fn unused_slot_bytes(&self) -> u64 {
+        let link = if self.expiry.is_empty() { 0 } else { ExpiryWheel::bytes_per_deadline() };
+        (self.bytes_per_slot + link) as u64
+    }
+
+    fn excess_bytes(&self, items: u64) -> u64 {
+        self.records.excess_bytes(items) + self.idle_links(items) * ExpiryWheel::bytes_per_deadline() as u64
+    }
+
     fn charge(&self, slot: Slot) -> u32 {
         self.whole_charge(self.records.charge(slot))
     }
@@ -114,8 +136,12 @@ impl<N: Fn() -> u64> Entries for Evicting<'_, N> {
         self.residents.whole_charge(taken.charge)
     }
 
+    fn unused_slot_bytes(&self) -> u64 {
+        self.residents.unused_slot_bytes()
+    }
+
     fn excess_bytes(&self, items: u64) -> u64 {
-        self.residents.records.excess_bytes(items)
+        self.residents.excess_bytes(items)
     }
 }
 
@@ -128,7 +154,11 @@ impl Entries for &Residents {
         unreachable!("{slot:?} was evicted by an operation that evicts nothing");
     }
 
+    fn unused_slot_bytes(&self) -> u64 {
+        Residents::unused_slot_bytes(self)
+    }
+
     fn excess_bytes(&self, items: u64) -> u64 {
-        self.records.excess_bytes(items)
+        Residents::excess_bytes(self, items)
     }
 }

@@ -2,11 +2,14 @@
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use super::super::{BuildPolicy, MemoryStore, MemoryStoreOptions};
 use super::*;
 use crate::index::{Signpost, Signposts};
 use crate::key::HashSeed;
 use crate::policy::{Item, Verdict};
+use crate::store::{Entry, Limits, Store, StoreFuture};
 
 /// First in, first out; writes down what it is told and asked.
 struct Recorder {
@@ -108,14 +111,55 @@ fn hits_are_told_in_their_order_and_before_anything_else_is() {
     }
 }
 
+/// A shard of this budget, of which entries are charged 8 bytes beside their records, and the keys of its entries.
+struct Numbered {
+    shard: Shard,
+    seed: HashSeed,
+}
+
+impl Numbered {
+    fn new(budget: Budget) -> Self {
+        let policy = Recorder { told: Arc::default(), queue: Vec::new() };
+        let seed = HashSeed::fixed(1);
+        let signpost = Signpost { among: Signposts::new(1), index: 0 };
+        let records = Records::new(seed.clone(), signpost, Arc::default());
+        Self { shard: Shard::new(Box::new(policy), budget, WeighBy::Items, records, 8, 64), seed }
+    }
+
+    /// What it is charged.
+    fn set(&mut self, number: u64, value: &[u8], deadline_nanos: Option<u64>) -> u32 {
+        let name = number.to_le_bytes();
+        let key = Key::shared(&name).expect("short");
+        let key = HashedKey { key: &key, hash: self.seed.hash(&key) };
+        let record = NewRecord::new(key.key, value, deadline_nanos);
+        let charge = u32::try_from(8 + record.charge()).expect("small");
+        let mut write = Write { key, record, charge };
+        let bytes = |shard: &Shard| {
+            shard.directory.bytes() - shard.entries.records.excess_bytes(shard.directory.items())
+        };
+        let most = bytes(&self.shard) + u64::from(charge) + self.shard.most_beside(&write);
+        let evictions = self.shard.counters.evictions;
+        self.shard.set(&mut write, || 0, &mut Removed::default()).expect("room");
+        let told = self.shard.counters.evictions > evictions || bytes(&self.shard) <= most;
+        assert!(told, "a write costs no more than it was said to");
+        let directory = &self.shard.directory;
+        assert!(!directory.is_over_budget(), "{} bytes", directory.bytes());
+        charge
+    }
+
+    fn delete(&mut self, number: u64) -> bool {
+        let name = number.to_le_bytes();
+        let key = Key::shared(&name).expect("short");
+        let key = HashedKey { key: &key, hash: self.seed.hash(&key) };
+        self.shard.delete(key, || 0, &mut Removed::default())
+    }
+}
+
 #[test]
 #[cfg_attr(miri, ignore = "hundreds of thousands of steps")]
 fn what_the_index_has_in_excess_is_charged_as_soon_as_it_has_grown() {
-    let policy = Recorder { told: Arc::default(), queue: Vec::new() };
-    let seed = HashSeed::fixed(1);
-    let records = Records::new(seed.clone(), Signpost { among: Signposts::new(1), index: 0 }, Arc::default());
-    let budget = Budget::of_items(u64::MAX);
-    let mut shard = Shard::new(Box::new(policy), budget, WeighBy::Items, records, 8, 0);
+    let mut numbered = Numbered::new(Budget::of_items(u64::MAX));
+    let seed = numbered.seed.clone();
     // Keys that all lie in one part of the index, so that it grows as a whole.
     let of_one_segment = |number: &u64| {
         let name = number.to_le_bytes();
@@ -123,18 +167,142 @@ fn what_the_index_has_in_excess_is_charged_as_soon_as_it_has_grown() {
     };
     let mut most = 0;
     for (items, number) in (1..=300_000_u64).zip((0..).filter(of_one_segment)) {
-        let name = number.to_le_bytes();
-        let key = Key::shared(&name).expect("short");
-        let key = HashedKey { key: &key, hash: seed.hash(&key) };
-        let record = NewRecord::new(key.key, b"value", None);
-        let charge = u32::try_from(8 + record.charge()).expect("small");
-        let mut write = Write { key, record, charge };
-        shard.set(&mut write, || 0, &mut Removed::default()).expect("room");
-        let excess = shard.entries.records.excess_bytes(items);
-        assert_eq!(shard.directory.dense_bytes(), items * u64::from(charge) + excess, "{items} items");
+        let charge = numbered.set(number, b"value", None);
+        let excess = numbered.shard.entries.records.excess_bytes(items);
+        assert_eq!(
+            numbered.shard.directory.dense_bytes(),
+            items * u64::from(charge) + excess,
+            "{items} items"
+        );
         most = most.max(excess);
     }
     assert!(most > 0, "there was some excess");
+}
+
+#[test]
+fn a_link_on_the_wheel_is_charged_though_its_slot_has_no_deadline() {
+    let mut numbered = Numbered::new(Budget::of_items(u64::MAX));
+    let value = [0; 10];
+    let record = NewRecord::new(&Key::shared(&[0; 8]).expect("short"), &value, None).charge() + 8;
+    let mortal = NewRecord::new(&Key::shared(&[0; 8]).expect("short"), &value, Some(1)).charge() + 8;
+    let check = |numbered: &mut Numbered, number, deadline, entries: [usize; 2], links: usize, what: &str| {
+        numbered.set(number, &value, deadline);
+        numbered.shard.check_invariants();
+        let expected = entries[0] * record + entries[1] * mortal + 8 * links;
+        assert_eq!(numbered.shard.directory.bytes(), expected as u64, "{what}");
+    };
+    for (number, items) in (0..2048).zip(1..) {
+        check(&mut numbered, number, None, [items, 0], 0, "nobody has a deadline");
+    }
+    check(&mut numbered, 700, Some(1), [2047, 1], 511, "those beside it have a link");
+    check(&mut numbered, 800, Some(1), [2046, 2], 510, "it was there already");
+    check(&mut numbered, 2000, Some(1), [2045, 3], 1021, "those in between have none");
+    check(&mut numbered, 800, None, [2046, 2], 1022, "it stays there");
+    check(&mut numbered, 700, None, [2047, 1], 511, "nobody there needs them");
+    check(&mut numbered, 2000, None, [2048, 0], 0, "nobody has a deadline");
+    check(&mut numbered, 100, Some(1), [2047, 1], 511, "those beside it have a link");
+    check(&mut numbered, 200, Some(1), [2046, 2], 510, "it was there already");
+    assert!(numbered.delete(100), "it is there");
+    numbered.shard.check_invariants();
+    check(&mut numbered, 100, None, [2047, 1], 511, "somebody has its slot");
+    check(&mut numbered, 2000, Some(1), [2046, 2], 1022, "those beside it have a link");
+    for number in 300..900 {
+        assert!(numbered.delete(number), "it is there");
+        // Those with the last slots move down.
+        numbered.shard.check_invariants();
+    }
+    assert_eq!(numbered.shard.entries.expiry.slots(), 512, "the two lie side by side");
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "tens of thousands of steps")]
+fn what_is_charged_is_what_is_kept_whoever_comes_and_goes() {
+    for bytes in [60_000, 120_000, u64::MAX] {
+        let mut numbered = Numbered::new(Budget::of_bytes(bytes));
+        let mut random = 7_u64;
+        let mut draw = |below: u64| {
+            random = random.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+            (random >> 33) % below
+        };
+        let mut now = 0;
+        for step in 0..12_000_u64 {
+            let number = draw(4000);
+            // Times in which nobody has a deadline, in which few have, and in which all have.
+            let is_mortal = match step / 1200 % 4 {
+                0 => false,
+                1 => draw(100) == 0,
+                2 => true,
+                _ => draw(3) == 0,
+            };
+            // Times in which most are deleted.
+            let turn = if step / 800 % 5 == 4 { draw(4) } else { draw(20) };
+            match turn {
+                0..3 => {
+                    numbered.delete(number);
+                }
+                3 if draw(8) == 0 => {
+                    now += draw(1 << 30);
+                    numbered.shard.sweep(now, &mut usize::MAX.clone(), &mut Removed::default());
+                }
+                _ => {
+                    let len = if draw(50) == 0 { 5000 } else { 10 };
+                    numbered.set(number, &[0; 5000][..len], is_mortal.then(|| now + draw(1 << 33)));
+                }
+            }
+            if turn < 4 || step % 97 == 0 {
+                numbered.shard.check_invariants();
+            }
+        }
+        numbered.shard.check_invariants();
+        while numbered.shard.evict_one(|| 0, &mut Removed::default()) {}
+        numbered.shard.check_invariants();
+        assert_eq!(numbered.shard.directory.bytes(), 0, "nobody is left");
+    }
+}
+
+#[test]
+fn what_is_kept_for_large_values_is_charged_once_they_are_replaced_by_small_ones() {
+    let mut numbered = Numbered::new(Budget::of_items(u64::MAX));
+    for number in 0..1500 {
+        numbered.set(number, &[0; 5000], None);
+    }
+    let small = NewRecord::new(&Key::shared(&[0; 8]).expect("short"), b"value", None).charge() + 8;
+    let large = NewRecord::new(&Key::shared(&[0; 8]).expect("short"), &[0; 5000], None).charge() + 8;
+    let mut most = 0;
+    for (number, replaced) in (0..1500).zip(1..) {
+        numbered.set(number, b"value", None);
+        let charges = replaced * small + (1500 - replaced) * large;
+        let excess = numbered.shard.entries.records.excess_bytes(1500);
+        assert_eq!(numbered.shard.directory.bytes(), charges as u64 + excess, "{replaced} are replaced");
+        most = most.max(excess);
+    }
+    numbered.shard.check_invariants();
+    assert!(most > 0, "more was kept than needed");
+    assert!(!numbered.shard.directory.has_unused(), "none are left");
+}
+
+#[test]
+fn nobody_leaves_for_a_link_on_the_wheel_while_there_is_room_in_the_pool() {
+    let limits = Limits { max_items: None, max_memory_bytes: 1 << 20, max_value_bytes: 1 << 20 };
+    let build: Arc<BuildPolicy> =
+        Arc::new(|_, _| Box::new(Recorder { told: Arc::default(), queue: Vec::new() }));
+    let options = MemoryStoreOptions {
+        shards: Some(8),
+        hash_seed: HashSeed::fixed(1),
+        ..MemoryStoreOptions::new(limits, "recorder", 0, build)
+    };
+    let store = MemoryStore::new(options);
+    for number in 0..8000_u64 {
+        let name = number.to_le_bytes();
+        let ttl = number.is_multiple_of(100).then_some(Duration::from_secs(60));
+        let key = Key::shared(&name).expect("short");
+        let done = store.set(Entry { key, value: b"value", ttl });
+        assert!(matches!(done, StoreFuture::Ready(Some(Ok(())))));
+    }
+    store.check_invariants();
+    let StoreFuture::Ready(Some(Ok(stats))) = store.stats() else { panic!("it is there at once") };
+    assert!(stats.counters.memory_bytes < 1 << 19, "{} bytes", stats.counters.memory_bytes);
+    assert_eq!(stats.counters.evictions, 0, "there was room");
 }
 
 #[test]
