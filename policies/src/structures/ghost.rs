@@ -3,10 +3,11 @@
 //! It tells a policy that a newcomer was resident not long ago. Memory holds one fingerprint, two list
 //! links and one link of a hash chain per ghost, and one chain head per bucket: 24 bytes, and 4 more only
 //! where weights are not 1. Chains rather than an open table, since ghosts come and go at the same rate:
-//! no tombstones, hence no rehash and no allocation once the queue has reached its size.
+//! no tombstones, hence no rehash and no allocation once the queue has reached its size. Which chain it is
+//! is the process's secret, as fingerprints are none.
 //! A ghost can carry a value, such as the time of its last use.
 
-use engine::{Item, Slot};
+use engine::{ChainSecret, Item, Slot};
 
 use super::{SlotLinks, SlotList, Weights};
 
@@ -29,6 +30,7 @@ pub struct GhostQueue<T = ()> {
     first_free: u32,
     /// Per bucket, its first node. A power of two, and never less than there are nodes.
     buckets: Vec<u32>,
+    secret: ChainSecret,
 }
 
 impl GhostQueue {
@@ -53,6 +55,7 @@ impl<T: Copy> GhostQueue<T> {
             chain: Vec::new(),
             first_free: NONE,
             buckets: Vec::new(),
+            secret: ChainSecret::default(),
         }
     }
 
@@ -195,12 +198,9 @@ impl<T: Copy> GhostQueue<T> {
         }
     }
 
-    /// The bucket of a fingerprint; `None` before the first ghost. All bits count, since the fingerprints
-    /// of a sampled trace may have some of them in common.
+    /// The bucket of a fingerprint; `None` before the first ghost.
     fn bucket(&self, hash: u64) -> Option<usize> {
-        let bits = self.buckets.len().checked_ilog2()?;
-        let mixed = u128::from(hash.wrapping_mul(0x9E37_79B9_7F4A_7C15)) << bits;
-        usize::try_from(mixed >> u64::BITS).ok()
+        Some(self.secret.chain(hash, self.buckets.len().checked_ilog2()?))
     }
 
     fn find(&self, bucket: usize, hash: u64) -> Option<Slot> {
@@ -356,6 +356,23 @@ mod tests {
                     prop_assert_eq!(ghosts.contains(hash), model.ghosts.iter().any(|g| g.hash == hash));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn fingerprints_that_are_alike_in_any_bits_do_not_share_a_chain() {
+        const GHOSTS: u64 = 1 << 14;
+        // The inverse of the number that is mostly multiplied by before the highest bits choose.
+        let alike =
+            [|number: u64| number.wrapping_mul(0xF1DE_83E1_9937_733D), |n| n, |n| n << 32, |n| n << 50];
+        for fingerprint in alike {
+            let mut ghosts = GhostQueue::new(GHOSTS);
+            (0..2 * GHOSTS).for_each(|number| ghosts.push(Item { hash: fingerprint(number), weight: 1 }));
+            let chained =
+                |head: u32| std::iter::successors(next(head), |&node| next(ghosts.chain[node.index()]));
+            let longest = ghosts.buckets.iter().map(|&head| chained(head).count()).max();
+            assert_eq!(ghosts.len() as u64, GHOSTS);
+            assert!(longest < Some(32), "{longest:?} ghosts in one chain");
         }
     }
 
