@@ -81,6 +81,7 @@ impl Policy for Arc {
         "Megiddo and Modha, ARC: A Self-Tuning, Low Overhead Replacement Cache, FAST 2003";
     const OPTIONS: &'static [OptionDoc] = &[VARIANT];
     const BYTES_PER_ENTRY: usize = 65;
+    const BYTES_PER_WEIGHED_ENTRY: usize = 77;
     type Options = ArcOptions;
 
     fn new(capacity: u64, _seed: u64, options: &ArcOptions) -> Self {

@@ -87,6 +87,7 @@ impl Policy for Lecar {
         "Vietri et al., Driving Cache Replacement with ML-based LeCaR, HotStorage 2018";
     const OPTIONS: &'static [OptionDoc] = &[LEARNING_RATE, DISCOUNT];
     const BYTES_PER_ENTRY: usize = 61;
+    const BYTES_PER_WEIGHED_ENTRY: usize = 69;
     type Options = Options;
 
     fn validate(options: &Options) -> Result<(), OptionError> {

@@ -79,6 +79,7 @@ impl Policy for TwoQ {
     const PAPER: &'static str = "Johnson and Shasha, 2Q: A Low Overhead High Performance Buffer Management Replacement Algorithm, VLDB 1994";
     const OPTIONS: &'static [OptionDoc] = &[KIN, KOUT, VARIANT];
     const BYTES_PER_ENTRY: usize = 29;
+    const BYTES_PER_WEIGHED_ENTRY: usize = 35;
     type Options = TwoQOptions;
 
     fn validate(options: &TwoQOptions) -> Result<(), OptionError> {

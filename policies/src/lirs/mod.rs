@@ -225,6 +225,7 @@ impl Policy for Lirs {
         VARIANT,
     ];
     const BYTES_PER_ENTRY: usize = 80;
+    const BYTES_PER_WEIGHED_ENTRY: usize = 88;
     type Options = LirsOptions;
 
     fn validate(options: &LirsOptions) -> Result<(), OptionError> {
