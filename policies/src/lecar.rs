@@ -195,6 +195,9 @@ impl EvictionPolicy for Lecar {
     }
 
     fn evict(&mut self, incoming: &Item) -> Verdict {
+        for history in [&mut self.lru_history, &mut self.lfu_history] {
+            history.limit_by_residents(self.recency.len(), self.resident_weight);
+        }
         let oldest = self.recency.back().expect("evict needs a resident entry");
         let rarest = self.frequency.first().expect("both orders hold the same entries");
         let (victim, history) = if self.random.unit() < self.trust_in_lru {

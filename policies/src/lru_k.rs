@@ -194,6 +194,7 @@ impl EvictionPolicy for LruK {
     fn evict(&mut self, incoming: &Item) -> Verdict {
         let wanted = self.weight.saturating_add(u64::from(incoming.weight));
         self.set_budget(self.capacity.min(wanted));
+        self.history.limit_by_residents(self.heap.len(), self.weight);
         loop {
             let (first, rank) = self.heap.first().expect("evict needs a resident entry");
             let uses = self.uses[first.index()];

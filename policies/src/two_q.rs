@@ -155,6 +155,9 @@ impl EvictionPolicy for TwoQ {
         let wanted = self.segments.weight().saturating_add(u64::from(incoming.weight));
         self.set_budget(self.capacity.min(wanted));
         let published = self.options.variant == Variant::Published;
+        if published {
+            self.ghosts.limit_by_residents(self.segments.len(), self.segments.weight());
+        }
         let queue = self.segments.segment_weight(QUEUE);
         let main_pays = if published {
             let newcomer = if self.returns { 0 } else { u64::from(incoming.weight) };

@@ -517,6 +517,30 @@ fn the_bytes_told_per_entry_are_the_bytes_held() {
 }
 
 #[test]
+fn ghosts_of_small_entries_do_not_outlive_the_residents_that_pay_for_them() {
+    const BYTES: u64 = 4 << 20;
+    for entry in REGISTRY {
+        let factory = (entry.with_defaults)();
+        let mut checked = Checked::new(&*factory, Budget::of_bytes(BYTES), WeighBy::Bytes, 1);
+        // Many small ones, each with a second use for those who remember only what had one.
+        for key in (0..100_000_u64).flat_map(|key| [key, key, key.saturating_sub(50)]) {
+            checked.apply(&Operation::Access { key, charge: 100 });
+        }
+        // Then large ones, each used several times.
+        for turn in 0..1000_u64 {
+            let key = 200_000 + turn / 200 * 30 + turn % 60;
+            checked.apply(&Operation::Access { key, charge: 1 << 16 });
+            let told = gauges(&checked);
+            let ghosts = told.iter().filter(|gauge| gauge.name.ends_with("ghost_entries"));
+            let ghosts: f64 = ghosts.map(|gauge| gauge.value).sum();
+            let residents = f64::from(u32::try_from(checked.directory.items()).expect("few"));
+            assert!(ghosts <= 8.0 * (residents + 1.0), "{}: {ghosts} for {residents} residents", entry.name);
+        }
+        checked.check();
+    }
+}
+
+#[test]
 fn a_misspelt_option_is_refused_and_names_are_unique() {
     for (index, entry) in REGISTRY.iter().enumerate() {
         assert!(
