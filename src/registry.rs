@@ -87,7 +87,7 @@ pub fn memory_store(
         max_value_bytes: store.max_value_bytes,
     };
     let factory = Arc::clone(&eviction.factory);
-    let bytes_per_entry = factory.bytes_per_entry();
+    let bytes_per_entry = factory.bytes_per_entry(eviction.weigh_by);
     let build_policy = Arc::new(move |capacity, seed| factory.build(capacity, seed));
     MemoryStore::new(MemoryStoreOptions {
         weigh_by: eviction.weigh_by,

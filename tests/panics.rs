@@ -37,7 +37,7 @@ fn frail(
 ) -> Arc<dyn Store> {
     let limits = Limits { max_items: Some(100), max_memory_bytes: 1 << 20, max_value_bytes: 1 << 10 };
     let factory = Arc::clone(&eviction.factory);
-    let bytes = factory.bytes_per_entry();
+    let bytes = factory.bytes_per_entry(engine::WeighBy::Items);
     let build = Arc::new(move |capacity, seed| factory.build(capacity, seed));
     let store = MemoryStore::new(MemoryStoreOptions::new(limits, policy.name, bytes, build));
     let before_get = |key: &Key<'_>| assert!(key.name() != b"panic", "the store lost its mind");

@@ -70,7 +70,7 @@ impl Subject {
             ..MemoryStoreOptions::new(
                 limits,
                 entry.name,
-                entry.bytes_per_entry,
+                entry.bytes_per_weighed_entry,
                 Arc::new(move |capacity, seed| factory.build(capacity, seed)),
             )
         };

@@ -18,6 +18,7 @@ mod key;
 mod lock;
 mod memory;
 mod policy;
+mod secret;
 mod slots;
 mod store;
 mod sync;
@@ -31,6 +32,7 @@ pub use heap::give_back_heap;
 pub use key::{HashSeed, Key, MAX_NAME_BYTES, MAX_NAMESPACE_BYTES};
 pub use memory::{BuildPolicy, MemoryStore, MemoryStoreOptions};
 pub use policy::{EvictionPolicy, Gauge, Item, OverShards, Slot, Verdict};
+pub use secret::ChainSecret;
 pub use store::{
     Batch, CompareAndSet, Counters, Entry, EvictionSample, Evictions, Insight, Limits, Recovery, SetIfAbsent,
     Store, StoreError, StoreFuture, StoreStats,

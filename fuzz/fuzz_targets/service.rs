@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
-use engine::{CompareAndSet, Limits, MemoryStore, MemoryStoreOptions, SetIfAbsent, Store};
+use engine::{CompareAndSet, Limits, MemoryStore, MemoryStoreOptions, SetIfAbsent, Store, WeighBy};
 use fuzz::{now, ready};
 use libfuzzer_sys::fuzz_target;
 use tiny_cache::service::{CacheService, Item, Namespace, ServiceError, ttl_from_seconds};
@@ -179,7 +179,7 @@ struct Served {
 impl Served {
     fn new() -> Self {
         let lru = (policies::find("lru").expect("registered").with_defaults)();
-        let bytes = lru.bytes_per_entry();
+        let bytes = lru.bytes_per_entry(WeighBy::Bytes);
         let limits = Limits { max_items: None, max_memory_bytes: 64 << 20, max_value_bytes: 1 << 20 };
         let build = Arc::new(move |capacity, seed| lru.build(capacity, seed));
         let store = Arc::new(MemoryStore::new(MemoryStoreOptions::new(limits, "lru", bytes, build)));

@@ -264,15 +264,15 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         limits(input)?
     };
     let clock = Arc::new(ManualClock::default());
-    let bytes = factory.bytes_per_entry();
+    let counts_items = limits.max_items.is_some() && setup & 32 == 0;
+    let weigh_by = if counts_items { WeighBy::Items } else { WeighBy::Bytes };
+    let bytes = factory.bytes_per_entry(weigh_by);
     let build = Arc::new(move |capacity, seed| factory.build(capacity, seed));
     let mut options = MemoryStoreOptions::new(limits, entry.name, bytes, build);
     options.shards = Some(1 << (setup >> 3 & 3));
     options.hash_seed = HashSeed::fixed(7);
     options.clock = Arc::clone(&clock) as Arc<dyn Clock>;
-    if setup & 32 != 0 {
-        options.weigh_by = WeighBy::Bytes;
-    }
+    options.weigh_by = weigh_by;
     let store = MemoryStore::new(options);
     let names = (0..=255_usize).map(|number| number.to_string().repeat(1 + number % 64)).collect();
     let limits = store.limits();

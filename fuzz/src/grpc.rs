@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use engine::{Clock, Limits, ManualClock, MemoryStore, MemoryStoreOptions, Store};
+use engine::{Clock, Limits, ManualClock, MemoryStore, MemoryStoreOptions, Store, WeighBy};
 use http::{HeaderMap, HeaderValue, Request};
 use http_body::{Body, Frame};
 use opentelemetry::trace::TracerProvider as _;
@@ -52,7 +52,7 @@ impl Served {
     #[must_use]
     pub fn new() -> Self {
         let lru = (policies::find("lru").expect("registered").with_defaults)();
-        let bytes = lru.bytes_per_entry();
+        let bytes = lru.bytes_per_entry(WeighBy::Bytes);
         let limits =
             Limits { max_items: None, max_memory_bytes: 256 << 20, max_value_bytes: MAX_VALUE_BYTES };
         let build = Arc::new(move |capacity, seed| lru.build(capacity, seed));

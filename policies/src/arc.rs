@@ -22,7 +22,7 @@ const ONCE: usize = 0;
 const AGAIN: usize = 1;
 
 /// No ghost list weighs more than this many capacities. Only where weights differ can one weigh more than two: as
-/// one ghost is dropped per victim, their number is steady and their weight is not.
+/// one ghost is dropped per victim, their number is steady and their weight is not. It is bounded by the residents', too.
 const MOST_GHOSTS: u64 = 16;
 
 /// Balances recency against frequency by what its ghosts tell.
@@ -81,6 +81,7 @@ impl Policy for Arc {
         "Megiddo and Modha, ARC: A Self-Tuning, Low Overhead Replacement Cache, FAST 2003";
     const OPTIONS: &'static [OptionDoc] = &[VARIANT];
     const BYTES_PER_ENTRY: usize = 65;
+    const BYTES_PER_WEIGHED_ENTRY: usize = 77;
     type Options = ArcOptions;
 
     fn new(capacity: u64, _seed: u64, options: &ArcOptions) -> Self {
@@ -153,6 +154,10 @@ impl EvictionPolicy for Arc {
         let wanted = self.segments.weight().saturating_add(u64::from(incoming.weight));
         let budget = self.capacity.min(wanted);
         self.target = self.target.min(as_float(budget));
+        if self.variant == Variant::Published {
+            let (residents, weight) = (self.segments.len(), self.segments.weight());
+            self.ghosts.iter_mut().for_each(|ghosts| ghosts.limit_by_residents(residents, weight));
+        }
         if self.returns_to.is_none()
             && self.trim_ghosts(budget, u64::from(incoming.weight))
             && let Some(victim) = self.segments.pop_back(ONCE)

@@ -70,6 +70,7 @@ impl Policy for Clock2QPlus {
         VARIANT,
     ];
     const BYTES_PER_ENTRY: usize = 20;
+    const BYTES_PER_WEIGHED_ENTRY: usize = 36;
     type Options = Clock2QPlusOptions;
 
     fn validate(options: &Clock2QPlusOptions) -> Result<(), OptionError> {

@@ -102,6 +102,7 @@ impl Policy for Gdsf {
                   or comes in once others have left",
     }];
     const BYTES_PER_ENTRY: usize = 32;
+    const BYTES_PER_WEIGHED_ENTRY: usize = 36;
     type Options = Options;
 
     fn new(_capacity: u64, _seed: u64, options: &Options) -> Self {

@@ -87,6 +87,7 @@ impl Policy for Lecar {
         "Vietri et al., Driving Cache Replacement with ML-based LeCaR, HotStorage 2018";
     const OPTIONS: &'static [OptionDoc] = &[LEARNING_RATE, DISCOUNT];
     const BYTES_PER_ENTRY: usize = 61;
+    const BYTES_PER_WEIGHED_ENTRY: usize = 69;
     type Options = Options;
 
     fn validate(options: &Options) -> Result<(), OptionError> {
@@ -194,6 +195,9 @@ impl EvictionPolicy for Lecar {
     }
 
     fn evict(&mut self, incoming: &Item) -> Verdict {
+        for history in [&mut self.lru_history, &mut self.lfu_history] {
+            history.limit_by_residents(self.recency.len(), self.resident_weight);
+        }
         let oldest = self.recency.back().expect("evict needs a resident entry");
         let rarest = self.frequency.first().expect("both orders hold the same entries");
         let (victim, history) = if self.random.unit() < self.trust_in_lru {

@@ -99,6 +99,7 @@ impl Policy for LruK {
     const PAPER: &'static str = "O'Neil, O'Neil and Weikum, The LRU-K Page Replacement Algorithm for Database Disk Buffering, SIGMOD 1993";
     const OPTIONS: &'static [OptionDoc] = &[HISTORY_RATIO, CORRELATED_RATIO];
     const BYTES_PER_ENTRY: usize = 76;
+    const BYTES_PER_WEIGHED_ENTRY: usize = 84;
     const SCALES_DOWN: bool = false;
     type Options = LruKOptions;
 
@@ -193,6 +194,7 @@ impl EvictionPolicy for LruK {
     fn evict(&mut self, incoming: &Item) -> Verdict {
         let wanted = self.weight.saturating_add(u64::from(incoming.weight));
         self.set_budget(self.capacity.min(wanted));
+        self.history.limit_by_residents(self.heap.len(), self.weight);
         loop {
             let (first, rank) = self.heap.first().expect("evict needs a resident entry");
             let uses = self.uses[first.index()];

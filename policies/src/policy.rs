@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use engine::EvictionPolicy;
+use engine::{EvictionPolicy, WeighBy};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -40,8 +40,11 @@ pub trait Policy: EvictionPolicy + Sized + 'static {
     /// Every option, in the order of [`Self::Options`]'s fields.
     const OPTIONS: &'static [OptionDoc];
 
-    /// Bytes of metadata per resident entry at the default options, the ghosts' share included.
+    /// Bytes of metadata per resident entry at the default options, the ghosts' share included, where every weight is 1.
     const BYTES_PER_ENTRY: usize;
+
+    /// The same where weights are bytes. More for who keeps the weights, or has more ghosts then.
+    const BYTES_PER_WEIGHED_ENTRY: usize = Self::BYTES_PER_ENTRY;
 
     /// Whether a small cache on a sample of the objects behaves as the whole one does on all. Not so where newcomers to a
     /// full cache push each other out of a single place, however large it is: until the next one comes, they stay longer
@@ -67,8 +70,9 @@ pub trait PolicyFactory: Send + Sync + fmt::Debug {
     /// An empty policy; see [`Policy::new`].
     fn build(&self, capacity: u64, seed: u64) -> Box<dyn EvictionPolicy>;
 
-    /// See [`Policy::BYTES_PER_ENTRY`].
-    fn bytes_per_entry(&self) -> usize;
+    /// Bytes of metadata per resident entry, for a policy that counts in this unit: [`Policy::BYTES_PER_ENTRY`] or
+    /// [`Policy::BYTES_PER_WEIGHED_ENTRY`].
+    fn bytes_per_entry(&self, weigh_by: WeighBy) -> usize;
 
     /// The options, defaults included, to be shown as part of the effective configuration.
     fn options(&self) -> &dyn erased_serde::Serialize;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use engine::EvictionPolicy;
+use engine::{EvictionPolicy, WeighBy};
 
 use crate::policy::{OptionDoc, OptionError, Policy, PolicyFactory};
 
@@ -22,6 +22,8 @@ pub struct PolicyEntry {
     pub paper: &'static str,
     /// See [`Policy::BYTES_PER_ENTRY`].
     pub bytes_per_entry: usize,
+    /// See [`Policy::BYTES_PER_WEIGHED_ENTRY`].
+    pub bytes_per_weighed_entry: usize,
     /// See [`Policy::SCALES_DOWN`].
     pub scales_down: bool,
     /// See [`Policy::OPTIONS`].
@@ -41,6 +43,7 @@ impl PolicyEntry {
             summary: P::SUMMARY,
             paper: P::PAPER,
             bytes_per_entry: P::BYTES_PER_ENTRY,
+            bytes_per_weighed_entry: P::BYTES_PER_WEIGHED_ENTRY,
             scales_down: P::SCALES_DOWN,
             options: P::OPTIONS,
             configure: configure::<P>,
@@ -135,8 +138,11 @@ impl<P: Policy> PolicyFactory for Factory<P> {
         Box::new(P::new(capacity, seed, &self.options))
     }
 
-    fn bytes_per_entry(&self) -> usize {
-        P::BYTES_PER_ENTRY
+    fn bytes_per_entry(&self, weigh_by: WeighBy) -> usize {
+        match weigh_by {
+            WeighBy::Items => P::BYTES_PER_ENTRY,
+            WeighBy::Bytes => P::BYTES_PER_WEIGHED_ENTRY,
+        }
     }
 
     fn options(&self) -> &dyn erased_serde::Serialize {

@@ -72,6 +72,7 @@ impl Policy for S3Fifo {
         VARIANT,
     ];
     const BYTES_PER_ENTRY: usize = 16;
+    const BYTES_PER_WEIGHED_ENTRY: usize = 32;
     type Options = S3FifoOptions;
 
     fn validate(options: &S3FifoOptions) -> Result<(), OptionError> {

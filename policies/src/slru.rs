@@ -107,6 +107,7 @@ impl Policy for Slru {
         "Karedla, Love and Wherry, Caching Strategies to Improve Disk System Performance, IEEE Computer 1994";
     const OPTIONS: &'static [OptionDoc] = &[SEGMENTS, PROTECTED_RATIO, VARIANT];
     const BYTES_PER_ENTRY: usize = 9;
+    const BYTES_PER_WEIGHED_ENTRY: usize = 13;
     type Options = SlruOptions;
 
     fn validate(options: &SlruOptions) -> Result<(), OptionError> {

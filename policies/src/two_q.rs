@@ -79,6 +79,7 @@ impl Policy for TwoQ {
     const PAPER: &'static str = "Johnson and Shasha, 2Q: A Low Overhead High Performance Buffer Management Replacement Algorithm, VLDB 1994";
     const OPTIONS: &'static [OptionDoc] = &[KIN, KOUT, VARIANT];
     const BYTES_PER_ENTRY: usize = 29;
+    const BYTES_PER_WEIGHED_ENTRY: usize = 35;
     type Options = TwoQOptions;
 
     fn validate(options: &TwoQOptions) -> Result<(), OptionError> {
@@ -154,6 +155,9 @@ impl EvictionPolicy for TwoQ {
         let wanted = self.segments.weight().saturating_add(u64::from(incoming.weight));
         self.set_budget(self.capacity.min(wanted));
         let published = self.options.variant == Variant::Published;
+        if published {
+            self.ghosts.limit_by_residents(self.segments.len(), self.segments.weight());
+        }
         let queue = self.segments.segment_weight(QUEUE);
         let main_pays = if published {
             let newcomer = if self.returns { 0 } else { u64::from(incoming.weight) };

@@ -200,6 +200,7 @@ impl Policy for WTinyLfu {
         },
     ];
     const BYTES_PER_ENTRY: usize = 21;
+    const BYTES_PER_WEIGHED_ENTRY: usize = 25;
     type Options = WTinyLfuOptions;
 
     fn validate(options: &WTinyLfuOptions) -> Result<(), OptionError> {

@@ -21,6 +21,10 @@ fn every_policy_has_its_section_with_its_options_its_cost_and_its_gauges() {
         }
         let cost = format!("{} bytes per entry", entry.bytes_per_entry);
         assert!(text.contains(&cost), "{}: it costs {cost}", entry.name);
+        if entry.bytes_per_weighed_entry != entry.bytes_per_entry {
+            let cost = format!(", {} where weights are bytes", entry.bytes_per_weighed_entry);
+            assert!(text.contains(&cost), "{}: it costs {cost}", entry.name);
+        }
         let (_, documented) = text.split_once("**Gauges.** ").expect("a paragraph on gauges");
         let paragraph = documented.split("\n\n").next().expect("some text");
         let documented: Vec<&str> = paragraph.split('`').skip(1).step_by(2).collect();

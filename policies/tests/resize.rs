@@ -25,7 +25,7 @@ const fn limits(max_items: Option<u64>, max_memory_bytes: u64) -> Limits {
 
 fn store(entry: &PolicyEntry, limits: Limits, weigh_by: WeighBy, shards: usize) -> MemoryStore {
     let factory = (entry.with_defaults)();
-    let bytes_per_entry = entry.bytes_per_entry;
+    let bytes_per_entry = factory.bytes_per_entry(weigh_by);
     let build = Arc::new(move |capacity, seed| factory.build(capacity, seed));
     MemoryStore::new(MemoryStoreOptions {
         weigh_by,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use engine::{
     Clock, CompareAndSet, Entry, HashSeed, Key, Limits, ManualClock, MemoryStore, MemoryStoreOptions,
-    SetIfAbsent, Store, StoreError, StoreFuture,
+    SetIfAbsent, Store, StoreError, StoreFuture, WeighBy,
 };
 use policies::{PolicyEntry, REGISTRY};
 
@@ -27,7 +27,8 @@ fn ready<T>(future: StoreFuture<'_, T>) -> Result<T, StoreError> {
 
 fn store(entry: &PolicyEntry, limits: Limits, shards: usize, clock: &Arc<ManualClock>) -> MemoryStore {
     let factory = (entry.with_defaults)();
-    let bytes = factory.bytes_per_entry();
+    let weigh_by = if limits.max_items.is_some() { WeighBy::Items } else { WeighBy::Bytes };
+    let bytes = factory.bytes_per_entry(weigh_by);
     let build = Arc::new(move |capacity, seed| factory.build(capacity, seed));
     let clock: Arc<dyn Clock> = Arc::clone(clock) as Arc<dyn Clock>;
     MemoryStore::new(MemoryStoreOptions {

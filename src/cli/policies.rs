@@ -39,12 +39,20 @@ fn as_text(registry: &[PolicyEntry]) -> String {
     for entry in registry {
         row(entry.name, entry.summary);
         row("", &format!("paper: {}", entry.paper));
-        row("", &format!("memory: {} bytes an entry", entry.bytes_per_entry));
+        row("", &memory(entry));
         for option in entry.options {
             row("", &format!("{} = {}: {}", option.name, option.allowed, option.meaning));
         }
     }
     text
+}
+
+fn memory(entry: &PolicyEntry) -> String {
+    let (counted, weighed) = (entry.bytes_per_entry, entry.bytes_per_weighed_entry);
+    if counted == weighed {
+        return format!("memory: {counted} bytes an entry");
+    }
+    format!("memory: {counted} bytes an entry, {weighed} where weights are bytes")
 }
 
 fn as_json(entry: &PolicyEntry) -> Value {
@@ -58,6 +66,7 @@ fn as_json(entry: &PolicyEntry) -> Value {
         "summary": entry.summary,
         "paper": entry.paper,
         "bytes_per_entry": entry.bytes_per_entry,
+        "bytes_per_weighed_entry": entry.bytes_per_weighed_entry,
         "options": options,
     })
 }

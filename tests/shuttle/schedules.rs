@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use engine::{
     Clock, CompareAndSet, Entry, HashSeed, Key, Limits, ManualClock, MemoryStore, MemoryStoreOptions,
-    SetIfAbsent, Store, StoreError, StoreFuture, Value,
+    SetIfAbsent, Store, StoreError, StoreFuture, Value, WeighBy,
 };
 use linearizability::{Event, Operation, is_linearizable};
 use policies::{PolicyEntry, REGISTRY};
@@ -91,7 +91,8 @@ struct Subject {
 impl Subject {
     fn new(scenario: &Scenario, policy: &PolicyEntry) -> Self {
         let factory = (policy.with_defaults)();
-        let bytes = factory.bytes_per_entry();
+        let counts_items = scenario.limits.max_items.is_some();
+        let bytes = factory.bytes_per_entry(if counts_items { WeighBy::Items } else { WeighBy::Bytes });
         let build = Arc::new(move |capacity, seed| factory.build(capacity, seed));
         let clock = Arc::new(ManualClock::default());
         let store = MemoryStore::new(MemoryStoreOptions {

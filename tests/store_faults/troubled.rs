@@ -176,7 +176,7 @@ pub(crate) fn troubled(
 ) -> Arc<dyn Store> {
     let limits = Limits { max_items: config.max_items, max_memory_bytes: 1 << 20, max_value_bytes: 1 << 10 };
     let factory = Arc::clone(&eviction.factory);
-    let bytes = factory.bytes_per_entry();
+    let bytes = factory.bytes_per_entry(eviction.weigh_by);
     let build = Arc::new(move |capacity, seed| factory.build(capacity, seed));
     let store = Arc::new(Troubled {
         memory: MemoryStore::new(MemoryStoreOptions::new(limits, policy.name, bytes, build)),

@@ -23,7 +23,7 @@ pub struct MemoryStoreOptions {
     pub shards: Option<usize>,
     /// Name of the policy, for the statistics.
     pub policy_name: &'static str,
-    /// Bytes of metadata that the policy keeps for a resident entry, ghosts included.
+    /// Bytes of metadata that the policy keeps for a resident entry, ghosts included, where it counts what `weigh_by` says.
     pub policy_bytes_per_entry: usize,
     /// Makes each shard's policy.
     pub build_policy: Arc<BuildPolicy>,

@@ -5,7 +5,8 @@
 //! Jiang and Zhang, "LIRS: An Efficient Low Inter-reference Recency Set Replacement Policy to Improve Buffer Cache
 //! Performance", SIGMETRICS 2002. Deviations:
 //! - Fewer non-residents than residents are in the stack: beyond that, those that left first are forgotten. The paper
-//!   leaves their number open.
+//!   leaves their number open. Nor are more than nine of them in the stack whose tags are equal, which chance does not bring
+//!   about.
 //! - Room that hot entries leave when they are deleted is given to newcomers, as it is while the cache fills.
 //! - Where weights differ, as many hot entries are demoted as needed. A newcomer that is heavier than the queue may
 //!   be is not hot even if there is room; once the cache is full, it leaves at once and only its name stays in the
@@ -224,6 +225,7 @@ impl Policy for Lirs {
         VARIANT,
     ];
     const BYTES_PER_ENTRY: usize = 80;
+    const BYTES_PER_WEIGHED_ENTRY: usize = 88;
     type Options = LirsOptions;
 
     fn validate(options: &LirsOptions) -> Result<(), OptionError> {

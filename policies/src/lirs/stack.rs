@@ -4,7 +4,7 @@
 //! in the stack, the non-resident are what a newcomer's recency is judged by. So nodes have numbers of their
 //! own, and the resident ones know their slot.
 
-use engine::Slot;
+use engine::{ChainSecret, Slot};
 
 use crate::structures::{SlotLinks, SlotList, Weights, trim_slots};
 
@@ -12,6 +12,9 @@ use crate::structures::{SlotLinks, SlotList, Weights, trim_slots};
 pub(super) type Node = Slot;
 
 const NONE: u32 = u32::MAX;
+/// Non-residents of one tag at the most, which is more than ever happens by chance: tags of different entries can be made
+/// equal, and no secret would tell them apart.
+const MOST_ALIKE: usize = 8;
 /// There are at most twice as many nodes as entries, so nodes are together when slots are.
 const NODES_PER_RELOCATION: usize = 2;
 
@@ -61,6 +64,8 @@ pub(super) struct Stack {
     free: SlotList,
     /// Per bucket of tags, its first non-resident. A power of two.
     buckets: Vec<u32>,
+    /// Chooses buckets.
+    secret: ChainSecret,
     residents: usize,
     lir_weight: u64,
     hir_weight: u64,
@@ -147,7 +152,7 @@ impl Stack {
     }
 
     fn bucket(&self, tag: u32) -> usize {
-        tag as usize & self.buckets.len().wrapping_sub(1)
+        self.secret.chain(tag.into(), self.buckets.len().checked_ilog2().unwrap_or(0))
     }
 
     fn index(&mut self, node: Node) {
@@ -164,6 +169,17 @@ impl Stack {
         for node in self.non_resident.iter_from_back(&self.queue_links).filter(|&node| Some(node) != but) {
             let bucket = self.bucket(self.tag(node));
             self.entries[node.index()].slot = std::mem::replace(&mut self.buckets[bucket], node.get());
+        }
+    }
+
+    /// Forgets the oldest of those next to a new non-resident that are like it, if they are too many. Not the one on top of
+    /// the stack, which may be at the door.
+    fn thin_out(&mut self, node: Node) {
+        let like = |&other: &u32| self.entries.get(other as usize).is_some_and(|it| it.tag == self.tag(node));
+        let behind = |node: u32| Some(self.entries[node as usize].slot).filter(like);
+        let last = std::iter::successors(Some(node.get()), |&node| behind(node)).nth(MOST_ALIKE);
+        if let Some(last) = last.map(Slot::new).filter(|&last| self.recency.front() != Some(last)) {
+            self.free(last);
         }
     }
 
@@ -205,6 +221,7 @@ impl Stack {
         let node = self.allocate(tag, weight);
         self.put_on_top(node);
         self.set_status(node, Status::NonResident);
+        self.thin_out(node);
         self.prune();
     }
 
@@ -348,6 +365,7 @@ impl Stack {
             self.set_status(node, Status::NonResident);
             self.set_status(body, Status::Condemned);
             self.assign(body, slot);
+            self.thin_out(node);
         } else {
             self.set_status(node, Status::Condemned);
         }
@@ -486,6 +504,51 @@ impl Stack {
         );
         if let Some(bottom) = self.bottom() {
             assert!(self.status(bottom) == Status::Lir || self.recency.len() == 1, "the stack is pruned");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::{EvictionPolicy, Item, Verdict};
+
+    use super::*;
+    use crate::lirs::{Lirs, LirsOptions};
+    use crate::policy::Policy;
+
+    fn longest_chain(stack: &Stack) -> usize {
+        let chained = |head: u32| {
+            let behind = |&node: &u32| Some(stack.entries[node as usize].slot).filter(|&next| next != NONE);
+            std::iter::successors(Some(head).filter(|&head| head != NONE), behind).count()
+        };
+        stack.buckets.iter().map(|&head| chained(head)).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn fingerprints_that_are_alike_in_any_bits_do_not_share_a_chain() {
+        const ENTRIES: u64 = 1 << 12;
+        // The inverse of the number that makes tags of fingerprints: these tags end in zeroes, or are all the same.
+        let tagged = |tag: u64| (tag << 32).wrapping_mul(0xF1DE_83E1_9937_733D);
+        let alike: [&dyn Fn(u64) -> u64; 2] =
+            [&|number| tagged(number << 16), &|number| if number < ENTRIES { 0 } else { tagged(number) }];
+        for fingerprint in alike {
+            let mut lirs = Lirs::new(ENTRIES, 1, &LirsOptions { hir_ratio: 0.9, ..LirsOptions::default() });
+            let mut free = Vec::new();
+            let mut longest = 0;
+            for number in 0..4 * ENTRIES {
+                let item = Item { hash: fingerprint(number), weight: 1 };
+                assert!(lirs.admit(&item));
+                if lirs.len() as u64 == ENTRIES {
+                    let Verdict::Evict(victim) = lirs.evict(&item) else { panic!("it is not too heavy") };
+                    free.push(victim);
+                }
+                let next = u32::try_from(lirs.len()).expect("few");
+                lirs.insert(free.pop().unwrap_or_else(|| Slot::new(next)), &item);
+                longest = longest.max(longest_chain(&lirs.stack));
+            }
+            lirs.check_invariants();
+            assert!(longest < 32, "{longest} non-residents in one chain");
+            assert!(lirs.stack.non_residents() > 100, "there are chains");
         }
     }
 }

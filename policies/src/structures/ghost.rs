@@ -1,22 +1,30 @@
-//! A ghost queue: fingerprints of entries that have left, oldest first out, bounded in weight.
+//! A ghost queue: fingerprints of entries that have left, oldest first out, bounded in weight, and in number where weights
+//! differ.
 //!
 //! It tells a policy that a newcomer was resident not long ago. Memory holds one fingerprint, two list
 //! links and one link of a hash chain per ghost, and one chain head per bucket: 24 bytes, and 4 more only
 //! where weights are not 1. Chains rather than an open table, since ghosts come and go at the same rate:
-//! no tombstones, hence no rehash and no allocation once the queue has reached its size.
+//! no tombstones, hence no rehash and no allocation once the queue has reached its size. Which chain it is
+//! is the process's secret, as fingerprints are none.
 //! A ghost can carry a value, such as the time of its last use.
 
-use engine::{Item, Slot};
+use engine::{ChainSecret, Item, Slot};
 
 use super::{SlotLinks, SlotList, Weights};
 
 const NONE: u32 = u32::MAX;
 /// How often there may be room for the ghosts that there are, when some of it is given back.
 const MOST_ROOM: usize = 4;
+/// Ghosts dropped in one go at the most, where there are more than residents pay for: thousands may have expired at once.
+const DROPPED_AT_ONCE: usize = 32;
+/// Where weights differ, there may be so many ghosts for each resident.
+pub const GHOSTS_PER_RESIDENT: usize = 4;
 
 /// Ghosts in the order in which they were pushed, each with a value; each fingerprint is in it at most once.
 pub struct GhostQueue<T = ()> {
     capacity: u64,
+    /// The largest number of ghosts.
+    most: usize,
     weight: u64,
     /// Nodes in the order of age. A node is a slot of this queue, not of the policy.
     queue: SlotList,
@@ -29,6 +37,7 @@ pub struct GhostQueue<T = ()> {
     first_free: u32,
     /// Per bucket, its first node. A power of two, and never less than there are nodes.
     buckets: Vec<u32>,
+    secret: ChainSecret,
 }
 
 impl GhostQueue {
@@ -44,6 +53,7 @@ impl<T: Copy> GhostQueue<T> {
     pub fn new(capacity: u64) -> Self {
         Self {
             capacity,
+            most: usize::MAX,
             weight: 0,
             queue: SlotList::default(),
             links: SlotLinks::default(),
@@ -53,6 +63,7 @@ impl<T: Copy> GhostQueue<T> {
             chain: Vec::new(),
             first_free: NONE,
             buckets: Vec::new(),
+            secret: ChainSecret::default(),
         }
     }
 
@@ -61,10 +72,13 @@ impl<T: Copy> GhostQueue<T> {
     pub fn push_with(&mut self, item: Item, value: T) {
         self.remove(item.hash);
         let weight = u64::from(item.weight);
-        if weight > self.capacity {
+        if weight > self.capacity || self.most == 0 {
             return;
         }
         self.drop_down_to(self.capacity - weight);
+        if self.len() >= self.most {
+            self.pop_oldest();
+        }
         let node = self.allocate(item.hash, value);
         self.queue.push_front(&mut self.links, node);
         self.weights.set(node, item.weight);
@@ -122,6 +136,17 @@ impl<T: Copy> GhostQueue<T> {
         self.drop_down_to(capacity);
     }
 
+    /// Bounds the number of ghosts by that of the residents, which pay for their memory: a weight alone would let thousands
+    /// of small ones outlive the few large entries that have pushed them out. Not where all residents weigh 1, as a weight is
+    /// a number then. Of too many the oldest are dropped, a few at a time.
+    pub fn limit_by_residents(&mut self, residents: usize, weight: u64) {
+        let is_counted = weight == residents as u64;
+        self.most = if is_counted { usize::MAX } else { GHOSTS_PER_RESIDENT.saturating_mul(residents) };
+        for _ in 0..self.len().saturating_sub(self.most).min(DROPPED_AT_ONCE) {
+            self.pop_oldest();
+        }
+    }
+
     /// Gives memory back where there is room for many more ghosts than there are; which ones, and their order, stay.
     pub fn trim(&mut self) {
         if self.chain.len() <= MOST_ROOM * self.len() {
@@ -129,7 +154,7 @@ impl<T: Copy> GhostQueue<T> {
         }
         let nodes = self.queue.iter_from_back(&self.links);
         let ghosts: Vec<(Item, T)> = nodes.map(|node| (self.item(node), self.values[node.index()])).collect();
-        *self = Self::new(self.capacity);
+        *self = Self { most: self.most, ..Self::new(self.capacity) };
         for (item, value) in ghosts {
             self.push_with(item, value);
         }
@@ -195,12 +220,9 @@ impl<T: Copy> GhostQueue<T> {
         }
     }
 
-    /// The bucket of a fingerprint; `None` before the first ghost. All bits count, since the fingerprints
-    /// of a sampled trace may have some of them in common.
+    /// The bucket of a fingerprint; `None` before the first ghost.
     fn bucket(&self, hash: u64) -> Option<usize> {
-        let bits = self.buckets.len().checked_ilog2()?;
-        let mixed = u128::from(hash.wrapping_mul(0x9E37_79B9_7F4A_7C15)) << bits;
-        usize::try_from(mixed >> u64::BITS).ok()
+        Some(self.secret.chain(hash, self.buckets.len().checked_ilog2()?))
     }
 
     fn find(&self, bucket: usize, hash: u64) -> Option<Slot> {
@@ -357,6 +379,49 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn fingerprints_that_are_alike_in_any_bits_do_not_share_a_chain() {
+        const GHOSTS: u64 = 1 << 14;
+        // The inverse of the number that is mostly multiplied by before the highest bits choose.
+        let alike =
+            [|number: u64| number.wrapping_mul(0xF1DE_83E1_9937_733D), |n| n, |n| n << 32, |n| n << 50];
+        for fingerprint in alike {
+            let mut ghosts = GhostQueue::new(GHOSTS);
+            (0..2 * GHOSTS).for_each(|number| ghosts.push(Item { hash: fingerprint(number), weight: 1 }));
+            let chained =
+                |head: u32| std::iter::successors(next(head), |&node| next(ghosts.chain[node.index()]));
+            let longest = ghosts.buckets.iter().map(|&head| chained(head).count()).max();
+            assert_eq!(ghosts.len() as u64, GHOSTS);
+            assert!(longest < Some(32), "{longest:?} ghosts in one chain");
+        }
+    }
+
+    #[test]
+    fn residents_of_different_weights_limit_the_number_of_ghosts_and_memory_follows() {
+        let mut ghosts = GhostQueue::new(1 << 20);
+        for hash in 0..10_000 {
+            ghosts.push(Item { hash, weight: 10 });
+        }
+        ghosts.limit_by_residents(5000, 5000);
+        assert_eq!(ghosts.len(), 10_000, "where items are counted, their weight is the only limit");
+        let over = 10_000 - 400;
+        for turn in 1..=over / DROPPED_AT_ONCE {
+            ghosts.limit_by_residents(100, 1 << 20);
+            assert_eq!(ghosts.len(), 10_000 - turn * DROPPED_AT_ONCE, "a few at a time");
+        }
+        ghosts.limit_by_residents(100, 1 << 20);
+        assert_eq!(ghosts.len(), 400);
+        assert!(ghosts.contains(9_999) && ghosts.contains(9_600) && !ghosts.contains(9_599), "the latest");
+        ghosts.trim();
+        assert!(ghosts.footprint_bytes() <= 2 * 28 * 400, "{} bytes", ghosts.footprint_bytes());
+        ghosts.push(Item { hash: 7, weight: 10 });
+        assert_eq!((ghosts.len(), ghosts.contains(7), ghosts.contains(9_600)), (400, true, false));
+        ghosts.limit_by_residents(0, 5);
+        ghosts.push(Item { hash: 8, weight: 10 });
+        assert!(!ghosts.contains(8), "nobody pays for it");
+        ghosts.check_invariants();
     }
 
     #[test]

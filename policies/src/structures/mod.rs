@@ -18,7 +18,7 @@ mod weights;
 
 pub use dense_ghosts::{DENSE_BITS, DenseGhosts, dense_fingerprint};
 pub use frequency::FrequencyLists;
-pub use ghost::GhostQueue;
+pub use ghost::{GHOSTS_PER_RESIDENT, GhostQueue};
 pub use heap::SlotHeap;
 pub use list::{SlotLinks, SlotList};
 pub use random::Random;

@@ -11,7 +11,9 @@ use std::marker::PhantomData;
 
 use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
 
-use super::{DENSE_BITS, DenseGhosts, GhostQueue, SlotLinks, SlotList, Weights, dense_fingerprint};
+use super::{
+    DENSE_BITS, DenseGhosts, GHOSTS_PER_RESIDENT, GhostQueue, SlotLinks, SlotList, Weights, dense_fingerprint,
+};
 
 /// What distinguishes one policy of this kind from another.
 pub trait Rules: Send + 'static {
@@ -38,8 +40,6 @@ pub struct Shape {
 
 /// Entries looked at for one that would leave, when a hint is asked for.
 const LOOK_AHEAD: usize = 4;
-/// Where weights differ, ghosts may be so many times lighter than residents on the average.
-const GHOSTS_PER_RESIDENT: u64 = 4;
 /// Dense ghosts are given this much more room, as some of them are forgotten early.
 const DENSE_ALLOWANCE: f64 = 31.0 / 30.0;
 
@@ -100,7 +100,7 @@ impl LimitedGhosts {
         }
         self.limited_by = by;
         let ratio = ghost_ratio * DENSE_ALLOWANCE;
-        let most = if by.resident_weight == by.residents { 1 } else { GHOSTS_PER_RESIDENT };
+        let most = if by.resident_weight == by.residents { 1 } else { GHOSTS_PER_RESIDENT as u64 };
         let number = u32::try_from(most * share(ratio, by.residents)).unwrap_or(u32::MAX);
         self.table.set_limit(share(ratio, by.capacity), number);
     }
