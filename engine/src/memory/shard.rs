@@ -7,7 +7,7 @@ mod tests;
 
 use bytes::Bytes;
 
-use crate::directory::{Budget, Directory, Insertion, Newcomer, Update, WeighBy};
+use crate::directory::{Budget, Directory, Insertion, Interrupted, Newcomer, Update, WeighBy};
 use crate::expiry::{Expired, ExpiryWheel};
 use crate::key::Key;
 use crate::policy::{EvictionPolicy, Slot};
@@ -27,6 +27,7 @@ pub(super) struct Write<'a> {
     pub(super) key: HashedKey<'a>,
     pub(super) record: NewRecord<'a>,
     pub(super) charge: u32,
+    pub(super) interrupted: Interrupted,
 }
 
 /// Values that were removed under the lock, to be freed after it is released: only large ones have
@@ -45,6 +46,15 @@ impl Removed {
 pub(super) struct Shortage {
     pub(super) items: u64,
     pub(super) bytes: u64,
+}
+
+/// Why a write has not been done. It has changed nothing but for evictions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Undone {
+    /// To be tried again when there is room.
+    Shortage(Shortage),
+    /// More entries have to leave than may under one hold of the lock. To be tried again once others have had their turn.
+    Interrupted,
 }
 
 /// In this order, since it lies behind its lock: what a read writes to, and then the rest. Each line of memory that is written
@@ -200,13 +210,13 @@ impl Shard {
         }
     }
 
-    /// Stores the record whatever is there. What a shortage leaves undone has changed nothing.
+    /// Stores the record whatever is there.
     pub(super) fn set(
         &mut self,
         write: &mut Write<'_>,
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
-    ) -> Result<(), Shortage> {
+    ) -> Result<(), Undone> {
         match self.find_live(write.key, now, removed) {
             Some(slot) => self.replace(slot, write, now, removed),
             None => self.insert(write, now, removed),
@@ -218,7 +228,7 @@ impl Shard {
         write: &mut Write<'_>,
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
-    ) -> Result<SetIfAbsent, Shortage> {
+    ) -> Result<SetIfAbsent, Undone> {
         match self.find_live(write.key, now, removed) {
             Some(_) => Ok(SetIfAbsent::Exists),
             None => self.insert(write, now, removed).map(|()| SetIfAbsent::Stored),
@@ -231,7 +241,7 @@ impl Shard {
         write: &mut Write<'_>,
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
-    ) -> Result<CompareAndSet, Shortage> {
+    ) -> Result<CompareAndSet, Undone> {
         let Some(slot) = self.find_live(write.key, now, removed) else {
             return Ok(CompareAndSet::NotFound);
         };
@@ -371,11 +381,17 @@ impl Shard {
         write: &mut Write<'_>,
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
-    ) -> Result<(), Shortage> {
+    ) -> Result<(), Undone> {
         let newcomer = Newcomer { fingerprint: self.fingerprint(write.key.key), charge: write.charge };
         let evicted_before = self.counters.evictions;
+        let bounds = self.bounds();
         let (directory, mut entries) = self.evicting(now, removed);
-        match directory.insert(newcomer, &mut entries) {
+        let Some(insertion) = directory.insert_within(bounds, newcomer, &mut write.interrupted, &mut entries)
+        else {
+            self.make_dense(self.counters.evictions - evicted_before, write.charge.into());
+            return Err(Undone::Interrupted);
+        };
+        match insertion {
             Insertion::Inserted(slot) => {
                 self.store(slot, write, now);
                 let evicted = self.counters.evictions - evicted_before;
@@ -388,7 +404,7 @@ impl Shard {
                 self.counters.rejected_admission += 1;
                 self.condense(self.counters.evictions - evicted_before);
             }
-            Insertion::TooLarge => return Err(self.shortage(1, write.charge)),
+            Insertion::TooLarge => return Err(Undone::Shortage(self.shortage(1, write.charge))),
         }
         Ok(())
     }
@@ -399,11 +415,19 @@ impl Shard {
         write: &mut Write<'_>,
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
-    ) -> Result<(), Shortage> {
+    ) -> Result<(), Undone> {
         let evicted_before = self.counters.evictions;
         let fingerprint = self.fingerprint(write.key.key);
+        let bounds = self.bounds();
         let (directory, mut entries) = self.evicting(now, removed);
-        match directory.update(slot, fingerprint, write.charge, &mut entries) {
+        let interrupted = &mut write.interrupted;
+        let update =
+            directory.update_within(bounds, slot, fingerprint, write.charge, interrupted, &mut entries);
+        let Some(update) = update else {
+            self.make_dense(self.counters.evictions - evicted_before, write.charge.into());
+            return Err(Undone::Interrupted);
+        };
+        match update {
             Update::Kept => {
                 self.counters.replaced += 1;
                 self.overwrite(slot, write, now, removed);
@@ -418,7 +442,7 @@ impl Shard {
                 self.entries.remove(slot, removed);
                 self.condense(1 + self.counters.evictions - evicted_before);
             }
-            Update::TooLarge => return Err(self.shortage(0, write.charge)),
+            Update::TooLarge => return Err(Undone::Shortage(self.shortage(0, write.charge))),
         }
         Ok(())
     }

@@ -76,7 +76,8 @@ fn told(script: &str) -> String {
             b'+' => {
                 let record = NewRecord::new(key.key, b"value", None);
                 let charge = u32::try_from(8 + record.charge()).expect("small");
-                shard.set(&mut Write { key, record, charge }, || 0, &mut removed).expect("room");
+                let mut write = Write { key, record, charge, interrupted: Interrupted::default() };
+                shard.set(&mut write, || 0, &mut removed).expect("room");
             }
             b'-' => assert!(shard.delete(key, || 0, &mut removed), "{word}"),
             b'!' => assert!(shard.evict_one(|| 0, &mut removed), "{word}"),
@@ -128,7 +129,7 @@ fn what_the_index_has_in_excess_is_charged_as_soon_as_it_has_grown() {
         let key = HashedKey { key: &key, hash: seed.hash(&key) };
         let record = NewRecord::new(key.key, b"value", None);
         let charge = u32::try_from(8 + record.charge()).expect("small");
-        let mut write = Write { key, record, charge };
+        let mut write = Write { key, record, charge, interrupted: Interrupted::default() };
         shard.set(&mut write, || 0, &mut Removed::default()).expect("room");
         let excess = shard.entries.records.excess_bytes(items);
         assert_eq!(shard.directory.dense_bytes(), items * u64::from(charge) + excess, "{items} items");
