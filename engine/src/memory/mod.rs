@@ -57,7 +57,7 @@ use options::{build_policy, default_shards};
 use pool::{Credit, Pool};
 use records::{NewRecord, Records};
 use resize::PAUSE;
-use shard::{HashedKey, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Undone, Write};
+use shard::{Compared, HashedKey, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Undone, Write};
 
 pub use options::{BuildPolicy, MemoryStoreOptions};
 
@@ -245,9 +245,17 @@ impl MemoryStore {
         &self,
         entry: &'a Entry<'a>,
         hash: u64,
+        operation: impl FnMut(&mut Shard, &mut Write<'a>, &mut Removed) -> Result<T, Undone>,
+    ) -> Result<T, StoreError> {
+        self.run(&mut self.write(entry, hash)?, operation)
+    }
+
+    #[inline]
+    fn run<'a, T>(
+        &self,
+        write: &mut Write<'a>,
         mut operation: impl FnMut(&mut Shard, &mut Write<'a>, &mut Removed) -> Result<T, Undone>,
     ) -> Result<T, StoreError> {
-        let write = &mut self.write(entry, hash)?;
         let index = self.shard_of(write.key.hash);
         let charge = write.charge;
         // Room put aside, or taken from other shards, for this write alone.
@@ -296,6 +304,29 @@ impl MemoryStore {
     #[inline]
     fn store<'a>(&self, entry: &'a Entry<'a>, hash: u64) -> Result<(), StoreError> {
         self.run_write(entry, hash, |shard, write, removed| shard.set(write, || self.now_nanos(), removed))
+    }
+
+    /// Stores an entry where the expected value is there. A large one is compared while nobody waits for the lock. If another is
+    /// there afterwards, somebody else has stored it meanwhile, and it is looked at anew.
+    fn compare<'a>(
+        &self,
+        expected: &[u8],
+        entry: &'a Entry<'a>,
+        hash: u64,
+    ) -> Result<CompareAndSet, StoreError> {
+        let write = &mut self.write(entry, hash)?;
+        let mut equal = None;
+        loop {
+            let compared = self.run(write, |shard, write, removed| {
+                shard.compare_and_set(expected, equal.as_ref(), write, || self.now_nanos(), removed)
+            })?;
+            match compared {
+                Compared::Done(outcome) => return Ok(outcome),
+                // It was there, whatever is now.
+                Compared::Later(value) if value != expected => return Ok(CompareAndSet::Mismatch),
+                Compared::Later(value) => equal = Some(value),
+            }
+        }
     }
 
     /// Takes from a shard what it has to spare for an entry of this charge; how many bytes.
@@ -446,9 +477,7 @@ impl Store for MemoryStore {
 
     fn compare_and_set<'a>(&'a self, expected: &'a [u8], entry: Entry<'a>) -> StoreFuture<'a, CompareAndSet> {
         let hash = self.approached(&entry.key).hash;
-        StoreFuture::ready(self.run_write(&entry, hash, |shard, write, removed| {
-            shard.compare_and_set(expected, write, || self.now_nanos(), removed)
-        }))
+        StoreFuture::ready(self.compare(expected, &entry, hash))
     }
 
     fn delete<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, bool> {

@@ -57,6 +57,13 @@ pub(super) enum Undone {
     Interrupted,
 }
 
+/// What became of a comparison.
+pub(super) enum Compared {
+    Done(CompareAndSet),
+    /// A large value is there: to be compared without the lock. If it is the expected one, the caller comes back with it.
+    Later(Bytes),
+}
+
 /// In this order, since it lies behind its lock: what a read writes to, and then the rest. Each line of memory that is written
 /// to has to come from the processor which used the shard before.
 #[repr(C)]
@@ -235,20 +242,29 @@ impl Shard {
         }
     }
 
+    /// Stores the record where the value that is there is the expected one. Of a large value that is told by the caller: `equal`
+    /// is one that was found to be.
     pub(super) fn compare_and_set(
         &mut self,
         expected: &[u8],
+        equal: Option<&Bytes>,
         write: &mut Write<'_>,
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
-    ) -> Result<CompareAndSet, Undone> {
+    ) -> Result<Compared, Undone> {
         let Some(slot) = self.find_live(write.key, now, removed) else {
-            return Ok(CompareAndSet::NotFound);
+            return Ok(Compared::Done(CompareAndSet::NotFound));
         };
-        if !self.entries.records.value_is(slot, expected) {
-            return Ok(CompareAndSet::Mismatch);
+        let mapped = self.entries.records.mapped_value(slot);
+        if let Some(value) = mapped.filter(|value| value.len() == expected.len()) {
+            // Nobody else has that place while there is a handle on it, so it is the very same value.
+            if equal.is_none_or(|equal| equal.as_ptr() != value.as_ptr()) {
+                return Ok(Compared::Later(value.clone()));
+            }
+        } else if !self.entries.records.value_is(slot, expected) {
+            return Ok(Compared::Done(CompareAndSet::Mismatch));
         }
-        self.replace(slot, write, now, removed).map(|()| CompareAndSet::Stored)
+        self.replace(slot, write, now, removed).map(|()| Compared::Done(CompareAndSet::Stored))
     }
 
     pub(super) fn delete(

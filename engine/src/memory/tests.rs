@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::thread::{self, ThreadId};
 
+use bytes::Bytes;
+
 use super::resize::STEPS_PER_HOLD;
 use super::*;
 use crate::policy::{EvictionPolicy, Item, Slot, Verdict};
@@ -355,4 +357,88 @@ fn large_values_find_room_while_others_are_written() {
             ],
         );
     }
+}
+
+#[test]
+fn large_values_are_compared_between_two_holds() {
+    let subject = Subject::new(1, 100);
+    let large = vec![b'l'; 200 << 10];
+    let (longer, other) = ([&large[..], b"l"].concat(), [&large[1..], b"L"].concat());
+    for (value, expected, stored, holds) in [
+        (&b"small"[..], &b"small"[..], true, 1),
+        (b"small", b"other", false, 1),
+        (b"small", &large, false, 1),
+        (&large, &large, true, 2),
+        (&large, &other, false, 1),
+        (&large, &longer, false, 1),
+        (&large, b"small", false, 1),
+    ] {
+        subject.set(b"key", value);
+        let before = HOLDS.get();
+        let outcome = ready(subject.store.compare_and_set(expected, entry(b"key", b"new")));
+        let told = format!("{} bytes, {} expected", value.len(), expected.len());
+        assert_eq!(HOLDS.get() - before, holds, "{told}");
+        let wanted = if stored { CompareAndSet::Stored } else { CompareAndSet::Mismatch };
+        assert_eq!(outcome.expect("room"), wanted, "{told}");
+        assert_eq!(subject.get(b"key").as_deref(), Some(if stored { b"new" } else { value }), "{told}");
+    }
+}
+
+#[test]
+fn what_was_found_equal_counts_for_the_value_that_it_was_found_of_alone() {
+    let subject = Subject::new(1, 100);
+    let (large, other) = (vec![b'l'; 200 << 10], vec![b'o'; 200 << 10]);
+    let new = entry(b"key", b"new");
+    let hash = subject.store.approached(&new.key).hash;
+    let compare = |equal: Option<&Bytes>| {
+        let compared = subject.store.run_write(&new, hash, |shard, write, removed| {
+            shard.compare_and_set(&large, equal, write, || 0, removed)
+        });
+        match compared.expect("room") {
+            Compared::Later(value) => Some(value),
+            Compared::Done(outcome) => {
+                assert_eq!(outcome, CompareAndSet::Stored);
+                None
+            }
+        }
+    };
+    subject.set(b"key", &large);
+    let mut equal = compare(None).expect("to be compared");
+    // Others write, the same bytes or not.
+    for value in [&other, &large] {
+        subject.set(b"key", value);
+        equal = compare(Some(&equal)).expect("to be compared anew");
+        assert_eq!(equal, value);
+    }
+    assert_eq!(compare(Some(&equal)), None, "it is still there");
+    assert_eq!(subject.get(b"key").as_deref(), Some(&b"new"[..]));
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "compares many megabytes")]
+fn no_write_is_lost_between_the_comparison_of_a_large_value_and_its_replacement() {
+    const EACH: u64 = 500;
+    let subject = Subject::new(1, 100);
+    // The number comes last, so that all has to be compared.
+    let value = |number: u64| {
+        let mut value = vec![b'l'; 200 << 10];
+        value.extend_from_slice(&number.to_le_bytes());
+        value
+    };
+    let number = |value: &[u8]| u64::from_le_bytes(*value.last_chunk().expect("a number"));
+    subject.set(b"key", &value(0));
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut left = EACH;
+                while left > 0 {
+                    let before = subject.get(b"key").expect("nothing leaves");
+                    let next = value(number(&before) + 1);
+                    let outcome = ready(subject.store.compare_and_set(&before, entry(b"key", &next)));
+                    left -= u64::from(outcome.expect("room") == CompareAndSet::Stored);
+                }
+            });
+        }
+    });
+    assert_eq!(number(&subject.get(b"key").expect("nothing leaves")), 3 * EACH);
 }
