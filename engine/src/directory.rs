@@ -12,6 +12,9 @@
 use crate::policy::{EvictionPolicy, Item, Slot, Verdict};
 use crate::slots::Slots;
 
+/// Nobody in particular is coming in, so there is nobody to reject.
+const NOBODY: Item = Item { hash: 0, weight: 1 };
+
 /// What a directory asks the owner of the entries, and tells it.
 pub trait Entries {
     /// What a resident entry is charged, in bytes. Never 0.
@@ -116,6 +119,31 @@ pub enum Update {
     TooLarge,
 }
 
+/// How much a write may do before others have their turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Entries that may be evicted.
+    pub evictions: u64,
+    /// Bytes that may be left over the budget, for unused slots that give way afterwards.
+    pub bytes_over: u64,
+}
+
+impl Bounds {
+    /// Everything at once.
+    pub const NONE: Self = Self { evictions: u64::MAX, bytes_over: u64::MAX };
+}
+
+/// What a write that was [interrupted](Bounds) has to know when it goes on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Interrupted {
+    /// It was, at least once.
+    before: bool,
+    /// The policy has let the newcomer in.
+    is_admitted: bool,
+    /// See [`EvictionPolicy::step_aside`].
+    noted: Option<u64>,
+}
+
 /// Slot allocator, budget and policy: a cache without its entries. Which slot holds a key, if any, its owner knows.
 pub struct Directory<P> {
     slots: Slots,
@@ -187,18 +215,41 @@ impl<P: EvictionPolicy> Directory<P> {
     /// Makes room for a newcomer and lets it in. The key must not be resident. `entries` is asked
     /// about the newcomer's slot only after this has returned. Nobody is evicted for what is charged for unused slots:
     /// [`Self::relocate_last`] while [`Self::is_over_budget`].
+    #[expect(clippy::missing_panics_doc, reason = "what has no bounds is not interrupted")]
     pub fn insert(&mut self, newcomer: Newcomer, entries: &mut impl Entries) -> Insertion {
+        self.insert_within(Bounds::NONE, newcomer, &mut Interrupted::default(), entries)
+            .expect("it is not interrupted")
+    }
+
+    /// [`Self::insert`], of which there is as much as the bounds allow. `None` where more is to do: evictions were made, and
+    /// nothing else has changed. To be called again with the same `interrupted`, whatever happens meanwhile, or not at all.
+    #[inline]
+    pub fn insert_within(
+        &mut self,
+        bounds: Bounds,
+        newcomer: Newcomer,
+        interrupted: &mut Interrupted,
+        entries: &mut impl Entries,
+    ) -> Option<Insertion> {
         let item = self.item(newcomer.fingerprint, newcomer.charge);
         let charge = u64::from(newcomer.charge);
         if charge > self.budget.bytes || self.budget.items == 0 {
-            return Insertion::TooLarge;
+            return Some(Insertion::TooLarge);
         }
-        if !self.policy.admit(&item) {
-            return Insertion::Rejected;
+        if interrupted.is_admitted {
+            self.policy.step_forward(&item, interrupted.noted);
+        } else if !self.policy.admit(&item) {
+            return Some(Insertion::Rejected);
         }
+        let mut left = bounds.evictions;
         // Mostly the newcomer gets its victim's slot, which then never was an unused one.
         let mut vacated = None;
         while !self.fits(1, charge) && self.items > 0 {
+            if left == 0 {
+                self.step_aside(vacated, interrupted, entries);
+                return None;
+            }
+            left -= 1;
             match self.policy.evict(&item) {
                 Verdict::Evict(victim) => {
                     let charge = entries.evicted(victim);
@@ -211,9 +262,13 @@ impl<P: EvictionPolicy> Directory<P> {
                     if let Some(slot) = vacated {
                         self.vacate(slot, entries);
                     }
-                    return Insertion::Rejected;
+                    return Some(Insertion::Rejected);
                 }
             }
+        }
+        if self.items > 0 && self.bytes_over(charge) > bounds.bytes_over {
+            self.step_aside(vacated, interrupted, entries);
+            return None;
         }
         let slot = match vacated {
             Some(slot) if self.slots.unused() == 0 => slot,
@@ -229,12 +284,22 @@ impl<P: EvictionPolicy> Directory<P> {
             self.count_unused(entries);
         }
         self.policy.insert(slot, &item);
-        Insertion::Inserted(slot)
+        Some(Insertion::Inserted(slot))
+    }
+
+    /// The newcomer at the door waits. The slot of its last victim is nobody's.
+    #[cold]
+    fn step_aside(&mut self, vacated: Option<Slot>, interrupted: &mut Interrupted, entries: &impl Entries) {
+        if let Some(slot) = vacated {
+            self.vacate(slot, entries);
+        }
+        *interrupted = Interrupted { before: true, is_admitted: true, noted: self.policy.step_aside() };
     }
 
     /// Gives a resident entry a new charge, as its value is replaced. Other entries are evicted only
     /// where bytes are missing, and not for unused slots, as upon [`Self::insert`]: an update never takes an item's place. `entries` still answers with
     /// the old charge while this runs, and with the new one once it has returned [`Update::Kept`].
+    #[expect(clippy::missing_panics_doc, reason = "what has no bounds is not interrupted")]
     pub fn update(
         &mut self,
         slot: Slot,
@@ -242,15 +307,46 @@ impl<P: EvictionPolicy> Directory<P> {
         charge: u32,
         entries: &mut impl Entries,
     ) -> Update {
+        self.update_within(Bounds::NONE, slot, fingerprint, charge, &mut Interrupted::default(), entries)
+            .expect("it is not interrupted")
+    }
+
+    /// [`Self::update`], as [`Self::insert_within`] does it. Where it is interrupted the entry is resident, under its old
+    /// charge.
+    #[inline]
+    pub fn update_within(
+        &mut self,
+        bounds: Bounds,
+        slot: Slot,
+        fingerprint: u64,
+        charge: u32,
+        interrupted: &mut Interrupted,
+        entries: &mut impl Entries,
+    ) -> Option<Update> {
         if u64::from(charge) > self.budget.bytes {
-            return Update::TooLarge;
+            return Some(Update::TooLarge);
         }
+        let mut left = bounds.evictions;
         let item = self.item(fingerprint, charge);
         let old = entries.charge(slot);
+        if interrupted.before {
+            let old_item = self.item(fingerprint, old);
+            let more = u64::from(charge.saturating_sub(old));
+            self.evict_others(slot, &old_item, more, &mut left, entries);
+            if left == 0 || self.fits(0, more) && self.bytes_over(more) > bounds.bytes_over {
+                return None;
+            }
+        }
         self.bytes = self.bytes - u64::from(old) + u64::from(charge);
         self.policy.update(slot, &item);
         let mut known_to_policy = true;
+        let mut is_interrupted = false;
         while !self.fits(0, 0) && self.items > 1 {
+            if left == 0 {
+                is_interrupted = true;
+                break;
+            }
+            left -= 1;
             match self.policy.evict(&item) {
                 // Its place in the queue is spent, its new value is not: it comes in again below.
                 Verdict::Evict(victim) if victim == slot => known_to_policy = false,
@@ -260,14 +356,46 @@ impl<P: EvictionPolicy> Directory<P> {
                         self.policy.remove(slot);
                     }
                     self.forget(slot, charge, entries);
-                    return Update::Rejected;
+                    return Some(Update::Rejected);
                 }
             }
+        }
+        if is_interrupted || self.fits(0, 0) && self.bytes_over(0) > bounds.bytes_over {
+            interrupted.before = true;
+            self.bytes = self.bytes - u64::from(charge) + u64::from(old);
+            let old_item = self.item(fingerprint, old);
+            if known_to_policy {
+                self.policy.update(slot, &old_item);
+            } else {
+                self.policy.insert(slot, &old_item);
+            }
+            return None;
         }
         if !known_to_policy {
             self.policy.insert(slot, &item);
         }
-        Update::Kept
+        Some(Update::Kept)
+    }
+
+    /// Evicts for an entry that is to have so many bytes more, as many as are `left` at the most. The policy is not told of
+    /// the update yet: it would take every time for another use.
+    #[cold]
+    fn evict_others(
+        &mut self,
+        slot: Slot,
+        item: &Item,
+        more_bytes: u64,
+        left: &mut u64,
+        entries: &mut impl Entries,
+    ) {
+        while *left > 0 && !self.fits(0, more_bytes) && self.items > 1 {
+            *left -= 1;
+            match self.policy.evict(&NOBODY) {
+                Verdict::Evict(victim) if victim == slot => self.policy.insert(slot, item),
+                Verdict::Evict(victim) => self.evicted(victim, entries),
+                Verdict::Reject => return,
+            }
+        }
     }
 
     /// Forgets a resident entry that was deleted or has expired. Its owner still has it.
@@ -281,9 +409,7 @@ impl<P: EvictionPolicy> Directory<P> {
         if self.items == 0 {
             return None;
         }
-        // Nobody in particular is coming in, so there is nobody to reject.
-        let nobody = Item { hash: 0, weight: 1 };
-        let Verdict::Evict(victim) = self.policy.evict(&nobody) else {
+        let Verdict::Evict(victim) = self.policy.evict(&NOBODY) else {
             return None;
         };
         self.evicted(victim, entries);
@@ -416,6 +542,11 @@ impl<P: EvictionPolicy> Directory<P> {
     const fn fits(&self, more_items: u64, more_bytes: u64) -> bool {
         self.items.saturating_add(more_items) <= self.budget.items
             && self.dense_bytes().saturating_add(more_bytes) <= self.budget.bytes
+    }
+
+    /// What the budget lacks for so many bytes more, as long as slots are unused.
+    const fn bytes_over(&self, more_bytes: u64) -> u64 {
+        self.bytes().saturating_add(more_bytes).saturating_sub(self.budget.bytes)
     }
 
     fn evicted(&mut self, victim: Slot, entries: &mut impl Entries) {

@@ -26,7 +26,7 @@ mod tagged;
 mod value;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use directory::{Budget, Directory, Entries, Insertion, Newcomer, Update, WeighBy};
+pub use directory::{Bounds, Budget, Directory, Entries, Insertion, Interrupted, Newcomer, Update, WeighBy};
 pub use expiry::{Expired, ExpiryWheel};
 pub use heap::give_back_heap;
 pub use key::{HashSeed, Key, MAX_NAME_BYTES, MAX_NAMESPACE_BYTES};

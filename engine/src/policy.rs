@@ -98,7 +98,9 @@ impl Gauge {
 ///
 /// - A newcomer is announced exactly once by [`admit`](Self::admit). If that says yes, zero or more
 ///   calls of [`evict`](Self::evict) with the same item follow, then [`insert`](Self::insert) with
-///   the same item, unless `evict` rejected it. Nothing else comes in between.
+///   the same item, unless `evict` rejected it. Nothing else comes in between, but where very many entries have to leave:
+///   then the newcomer [steps aside](Self::step_aside), so that others are not kept waiting, and any other calls follow. It
+///   [comes back](Self::step_forward) for more calls of `evict`, without another `admit`, or never.
 /// - `evict` is called only while at least one entry is resident.
 /// - [`hit`](Self::hit), [`update`](Self::update) and [`remove`](Self::remove) name a slot that is
 ///   resident, that is: inserted, and neither removed nor evicted since.
@@ -165,6 +167,17 @@ pub trait EvictionPolicy: Send {
 
     /// Chooses a victim, forgets it and names it, or rejects the newcomer.
     fn evict(&mut self, incoming: &Item) -> Verdict;
+
+    /// The newcomer that `evict` was called for last waits, and others come first: from now on nobody is at the door. What
+    /// [`admit`](Self::admit) has noted of it for later calls, if anything, is given back by [`step_forward`](Self::step_forward).
+    fn step_aside(&mut self) -> Option<u64> {
+        None
+    }
+
+    /// A newcomer that has [stepped aside](Self::step_aside) is at the door again, with what was noted of it then.
+    fn step_forward(&mut self, incoming: &Item, noted: Option<u64>) {
+        let _ = (incoming, noted);
+    }
 
     /// The entry that would probably be the next victim, so that its memory can be fetched before it is needed. A
     /// hint: cheap, and nothing depends on it.
@@ -236,6 +249,12 @@ impl<P: EvictionPolicy + ?Sized> EvictionPolicy for Box<P> {
     }
     fn hit_all(&mut self, slots: &[Slot]) {
         (**self).hit_all(slots);
+    }
+    fn step_aside(&mut self) -> Option<u64> {
+        (**self).step_aside()
+    }
+    fn step_forward(&mut self, incoming: &Item, noted: Option<u64>) {
+        (**self).step_forward(incoming, noted);
     }
     fn next_victim(&self) -> Option<Slot> {
         (**self).next_victim()

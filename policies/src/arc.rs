@@ -117,6 +117,14 @@ impl EvictionPolicy for Arc {
         true
     }
 
+    fn step_aside(&mut self) -> Option<u64> {
+        self.returns_to.take().map(|list| list as u64)
+    }
+
+    fn step_forward(&mut self, _incoming: &Item, noted: Option<u64>) {
+        self.returns_to = [ONCE, AGAIN].into_iter().find(|&list| noted == Some(list as u64));
+    }
+
     fn relocate(&mut self, from: Slot, to: Slot) {
         self.segments.relocate(from, to);
         relocate_slot(&mut self.hashes, from, to);

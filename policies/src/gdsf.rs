@@ -125,6 +125,14 @@ impl EvictionPolicy for Gdsf {
         true
     }
 
+    fn step_aside(&mut self) -> Option<u64> {
+        self.newcomer.take().map(|Priority(priority)| priority)
+    }
+
+    fn step_forward(&mut self, _incoming: &Item, noted: Option<u64>) {
+        self.newcomer = noted.map(Priority);
+    }
+
     fn relocate(&mut self, from: Slot, to: Slot) {
         self.heap.relocate(from, to);
         relocate_slot(&mut self.uses, from, to);

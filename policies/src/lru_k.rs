@@ -142,6 +142,14 @@ impl EvictionPolicy for LruK {
         true
     }
 
+    fn step_aside(&mut self) -> Option<u64> {
+        self.returns.take()
+    }
+
+    fn step_forward(&mut self, _incoming: &Item, noted: Option<u64>) {
+        self.returns = noted;
+    }
+
     fn relocate(&mut self, from: Slot, to: Slot) {
         self.heap.relocate(from, to);
         relocate_slot(&mut self.uses, from, to);

@@ -116,6 +116,14 @@ impl EvictionPolicy for TwoQ {
             || u64::from(incoming.weight) <= share(self.capacity, self.options.kin)
     }
 
+    fn step_aside(&mut self) -> Option<u64> {
+        std::mem::take(&mut self.returns).then_some(1)
+    }
+
+    fn step_forward(&mut self, _incoming: &Item, noted: Option<u64>) {
+        self.returns = noted.is_some();
+    }
+
     fn relocate(&mut self, from: Slot, to: Slot) {
         self.segments.relocate(from, to);
         relocate_slot(&mut self.hashes, from, to);

@@ -238,6 +238,14 @@ impl EvictionPolicy for WTinyLfu {
         true
     }
 
+    fn step_aside(&mut self) -> Option<u64> {
+        std::mem::take(&mut self.has_newcomer).then_some(1)
+    }
+
+    fn step_forward(&mut self, _incoming: &Item, noted: Option<u64>) {
+        self.has_newcomer = noted.is_some();
+    }
+
     fn relocate(&mut self, from: Slot, to: Slot) {
         let place = usize::from(self.places[from.index()]);
         self.lists[place].relocate(&mut self.links, from, to);

@@ -1,6 +1,6 @@
 //! Other slots for entries that stay, with every policy: nothing that it decides depends on who has which slot. So the
 //! same calls go to a policy in which nothing is ever moved and to one in which slots are given out at random and
-//! entries are moved to others at random, and what leaves, key by key, must be the same.
+//! entries are moved to others at random, and what leaves, key by key, must be the same. So for newcomers that step aside.
 //!
 //! A failure prints the seed; `POLICY_TEST_SEED=<seed>` repeats it.
 
@@ -32,6 +32,11 @@ fn for_each_subject(mut check: impl FnMut(&str, &dyn PolicyFactory)) {
             }
         }
     }
+}
+
+fn seed() -> u64 {
+    std::env::var("POLICY_TEST_SEED")
+        .map_or_else(|_| RandomState::new().hash_one("relocate"), |seed| seed.parse().expect("a number"))
 }
 
 fn fingerprint(key: u64) -> u64 {
@@ -71,6 +76,8 @@ struct Driven {
     weight: u64,
     /// Keys that left or were turned away.
     decisions: Vec<(&'static str, u64)>,
+    /// Whether a newcomer steps aside whenever somebody has left for it, and comes back at once.
+    steps_aside: bool,
 }
 
 impl Driven {
@@ -83,6 +90,7 @@ impl Driven {
             unused: (0..SLOTS).map(Slot::new).collect(),
             weight: 0,
             decisions: Vec::new(),
+            steps_aside: false,
         }
     }
 
@@ -114,7 +122,13 @@ impl Driven {
                 } else if u64::from(weight) <= self.capacity && self.policy.admit(&item) {
                     while self.weight + u64::from(weight) > self.capacity {
                         match self.policy.evict(&item) {
-                            Verdict::Evict(victim) => self.forget("evicted", victim),
+                            Verdict::Evict(victim) => {
+                                self.forget("evicted", victim);
+                                if self.steps_aside {
+                                    let noted = self.policy.step_aside();
+                                    self.policy.step_forward(&item, noted);
+                                }
+                            }
                             Verdict::Reject => return self.decisions.push(("rejected", key)),
                         }
                     }
@@ -198,8 +212,7 @@ impl Driven {
 
 #[test]
 fn no_decision_depends_on_who_has_which_slot() {
-    let seed: u64 = std::env::var("POLICY_TEST_SEED")
-        .map_or_else(|_| RandomState::new().hash_one("relocate"), |seed| seed.parse().expect("a number"));
+    let seed = seed();
     println!("POLICY_TEST_SEED={seed}");
     for_each_subject(|name, factory| {
         for by_weight in [false, true] {
@@ -238,6 +251,72 @@ fn no_decision_depends_on_who_has_which_slot() {
                 if step % 16 == 0 {
                     moved.policy.check_invariants();
                 }
+            }
+        }
+    });
+}
+
+#[test]
+fn no_decision_depends_on_whether_a_newcomer_steps_aside() {
+    let seed = seed();
+    println!("POLICY_TEST_SEED={seed}");
+    for_each_subject(|name, factory| {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut stays, mut steps) = (Driven::new(factory), Driven::new(factory));
+        steps.steps_aside = true;
+        let first = &mut |unused: &BTreeSet<Slot>| *unused.first().expect("as above");
+        for step in 0..STEPS {
+            let call = call(&mut random, true);
+            stays.apply(call, first);
+            steps.apply(call, first);
+            assert_eq!(stays.decisions, steps.decisions, "{name}, seed {seed}, step {step}, {call:?}");
+            stays.decisions.clear();
+            steps.decisions.clear();
+        }
+        steps.policy.check_invariants();
+    });
+}
+
+#[test]
+fn others_come_first_where_a_newcomer_has_stepped_aside() {
+    let seed = seed();
+    println!("POLICY_TEST_SEED={seed}");
+    for_each_subject(|name, factory| {
+        println!("{name}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut driven = Driven::new(factory);
+        let first = &mut |unused: &BTreeSet<Slot>| *unused.first().expect("as above");
+        for step in 0..STEPS {
+            let (key, weight) = (random.u64(0..900), random.u32(1..100));
+            let item = Item { hash: fingerprint(key), weight };
+            let fits = u64::from(weight) <= driven.capacity && !driven.by_key.contains_key(&key);
+            let mut is_coming = fits && driven.policy.admit(&item);
+            while is_coming {
+                if driven.weight + u64::from(weight) <= driven.capacity {
+                    driven.insert(key, &item, first);
+                    break;
+                }
+                match driven.policy.evict(&item) {
+                    Verdict::Evict(victim) => driven.forget("evicted", victim),
+                    Verdict::Reject => break,
+                }
+                if random.u32(0..4) == 0 {
+                    let noted = driven.policy.step_aside();
+                    for _ in 0..random.u32(0..8) {
+                        driven.apply(call(&mut random, true), first);
+                    }
+                    driven.gather(2);
+                    driven.policy.check_invariants();
+                    let fits = u64::from(weight) <= driven.capacity && !driven.by_key.contains_key(&key);
+                    is_coming = fits && !driven.by_key.is_empty();
+                    if is_coming {
+                        driven.policy.step_forward(&item, noted);
+                    }
+                }
+            }
+            driven.apply(call(&mut random, true), first);
+            if step % 16 == 0 {
+                driven.policy.check_invariants();
             }
         }
     });

@@ -8,7 +8,8 @@
 //! Smaller values are copied under the lock, in and out, and so is any where mappings run out.
 //!
 //! **Lock order.** At most one shard's lock is held at a time. [`MemoryStore::reclaim`]'s own lock is
-//! taken before a shard's, never after. So is that of [`resize`], which is never held together with the former.
+//! taken before a shard's, never after, and so it is by a write that evicts under several holds. So is that of [`resize`], which is
+//! never held together with the former.
 //! That of [`Frames`] is taken after a shard's, or with none: where cells need another frame or give one back, which is
 //! also when chunks are mapped and unmapped, and where full ones are looked for. Nothing else is locked under it.
 //!
@@ -35,11 +36,13 @@ mod records;
 mod resize;
 mod shard;
 mod statistics;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crate::directory::Budget;
+use crate::directory::{Budget, Interrupted};
 use crate::frames::Frames;
 use crate::index::{Signpost, Signposts};
 use crate::key::Key;
@@ -48,14 +51,15 @@ use crate::store::{
     Batch, CompareAndSet, Entry, Evictions, Insight, Limits, Recovery, SetIfAbsent, Store, StoreError,
     StoreFuture, StoreStats,
 };
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering, sleep};
 use crate::value::Value;
 
 use limits::SharedLimits;
 use options::{build_policy, default_shards};
 use pool::{Credit, Pool};
 use records::{MOST_RECORD_BYTES, NewRecord, Records};
-use shard::{HashedKey, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Write};
+use resize::PAUSE;
+use shard::{Compared, HashedKey, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Undone, Write};
 
 pub use options::{BuildPolicy, MemoryStoreOptions};
 
@@ -198,6 +202,8 @@ impl MemoryStore {
     }
 
     fn lock(&self, index: usize) -> Guard<'_, Shard> {
+        #[cfg(test)]
+        tests::HOLDS.set(tests::HOLDS.get() + 1);
         let lock = &self.shards[index].0;
         lock.lock().unwrap_or_else(|poisoned| self.recover(index, poisoned))
     }
@@ -233,21 +239,32 @@ impl MemoryStore {
             key: HashedKey { key: &entry.key, hash },
             record,
             charge: u32::try_from(charge).expect("limits::possible keeps charges below 4 GiB"),
+            interrupted: Interrupted::default(),
         })
     }
 
-    /// Runs a write on its shard, which the hash of its key tells, lending and reclaiming room as it needs.
+    /// Runs a write on its shard, which the hash of its key tells, lending and reclaiming room as it needs. Where more entries
+    /// have to leave than may under one hold of the lock, others have their turn in between, and the room that is made is put
+    /// aside: whoever else writes meanwhile makes room of their own.
     #[inline]
     fn run_write<'a, T>(
         &self,
         entry: &'a Entry<'a>,
         hash: u64,
-        mut operation: impl FnMut(&mut Shard, &mut Write<'a>, &mut Removed) -> Result<T, Shortage>,
+        operation: impl FnMut(&mut Shard, &mut Write<'a>, &mut Removed) -> Result<T, Undone>,
     ) -> Result<T, StoreError> {
-        let write = &mut self.write(entry, hash)?;
+        self.run(&mut self.write(entry, hash)?, operation)
+    }
+
+    #[inline]
+    fn run<'a, T>(
+        &self,
+        write: &mut Write<'a>,
+        mut operation: impl FnMut(&mut Shard, &mut Write<'a>, &mut Removed) -> Result<T, Undone>,
+    ) -> Result<T, StoreError> {
         let index = self.shard_of(write.key.hash);
         let charge = write.charge;
-        // Room taken from other shards for this write alone.
+        // Room put aside, or taken from other shards, for this write alone.
         let mut credit = Credit::none(&self.pool);
         let mut reclaiming = None;
         loop {
@@ -258,7 +275,8 @@ impl MemoryStore {
             let mut removed = Removed::default();
             let mut shard = self.lock(index);
             self.top_up(&mut shard, write, credit.spend());
-            let shortage = match operation(&mut shard, write, &mut removed) {
+            let is_alone = reclaiming.is_some();
+            let undone = match operation(&mut shard, write, &mut removed) {
                 Ok(done) => {
                     self.settle(&mut shard);
                     drop(shard);
@@ -267,16 +285,24 @@ impl MemoryStore {
                 // What the shard was lent so far stays there for the next attempt.
                 Err(undone) => undone,
             };
+            if undone == Undone::Interrupted && is_alone {
+                credit.budget.bytes = Self::put_aside(&mut shard, charge);
+            }
             drop(shard);
             drop(removed);
-            if self.shards.len() == 1 {
-                return Err(self.exhausted(charge));
-            }
             // One at a time, or two could each hold half of what either needs.
-            if reclaiming.is_none() {
+            if !is_alone {
                 reclaiming = Some(self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner));
             }
-            credit = self.reclaim(index, shortage);
+            match undone {
+                Undone::Interrupted => sleep(PAUSE),
+                Undone::Shortage(shortage) if self.shards.len() > 1 => {
+                    credit = self.reclaim(index, shortage);
+                }
+                Undone::Shortage(_) if is_alone => return Err(self.exhausted(charge)),
+                // Somebody may have had room put aside.
+                Undone::Shortage(_) => {}
+            }
         }
     }
 
@@ -284,6 +310,38 @@ impl MemoryStore {
     #[inline]
     fn store<'a>(&self, entry: &'a Entry<'a>, hash: u64) -> Result<(), StoreError> {
         self.run_write(entry, hash, |shard, write, removed| shard.set(write, || self.now_nanos(), removed))
+    }
+
+    /// Stores an entry where the expected value is there. A large one is compared while nobody waits for the lock. If another is
+    /// there afterwards, somebody else has stored it meanwhile, and it is looked at anew.
+    fn compare<'a>(
+        &self,
+        expected: &[u8],
+        entry: &'a Entry<'a>,
+        hash: u64,
+    ) -> Result<CompareAndSet, StoreError> {
+        let write = &mut self.write(entry, hash)?;
+        let mut equal = None;
+        loop {
+            let compared = self.run(write, |shard, write, removed| {
+                shard.compare_and_set(expected, equal.as_ref(), write, || self.now_nanos(), removed)
+            })?;
+            match compared {
+                Compared::Done(outcome) => return Ok(outcome),
+                // It was there, whatever is now.
+                Compared::Later(value) if value != expected => return Ok(CompareAndSet::Mismatch),
+                Compared::Later(value) => equal = Some(value),
+            }
+        }
+    }
+
+    /// Takes from a shard what it has to spare for an entry of this charge; how many bytes.
+    #[cold]
+    fn put_aside(shard: &mut Shard, charge: u32) -> u64 {
+        let (budget, used) = (shard.directory().budget(), shard.directory().bytes());
+        let spare = budget.bytes.saturating_sub(used).min(charge.into());
+        shard.set_budget(Budget { bytes: budget.bytes - spare, ..budget });
+        spare
     }
 
     #[cold]
@@ -294,10 +352,6 @@ impl MemoryStore {
 
     /// Adds to a shard's budget what a write needs, as far as the pool has it.
     fn top_up(&self, shard: &mut Shard, write: &Write<'_>, credit: Budget) {
-        // A single shard has everything from the start.
-        if self.shards.len() == 1 {
-            return;
-        }
         let directory = shard.directory();
         let mut budget = directory.budget();
         budget.items = budget.items.saturating_add(credit.items);
@@ -430,9 +484,7 @@ impl Store for MemoryStore {
 
     fn compare_and_set<'a>(&'a self, expected: &'a [u8], entry: Entry<'a>) -> StoreFuture<'a, CompareAndSet> {
         let hash = self.approached(&entry.key).hash;
-        StoreFuture::ready(self.run_write(&entry, hash, |shard, write, removed| {
-            shard.compare_and_set(expected, write, || self.now_nanos(), removed)
-        }))
+        StoreFuture::ready(self.compare(expected, &entry, hash))
     }
 
     fn delete<'a>(&'a self, key: Key<'a>) -> StoreFuture<'a, bool> {
@@ -512,7 +564,7 @@ impl Store for MemoryStore {
             });
             if !unfinished.is_empty() {
                 // Not a yield: after one, the system may well go on with this thread while one that was just woken waits.
-                std::thread::sleep(SWEEP_PAUSE);
+                sleep(SWEEP_PAUSE);
             }
         }
         StoreFuture::ready(Ok(swept))

@@ -203,6 +203,14 @@ impl Outside {
         }
     }
 
+    /// The value itself, where it has a mapping of its own.
+    pub(super) fn mapped(&self, number: usize) -> Option<&Bytes> {
+        match self.large(number) {
+            Large::Mapped(value) => Some(value),
+            Large::InPieces { .. } => None,
+        }
+    }
+
     pub(super) fn value_is(&self, number: usize, expected: &[u8], cells: &Cells) -> bool {
         match self.large(number) {
             Large::Mapped(value) => value == expected,

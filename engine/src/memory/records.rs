@@ -363,6 +363,14 @@ impl Records {
         self.outside.value(u32_at(number, 0) as usize, &self.cells)
     }
 
+    /// A slot's value, where it is so large that it has a mapping of its own.
+    pub(super) fn mapped_value(&self, slot: Slot) -> Option<&Bytes> {
+        match self.record(slot).value {
+            Stored::Inside(_) => None,
+            Stored::Outside(number) => self.outside.mapped(number),
+        }
+    }
+
     pub(super) fn value_is(&self, slot: Slot, expected: &[u8]) -> bool {
         match self.record(slot).value {
             Stored::Inside(value) => value == expected,

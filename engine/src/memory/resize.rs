@@ -29,10 +29,10 @@ use super::shard::{Removed, Shard, Shrink};
 
 /// Entries that are evicted or given other slots under one hold of a shard's lock: well below a millisecond with most
 /// policies. With a million entries in a shard, `clock` and `sieve` have needed 1 to 2 ms where all were read, `arc` and
-/// `lru-k` some tens once, where their table of ghosts doubled.
-const STEPS_PER_HOLD: u64 = 256;
+/// `lru-k` some tens once, where their table of ghosts doubled. So for a write that many entries have to give way to.
+pub(super) const STEPS_PER_HOLD: u64 = 256;
 /// Long enough for whoever waits for the lock to wake up and take it.
-const PAUSE: Duration = Duration::from_micros(100);
+pub(super) const PAUSE: Duration = Duration::from_micros(100);
 
 /// How much of what is lent may stay lent.
 struct Part {

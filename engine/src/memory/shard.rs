@@ -7,7 +7,7 @@ mod tests;
 
 use bytes::Bytes;
 
-use crate::directory::{Budget, Directory, Insertion, Newcomer, Update, WeighBy};
+use crate::directory::{Budget, Directory, Insertion, Interrupted, Newcomer, Update, WeighBy};
 use crate::expiry::{Expired, ExpiryWheel};
 use crate::key::Key;
 use crate::policy::{EvictionPolicy, Slot};
@@ -27,6 +27,7 @@ pub(super) struct Write<'a> {
     pub(super) key: HashedKey<'a>,
     pub(super) record: NewRecord<'a>,
     pub(super) charge: u32,
+    pub(super) interrupted: Interrupted,
 }
 
 /// Values that were removed under the lock, to be freed after it is released: only large ones have
@@ -45,6 +46,22 @@ impl Removed {
 pub(super) struct Shortage {
     pub(super) items: u64,
     pub(super) bytes: u64,
+}
+
+/// Why a write has not been done. It has changed nothing but for evictions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Undone {
+    /// To be tried again when there is room.
+    Shortage(Shortage),
+    /// More entries have to leave than may under one hold of the lock. To be tried again once others have had their turn.
+    Interrupted,
+}
+
+/// What became of a comparison.
+pub(super) enum Compared {
+    Done(CompareAndSet),
+    /// A large value is there: to be compared without the lock. If it is the expected one, the caller comes back with it.
+    Later(Bytes),
 }
 
 /// In this order, since it lies behind its lock: what a read writes to, and then the rest. Each line of memory that is written
@@ -198,13 +215,13 @@ impl Shard {
         }
     }
 
-    /// Stores the record whatever is there. What a shortage leaves undone has changed nothing.
+    /// Stores the record whatever is there.
     pub(super) fn set(
         &mut self,
         write: &mut Write<'_>,
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
-    ) -> Result<(), Shortage> {
+    ) -> Result<(), Undone> {
         match self.find_live(write.key, now, removed) {
             Some(slot) => self.replace(slot, write, now, removed),
             None => self.insert(write, now, removed),
@@ -216,27 +233,36 @@ impl Shard {
         write: &mut Write<'_>,
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
-    ) -> Result<SetIfAbsent, Shortage> {
+    ) -> Result<SetIfAbsent, Undone> {
         match self.find_live(write.key, now, removed) {
             Some(_) => Ok(SetIfAbsent::Exists),
             None => self.insert(write, now, removed).map(|()| SetIfAbsent::Stored),
         }
     }
 
+    /// Stores the record where the value that is there is the expected one. Of a large value that is told by the caller: `equal`
+    /// is one that was found to be.
     pub(super) fn compare_and_set(
         &mut self,
         expected: &[u8],
+        equal: Option<&Bytes>,
         write: &mut Write<'_>,
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
-    ) -> Result<CompareAndSet, Shortage> {
+    ) -> Result<Compared, Undone> {
         let Some(slot) = self.find_live(write.key, now, removed) else {
-            return Ok(CompareAndSet::NotFound);
+            return Ok(Compared::Done(CompareAndSet::NotFound));
         };
-        if !self.entries.records.value_is(slot, expected) {
-            return Ok(CompareAndSet::Mismatch);
+        let mapped = self.entries.records.mapped_value(slot);
+        if let Some(value) = mapped.filter(|value| value.len() == expected.len()) {
+            // Nobody else has that place while there is a handle on it, so it is the very same value.
+            if equal.is_none_or(|equal| equal.as_ptr() != value.as_ptr()) {
+                return Ok(Compared::Later(value.clone()));
+            }
+        } else if !self.entries.records.value_is(slot, expected) {
+            return Ok(Compared::Done(CompareAndSet::Mismatch));
         }
-        self.replace(slot, write, now, removed).map(|()| CompareAndSet::Stored)
+        self.replace(slot, write, now, removed).map(|()| Compared::Done(CompareAndSet::Stored))
     }
 
     pub(super) fn delete(
@@ -374,11 +400,17 @@ impl Shard {
         write: &mut Write<'_>,
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
-    ) -> Result<(), Shortage> {
+    ) -> Result<(), Undone> {
         let newcomer = Newcomer { fingerprint: self.fingerprint(write.key.key), charge: write.charge };
         let evicted_before = self.counters.evictions;
+        let bounds = self.bounds();
         let (directory, mut entries) = self.evicting(now, removed);
-        match directory.insert(newcomer, &mut entries) {
+        let Some(insertion) = directory.insert_within(bounds, newcomer, &mut write.interrupted, &mut entries)
+        else {
+            self.make_dense(self.counters.evictions - evicted_before, write.charge.into());
+            return Err(Undone::Interrupted);
+        };
+        match insertion {
             Insertion::Inserted(slot) => {
                 self.store(slot, write, now);
                 let evicted = self.counters.evictions - evicted_before;
@@ -391,7 +423,7 @@ impl Shard {
                 self.counters.rejected_admission += 1;
                 self.condense(self.counters.evictions - evicted_before);
             }
-            Insertion::TooLarge => return Err(self.shortage(1, write.charge)),
+            Insertion::TooLarge => return Err(Undone::Shortage(self.shortage(1, write.charge))),
         }
         Ok(())
     }
@@ -402,11 +434,19 @@ impl Shard {
         write: &mut Write<'_>,
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
-    ) -> Result<(), Shortage> {
+    ) -> Result<(), Undone> {
         let evicted_before = self.counters.evictions;
         let fingerprint = self.fingerprint(write.key.key);
+        let bounds = self.bounds();
         let (directory, mut entries) = self.evicting(now, removed);
-        match directory.update(slot, fingerprint, write.charge, &mut entries) {
+        let interrupted = &mut write.interrupted;
+        let update =
+            directory.update_within(bounds, slot, fingerprint, write.charge, interrupted, &mut entries);
+        let Some(update) = update else {
+            self.make_dense(self.counters.evictions - evicted_before, write.charge.into());
+            return Err(Undone::Interrupted);
+        };
+        match update {
             Update::Kept => {
                 self.counters.replaced += 1;
                 self.overwrite(slot, write, now, removed);
@@ -422,7 +462,7 @@ impl Shard {
                 self.recount();
                 self.condense(1 + self.counters.evictions - evicted_before);
             }
-            Update::TooLarge => return Err(self.shortage(0, write.charge)),
+            Update::TooLarge => return Err(Undone::Shortage(self.shortage(0, write.charge))),
         }
         Ok(())
     }

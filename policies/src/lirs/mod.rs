@@ -257,6 +257,20 @@ impl EvictionPolicy for Lirs {
         !is_refused
     }
 
+    fn step_aside(&mut self) -> Option<u64> {
+        self.newcomer.take().map(|newcomer| newcomer.is_prepared.into())
+    }
+
+    /// Its node may have been forgotten meanwhile, or be another one.
+    fn step_forward(&mut self, incoming: &Item, noted: Option<u64>) {
+        let hits = self.ghost_hits;
+        self.newcomer = noted.map(|is_prepared| {
+            let found = self.look_up(tag_of(incoming.hash));
+            Newcomer { is_prepared: is_prepared == 1, ..found }
+        });
+        self.ghost_hits = hits;
+    }
+
     fn relocate(&mut self, from: Slot, to: Slot) {
         debug_assert!(self.newcomer.is_none(), "nobody is at the door, whose node might move");
         self.stack.relocate(from, to);

@@ -331,6 +331,14 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
         weight < limit || weight == limit && self.returns
     }
 
+    fn step_aside(&mut self) -> Option<u64> {
+        std::mem::take(&mut self.returns).then_some(1)
+    }
+
+    fn step_forward(&mut self, _incoming: &Item, noted: Option<u64>) {
+        self.returns = noted.is_some();
+    }
+
     fn relocate(&mut self, from: Slot, to: Slot) {
         let queue = if self.marks[from.index()].is_in_main() { &mut self.main } else { &mut self.small };
         queue.relocate(&mut self.links, from, to);

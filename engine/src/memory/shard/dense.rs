@@ -1,8 +1,9 @@
 //! Slots that lie side by side: where entries have left, those that stay are given the slots that are unused, a few at a
 //! time, so that what is kept by slot can be given back.
 
-use crate::directory::Budget;
+use crate::directory::{Bounds, Budget, Entries};
 
+use super::super::resize::STEPS_PER_HOLD;
 use super::{NextVictim, Removed, Shard};
 
 /// What a step of [`Shard::shrink`] came to.
@@ -74,6 +75,26 @@ impl Shard {
             self.recount();
         }
         moved.is_some()
+    }
+
+    /// What a write may do under one hold of the lock. With no more bytes over than this, [`Self::fit`] evicts
+    /// no more than that either: each eviction is good for more than two unused slots.
+    pub(super) fn bounds(&self) -> Bounds {
+        let bytes_over = (MOVES_PER_WRITE + 2 * STEPS_PER_HOLD) * Entries::unused_slot_bytes(&&self.entries);
+        Bounds { evictions: STEPS_PER_HOLD, bytes_over }
+    }
+
+    /// After a write was interrupted that has evicted so many: unused slots give way to it, as far as they are in its way.
+    #[cold]
+    pub(super) fn make_dense(&mut self, evicted: u64, charge: u64) {
+        self.condense(evicted);
+        for _ in 0..MOVES_PER_WRITE {
+            let is_over = self.directory.bytes() + charge > self.directory.budget().bytes;
+            if !is_over || !self.relocate_last() {
+                break;
+            }
+        }
+        self.trim();
     }
 
     /// After a write that has evicted so many, or has found slots unused: these give way to what was written. Each has

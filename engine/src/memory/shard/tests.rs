@@ -79,7 +79,8 @@ fn told(script: &str) -> String {
             b'+' => {
                 let record = NewRecord::new(key.key, b"value", None);
                 let charge = u32::try_from(8 + record.charge()).expect("small");
-                shard.set(&mut Write { key, record, charge }, || 0, &mut removed).expect("room");
+                let mut write = Write { key, record, charge, interrupted: Interrupted::default() };
+                shard.set(&mut write, || 0, &mut removed).expect("room");
             }
             b'-' => assert!(shard.delete(key, || 0, &mut removed), "{word}"),
             b'!' => assert!(shard.evict_one(|| 0, &mut removed), "{word}"),
@@ -133,7 +134,7 @@ impl Numbered {
         let key = HashedKey { key: &key, hash: self.seed.hash(&key) };
         let record = NewRecord::new(key.key, value, deadline_nanos);
         let charge = u32::try_from(8 + record.charge()).expect("small");
-        let mut write = Write { key, record, charge };
+        let mut write = Write { key, record, charge, interrupted: Interrupted::default() };
         let bytes = |shard: &Shard| {
             shard.directory.bytes() - shard.entries.records.excess_bytes(shard.directory.items())
         };

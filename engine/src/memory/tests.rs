@@ -1,0 +1,444 @@
+//! What happens under one hold of a shard's lock, and what others do between two of them.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicBool;
+use std::thread::{self, ThreadId};
+
+use bytes::Bytes;
+
+use super::resize::STEPS_PER_HOLD;
+use super::*;
+use crate::policy::{EvictionPolicy, Item, Slot, Verdict};
+
+const MIB: u64 = 1 << 20;
+
+thread_local! {
+    /// How often this thread has acquired a shard's lock.
+    pub(super) static HOLDS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// What policies have seen.
+#[derive(Default)]
+struct Seen {
+    hold: Option<(ThreadId, u64)>,
+    evicted_in_hold: u64,
+    moved_in_hold: u64,
+    most_evicted: u64,
+    most_moved: u64,
+    evicted: u64,
+    evicted_by: HashMap<ThreadId, u64>,
+    admitted: u64,
+    /// How many had been evicted whenever somebody was read.
+    evicted_at_hits: Vec<u64>,
+}
+
+impl Seen {
+    fn look(&mut self) {
+        let hold = Some((thread::current().id(), HOLDS.get()));
+        if self.hold != hold {
+            (self.hold, self.evicted_in_hold, self.moved_in_hold) = (hold, 0, 0);
+        }
+    }
+
+    fn evicts(&mut self) {
+        self.look();
+        self.evicted += 1;
+        *self.evicted_by.entry(thread::current().id()).or_default() += 1;
+        self.evicted_in_hold += 1;
+        self.most_evicted = self.most_evicted.max(self.evicted_in_hold);
+    }
+
+    fn moves(&mut self) {
+        self.look();
+        self.moved_in_hold += 1;
+        self.most_moved = self.most_moved.max(self.moved_in_hold);
+    }
+}
+
+/// First in, first out.
+struct Watching {
+    seen: Arc<Mutex<Seen>>,
+    queue: BTreeMap<u64, Slot>,
+    places: HashMap<Slot, u64>,
+    last: u64,
+}
+
+impl Watching {
+    fn seen(&self) -> crate::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().expect("no panic")
+    }
+}
+
+impl EvictionPolicy for Watching {
+    fn admit(&mut self, _incoming: &Item) -> bool {
+        self.seen().admitted += 1;
+        true
+    }
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        self.seen().moves();
+        let place = self.places.remove(&from).expect("resident");
+        self.places.insert(to, place);
+        self.queue.insert(place, to);
+    }
+    fn trim(&mut self, _slots: usize) {}
+    fn insert(&mut self, slot: Slot, _item: &Item) {
+        self.last += 1;
+        self.queue.insert(self.last, slot);
+        self.places.insert(slot, self.last);
+    }
+    fn hit(&mut self, _slot: Slot) {
+        let evicted = self.seen().evicted;
+        self.seen().evicted_at_hits.push(evicted);
+    }
+    fn update(&mut self, _slot: Slot, _item: &Item) {}
+    fn remove(&mut self, slot: Slot) {
+        let place = self.places.remove(&slot).expect("resident");
+        self.queue.remove(&place);
+    }
+    fn evict(&mut self, _incoming: &Item) -> Verdict {
+        self.seen().evicts();
+        let (_, victim) = self.queue.pop_first().expect("resident");
+        self.places.remove(&victim);
+        Verdict::Evict(victim)
+    }
+    fn resize(&mut self, _capacity: u64) {}
+    fn len(&self) -> usize {
+        self.queue.len()
+    }
+    fn footprint_bytes(&self) -> usize {
+        0
+    }
+    fn check_invariants(&self) {
+        assert_eq!(self.queue.len(), self.places.len());
+    }
+}
+
+/// A store that is to be filled, and what its policies see.
+struct Subject {
+    store: MemoryStore,
+    seen: Arc<Mutex<Seen>>,
+}
+
+fn ready<T>(future: StoreFuture<'_, T>) -> Result<T, StoreError> {
+    match future {
+        StoreFuture::Ready(result) => result.expect("not polled yet"),
+        StoreFuture::Pending(_) => panic!("the memory store answers at once"),
+    }
+}
+
+fn entry<'a>(name: &'a [u8], value: &'a [u8]) -> Entry<'a> {
+    Entry { key: Key::shared(name).expect("short"), value, ttl: None }
+}
+
+impl Subject {
+    fn new(shards: usize, spare_slots: usize) -> Self {
+        let seen: Arc<Mutex<Seen>> = Arc::default();
+        let of_policies = Arc::clone(&seen);
+        let build = move |_, _| -> Box<dyn EvictionPolicy> {
+            let seen = Arc::clone(&of_policies);
+            Box::new(Watching { seen, queue: BTreeMap::new(), places: HashMap::new(), last: 0 })
+        };
+        let limits = Limits { max_items: None, max_memory_bytes: MIB, max_value_bytes: MIB };
+        let options = MemoryStoreOptions {
+            shards: Some(shards),
+            spare_slots,
+            ..MemoryStoreOptions::new(limits, "watching", 32, Arc::new(build))
+        };
+        Self { store: MemoryStore::new(options), seen }
+    }
+
+    /// As many small entries as there is room for; what is seen begins after them. How many.
+    fn fill(&self) -> u32 {
+        let mut number = 0_u32;
+        while self.stats().counters.evictions == 0 {
+            for _ in 0..100 {
+                self.set(&number.to_le_bytes(), b"small");
+                number += 1;
+            }
+        }
+        *self.seen() = Seen::default();
+        number
+    }
+
+    fn set(&self, name: &[u8], value: &[u8]) {
+        ready(self.store.set(entry(name, value))).expect("room");
+    }
+
+    fn get(&self, name: &[u8]) -> Option<Value> {
+        ready(self.store.get(Key::shared(name).expect("short"))).expect("a read")
+    }
+
+    fn stats(&self) -> StoreStats {
+        ready(self.store.stats()).expect("statistics")
+    }
+
+    fn seen(&self) -> crate::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().expect("no panic")
+    }
+}
+
+/// Whether it has stored a value under a name.
+type Writes = fn(&Subject, &[u8], &[u8]) -> bool;
+
+#[test]
+#[cfg_attr(miri, ignore = "many thousands of steps")]
+fn what_many_entries_give_way_to_takes_a_few_of_them_under_each_hold() {
+    let large = vec![b'l'; 600 << 10];
+    let oldest = |subject: &Subject, entries: u32| {
+        let is_there = |number: &u32| subject.get(&number.to_le_bytes()).is_some();
+        (0..entries).find(is_there).expect("some are resident").to_le_bytes()
+    };
+    let writes: [(&str, bool, Writes); 4] = [
+        ("set", true, |subject, name, value| ready(subject.store.set(entry(name, value))).is_ok()),
+        ("set of a resident", false, |subject, name, value| {
+            ready(subject.store.set(entry(name, value))).is_ok()
+        }),
+        ("set_if_absent", true, |subject, name, value| {
+            matches!(ready(subject.store.set_if_absent(entry(name, value))), Ok(SetIfAbsent::Stored))
+        }),
+        ("compare_and_set", false, |subject, name, value| {
+            matches!(
+                ready(subject.store.compare_and_set(b"small", entry(name, value))),
+                Ok(CompareAndSet::Stored)
+            )
+        }),
+    ];
+    for shards in [1, 4] {
+        for (what, is_new, write) in writes {
+            let subject = Subject::new(shards, 100);
+            let entries = subject.fill();
+            // The first to go otherwise, where it is resident.
+            let name = if is_new { *b"new!" } else { oldest(&subject, entries) };
+            *subject.seen() = Seen::default();
+            assert!(write(&subject, &name, &large), "{what}");
+            {
+                let seen = subject.seen();
+                let told = format!("{what}, {shards} shards");
+                assert!(seen.evicted > 10 * STEPS_PER_HOLD / shards as u64, "{told}: {} went", seen.evicted);
+                assert!(seen.most_evicted <= STEPS_PER_HOLD, "{told}: {} in a hold", seen.most_evicted);
+                assert!(seen.most_moved <= 8 * STEPS_PER_HOLD, "{told}: {} in a hold", seen.most_moved);
+                assert_eq!(seen.admitted, u64::from(is_new), "{told}: a newcomer is announced once");
+            }
+            assert_eq!(subject.get(&name).as_deref(), Some(&large[..]), "{what}");
+            subject.store.check_invariants();
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "many thousands of steps")]
+fn slots_give_way_a_few_under_each_hold_and_nobody_is_evicted_for_them() {
+    let subject = Subject::new(1, 1 << 20);
+    let entries = subject.fill();
+    for number in 0..entries * 9 / 10 {
+        ready(subject.store.delete(Key::shared(&number.to_le_bytes()).expect("short"))).expect("a delete");
+    }
+    let left = subject.stats().counters.entries;
+    subject.set(b"large", &vec![b'l'; 800 << 10]);
+    let seen = subject.seen();
+    assert_eq!(
+        (seen.evicted, subject.stats().counters.entries),
+        (0, left + 1),
+        "there is room once the slots are gone"
+    );
+    assert!((1..=8 * STEPS_PER_HOLD).contains(&seen.most_moved), "{} in a hold", seen.most_moved);
+    drop(seen);
+    subject.store.check_invariants();
+}
+
+#[test]
+fn what_is_not_stored_evicts_nobody() {
+    let subject = Subject::new(1, 100);
+    let last = subject.fill() - 1;
+    let (name, large) = (last.to_le_bytes(), vec![b'l'; 600 << 10]);
+    let exists = ready(subject.store.set_if_absent(entry(&name, &large)));
+    assert!(matches!(exists, Ok(SetIfAbsent::Exists)));
+    let mismatch = ready(subject.store.compare_and_set(b"other", entry(&name, &large)));
+    assert!(matches!(mismatch, Ok(CompareAndSet::Mismatch)));
+    let missing = ready(subject.store.compare_and_set(b"other", entry(b"none", &large)));
+    assert!(matches!(missing, Ok(CompareAndSet::NotFound)));
+    assert_eq!(subject.seen().evicted, 0);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "many thousands of steps")]
+fn readers_get_in_while_many_entries_leave() {
+    let subject = Subject::new(1, 100);
+    let last = subject.fill() - 1;
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reads = scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                assert!(subject.get(&last.to_le_bytes()).is_some(), "the last one stays");
+            }
+        });
+        while subject.stats().counters.hits == 0 {
+            thread::yield_now();
+        }
+        subject.set(b"large", &vec![b'l'; 600 << 10]);
+        is_over.store(true, Ordering::Relaxed);
+        reads.join().expect("no panic");
+    });
+    let seen = subject.seen();
+    let between = seen.evicted_at_hits.iter().filter(|&&evicted| 0 < evicted && evicted < seen.evicted);
+    assert!(between.count() > 0, "nobody was read before all {} were gone", seen.evicted);
+}
+
+/// Stores small values until the last of these has returned, and looks whether the limit holds.
+fn while_others_write(subject: &Subject, writes: &mut [&mut (dyn FnMut() + Send)]) {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let small = scope.spawn(|| {
+            for number in (0_u64..).take_while(|_| !is_over.load(Ordering::Relaxed)) {
+                subject.set(&number.to_le_bytes(), b"small");
+                if number.is_multiple_of(64) {
+                    let used = subject.stats().counters.memory_bytes;
+                    assert!(used <= MIB, "{used} bytes");
+                }
+            }
+        });
+        let writes: Vec<_> = writes.iter_mut().map(|write| scope.spawn(write)).collect();
+        let outcomes: Vec<_> = writes.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        is_over.store(true, Ordering::Relaxed);
+        small.join().expect("there is room, and the limit holds");
+        assert!(outcomes.iter().all(Result::is_ok), "there is room for each");
+    });
+    subject.store.check_invariants();
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "many thousands of steps")]
+fn whoever_writes_meanwhile_takes_nothing_of_what_was_made_room_for() {
+    let large = vec![b'l'; 600 << 10];
+    let alone = Subject::new(1, 100);
+    alone.fill();
+    alone.set(b"large", &large);
+    let subject = Subject::new(1, 100);
+    subject.fill();
+    let mut thread = None;
+    while_others_write(
+        &subject,
+        &mut [&mut || {
+            thread = Some(thread::current().id());
+            subject.set(b"large", &large);
+        }],
+    );
+    let evicted = subject.seen().evicted_by[&thread.expect("it has run")];
+    let needed = alone.seen().evicted;
+    assert!(evicted <= needed + needed / 4, "{evicted} evicted for what needs {needed}");
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "many thousands of steps")]
+fn large_values_find_room_while_others_are_written() {
+    for shards in [1, 4] {
+        let subject = Subject::new(shards, 100);
+        subject.fill();
+        let is_over = AtomicBool::new(false);
+        // No two of them have room at a time.
+        let sets = |name: &[u8], kib: usize| {
+            for _ in 0..20 {
+                subject.set(name, &vec![b'l'; kib << 10]);
+            }
+            is_over.store(true, Ordering::Relaxed);
+        };
+        while_others_write(
+            &subject,
+            &mut [
+                &mut || sets(b"a", 600),
+                &mut || sets(b"b", 1015),
+                // In one step, unless there is hardly room that is not put aside.
+                &mut || {
+                    while !is_over.load(Ordering::Relaxed) {
+                        subject.set(b"c", &vec![b'l'; 14 << 10]);
+                    }
+                },
+            ],
+        );
+    }
+}
+
+#[test]
+fn large_values_are_compared_between_two_holds() {
+    let subject = Subject::new(1, 100);
+    let large = vec![b'l'; 200 << 10];
+    let (longer, other) = ([&large[..], b"l"].concat(), [&large[1..], b"L"].concat());
+    for (value, expected, stored, holds) in [
+        (&b"small"[..], &b"small"[..], true, 1),
+        (b"small", b"other", false, 1),
+        (b"small", &large, false, 1),
+        (&large, &large, true, 2),
+        (&large, &other, false, 1),
+        (&large, &longer, false, 1),
+        (&large, b"small", false, 1),
+    ] {
+        subject.set(b"key", value);
+        let before = HOLDS.get();
+        let outcome = ready(subject.store.compare_and_set(expected, entry(b"key", b"new")));
+        let told = format!("{} bytes, {} expected", value.len(), expected.len());
+        assert_eq!(HOLDS.get() - before, holds, "{told}");
+        let wanted = if stored { CompareAndSet::Stored } else { CompareAndSet::Mismatch };
+        assert_eq!(outcome.expect("room"), wanted, "{told}");
+        assert_eq!(subject.get(b"key").as_deref(), Some(if stored { b"new" } else { value }), "{told}");
+    }
+}
+
+#[test]
+fn what_was_found_equal_counts_for_the_value_that_it_was_found_of_alone() {
+    let subject = Subject::new(1, 100);
+    let (large, other) = (vec![b'l'; 200 << 10], vec![b'o'; 200 << 10]);
+    let new = entry(b"key", b"new");
+    let hash = subject.store.approached(&new.key).hash;
+    let compare = |equal: Option<&Bytes>| {
+        let compared = subject.store.run_write(&new, hash, |shard, write, removed| {
+            shard.compare_and_set(&large, equal, write, || 0, removed)
+        });
+        match compared.expect("room") {
+            Compared::Later(value) => Some(value),
+            Compared::Done(outcome) => {
+                assert_eq!(outcome, CompareAndSet::Stored);
+                None
+            }
+        }
+    };
+    subject.set(b"key", &large);
+    let mut equal = compare(None).expect("to be compared");
+    // Others write, the same bytes or not.
+    for value in [&other, &large] {
+        subject.set(b"key", value);
+        equal = compare(Some(&equal)).expect("to be compared anew");
+        assert_eq!(equal, value);
+    }
+    assert_eq!(compare(Some(&equal)), None, "it is still there");
+    assert_eq!(subject.get(b"key").as_deref(), Some(&b"new"[..]));
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "compares many megabytes")]
+fn no_write_is_lost_between_the_comparison_of_a_large_value_and_its_replacement() {
+    const EACH: u64 = 500;
+    let subject = Subject::new(1, 100);
+    // The number comes last, so that all has to be compared.
+    let value = |number: u64| {
+        let mut value = vec![b'l'; 200 << 10];
+        value.extend_from_slice(&number.to_le_bytes());
+        value
+    };
+    let number = |value: &[u8]| u64::from_le_bytes(*value.last_chunk().expect("a number"));
+    subject.set(b"key", &value(0));
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut left = EACH;
+                while left > 0 {
+                    let before = subject.get(b"key").expect("nothing leaves");
+                    let next = value(number(&before) + 1);
+                    let outcome = ready(subject.store.compare_and_set(&before, entry(b"key", &next)));
+                    left -= u64::from(outcome.expect("room") == CompareAndSet::Stored);
+                }
+            });
+        }
+    });
+    assert_eq!(number(&subject.get(b"key").expect("nothing leaves")), 3 * EACH);
+}
