@@ -266,7 +266,7 @@ impl<P: EvictionPolicy> Directory<P> {
                 }
             }
         }
-        if self.items > 0 && self.bytes_over(charge) > bounds.bytes_over {
+        if self.unused_bytes > 0 && self.items > 0 && self.bytes_over(charge) > bounds.bytes_over {
             self.step_aside(vacated, interrupted, entries);
             return None;
         }

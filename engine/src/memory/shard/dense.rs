@@ -79,9 +79,15 @@ impl Shard {
 
     /// What a write may do under one hold of the lock. With no more bytes over than this, [`Self::fit`] evicts
     /// no more than that either: each eviction is good for more than two unused slots.
+    #[inline]
     pub(super) fn bounds(&self) -> Bounds {
-        let bytes_over = (MOVES_PER_WRITE + 2 * STEPS_PER_HOLD) * Entries::unused_slot_bytes(&&self.entries);
+        let bytes_over = if self.directory.has_unused() { self.most_bytes_over() } else { u64::MAX };
         Bounds { evictions: STEPS_PER_HOLD, bytes_over }
+    }
+
+    #[cold]
+    fn most_bytes_over(&self) -> u64 {
+        (MOVES_PER_WRITE + 2 * STEPS_PER_HOLD) * Entries::unused_slot_bytes(&&self.entries)
     }
 
     /// After a write was interrupted that has evicted so many: unused slots give way to it, as far as they are in its way.
