@@ -182,8 +182,11 @@ fn check_written(written: &[u8], pieces: &[u8]) {
     assert_eq!(refused(cut()), whole, "streams and heads that are refused");
     // A library writes no GOAWAY that is shorter than what it is to hold.
     if heads.iter().all(|head| head.kind != 7 || head.length >= 8) {
-        let expected = naive_left_open(MOST_STREAMS, written, &heads);
-        assert_eq!(left_open(MOST_STREAMS, cut()), expected, "streams that are open");
+        // Of the last frame not all may be there: it counts when as much is as somebody looks at.
+        let whole = heads.iter().take_while(|head| head.end + head.length <= written.len()).count();
+        let expected = [&heads[..], &heads[..whole]].map(|heads| naive_left_open(MOST_STREAMS, written, heads));
+        let open = left_open(MOST_STREAMS, cut());
+        assert!(expected.contains(&open), "streams that are open: {open}, expected {expected:?}");
     }
 }
 
