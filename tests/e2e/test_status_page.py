@@ -280,7 +280,7 @@ def test_only_browsers_get_the_page(server):
     assert (head.body, head.headers["content-length"]) == (b"", str(len(page.body)))
 
     port = address_of(server.grpc)[1]
-    expected = f'{{"service":"tiny-cache","endpoints":["/health","/ready","/live","/metrics","/stats"],"grpc_port":{port}}}'
+    expected = f'{{"service":"tiny-cache","endpoints":["/health","/ready","/live","/metrics","/stats","/history"],"grpc_port":{port}}}'
     for headers in ({}, {"accept": "*/*"}, {"accept": "application/json"}, {"accept": "application/json, text/html;q=0.9"}):
         answer = fetch(server.http, "/", headers=headers)
         assert (answer.headers["content-type"], answer.body.decode()) == ("application/json", expected)
