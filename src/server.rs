@@ -67,8 +67,13 @@ pub enum StartError {
     #[error(transparent)]
     Tokens(#[from] TokensError),
     /// An address cannot be listened on.
-    #[error(transparent)]
-    Bind(#[from] BindError),
+    #[error("{error}{hint}")]
+    Bind {
+        /// Why.
+        error: BindError,
+        /// What sets another address, where that helps.
+        hint: &'static str,
+    },
     /// The access log cannot be opened.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
@@ -257,7 +262,18 @@ struct BoundListener<'a> {
 fn bind_listener(config: &TransportConfig) -> Result<BoundListener<'_>, StartError> {
     let tls = config.tls.as_ref().map(ServerTls::load).transpose()?;
     let tokens = config.auth.as_ref().map(Tokens::load).transpose()?;
-    let listener = Listener::bind(&config.listen, tls.clone(), &config.connections)?;
+    let listener = Listener::bind(&config.listen, tls.clone(), &config.connections).map_err(|error| {
+        let hint = match (&error, &config.kind) {
+            (BindError::InUse { .. }, TransportKind::Grpc(_)) => {
+                "; choose another with --listen, CACHE_PORT or listen in its [[transport]]"
+            }
+            (BindError::InUse { .. }, TransportKind::Http) => {
+                "; choose another with --http-listen, CACHE_HEALTH_PORT or listen in its [[transport]]"
+            }
+            _ => "",
+        };
+        StartError::Bind { error, hint }
+    })?;
     Ok(BoundListener { config, listener, tls, tokens })
 }
 

@@ -187,7 +187,7 @@ fn what_is_wrong_is_told_in_one_line_and_does_not_lose_what_is_right() {
             "empty.txt: record 1 (line 1, byte 0): the trace holds no request",
             2,
         ),
-        (&["--trace", "no/such"], "no/such: record 1 (byte 0): no such file or directory", 0),
+        (&["--trace", "no/such"], "no/such: no such file or directory", 0),
         (
             &["--trace", &sized, "--key-column", "kye"],
             "unknown column \"kye\": the header has time, key, size",

@@ -45,9 +45,10 @@ pub(super) fn ttl_seconds(text: &str) -> Result<i32, String> {
     if let Ok(seconds) = text.parse() {
         return Ok(seconds);
     }
-    let ttl = duration(text)?;
+    let wrong = |_| "expected whole seconds such as 60, 90s, 10m or 1h30m, or 0 for ever".to_owned();
+    let ttl = duration(text).map_err(wrong)?;
     if ttl.subsec_nanos() != 0 {
-        return Err("a ttl is a whole number of seconds".to_owned());
+        return Err("a ttl is a whole number of seconds, such as 1s or 90".to_owned());
     }
     i32::try_from(ttl.as_secs()).map_err(|_| format!("a ttl is at most {} seconds", i32::MAX))
 }
@@ -91,7 +92,8 @@ mod tests {
             assert_eq!(ttl_seconds(text), Ok(seconds), "{text}");
         }
         for text in ["1500ms", "2147483648", "99999d", "soon"] {
-            assert!(ttl_seconds(text).is_err(), "{text}");
+            let refusal = ttl_seconds(text).expect_err(text);
+            assert!(!refusal.contains("ms"), "{refusal} would be refused, too");
         }
     }
 

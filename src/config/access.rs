@@ -225,11 +225,15 @@ mod tests {
             ),
             (
                 format!("{TLS}client_ca = \"a\"\nclients = []"),
-                "file:7: transport.tls.clients: found an array, allowed: a list of 1 to 1000 names",
+                "file:7: transport.tls.clients: found an empty array, allowed: a list of 1 to 1000 names",
             ),
             (
-                format!("{TLS}client_ca = \"a\"\nclients = [\"dns:a\", \"b\"]"),
-                "file:7: transport.tls.clients: found an array, allowed: a list of 1 to 1000 names",
+                format!("{TLS}client_ca = \"a\"\nclients = [\"dns:a\",\n\"b\"]"),
+                "file:8: transport.tls.clients: found \"b\" in an array, allowed: a list of 1 to 1000 names",
+            ),
+            (
+                "serve = [\"probes\", \"cahe\"]\n".to_owned(),
+                "file:3: transport.serve: found \"cahe\" in an array, allowed: a list of one or more of",
             ),
             (
                 "[transport.auth]\n".to_owned(),

@@ -146,16 +146,21 @@ impl<'r> Section<'r> {
     ) {
         self.known.push(key);
         let overrides = self.overrides.extract_if(.., |(name, _)| *name == key).map(|(_, setting)| setting);
-        for mut setting in self.file.remove(key).into_iter().chain(overrides) {
+        for setting in self.file.remove(key).into_iter().chain(overrides) {
             let value = format.parse(&setting.raw);
             if value.is_none() {
-                setting.shown = match &setting.raw {
-                    Raw::Table(_) | Raw::Array(_) => setting.shown,
+                let wrong = wrong_item(format, &setting);
+                let told = wrong.unwrap_or(&setting);
+                let shown = match &told.raw {
+                    Raw::Array(items) if items.is_empty() => "an empty array".to_owned(),
+                    Raw::Table(_) | Raw::Array(_) => told.shown.clone(),
                     _ if format.is_secret() => HIDDEN.to_owned(),
-                    _ => without_credentials(&setting.shown),
+                    _ => without_credentials(&told.shown),
                 };
+                let within = if wrong.is_some() { " in an array" } else { "" };
+                let told = Setting { shown: shown + within, allowed: setting.allowed, ..told.clone() };
                 let key = format!("{}.{key}", self.path);
-                self.report.rejected(key, &setting, format.allowed(), &format.names());
+                self.report.rejected(key, &told, format.allowed(), &format.names());
             }
             candidate(value, setting);
         }
@@ -182,6 +187,12 @@ impl<'r> Section<'r> {
             self.report.problem(&setting.origin, dotted(self.path, key), complaint);
         }
     }
+}
+
+/// The first item of an array for which it is not allowed, if it is one of them and not how many there are.
+fn wrong_item<'s, F: Format>(format: &F, setting: &'s Setting) -> Option<&'s Setting> {
+    let Raw::Array(items) = &setting.raw else { return None };
+    items.iter().find(|item| format.parse(&Raw::Array(vec![(*item).clone()])).is_none())
 }
 
 /// `path.key`, the key quoted where TOML would quote it.

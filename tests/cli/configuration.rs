@@ -68,7 +68,12 @@ fn a_bad_variable_or_a_missing_file_is_a_bad_configuration() {
 fn a_port_in_use_is_one_clear_line_and_an_error() {
     let server = Server::start(&[]);
     let ended = run(&["serve", "--listen", &server.grpc, "--http-listen", "127.0.0.1:0"]).expect(2);
-    assert_eq!(ended.complaint(), format!("cannot listen on {}: the address is already in use", server.grpc));
+    let taken = format!("cannot listen on {}: the address is already in use", server.grpc);
+    let hint = "choose another with --listen, CACHE_PORT or listen in its [[transport]]";
+    assert_eq!(ended.complaint(), format!("{taken}; {hint}"));
+    let ended = run(&["serve", "--listen", "127.0.0.1:0", "--http-listen", &server.grpc]).expect(2);
+    let hint = "choose another with --http-listen, CACHE_HEALTH_PORT or listen in its [[transport]]";
+    assert_eq!(ended.complaint(), format!("{taken}; {hint}"));
 }
 
 #[test]

@@ -218,7 +218,7 @@ def test_listeners_serve_their_parts_and_nothing_else(serve):
         assert served(probes) == {"/health", "/ready", "/live"}
         assert served(others) == {"/metrics", "/stats", "/history", "/"}
         index = fetch(others, "/").json()
-        assert index["endpoints"] == ["/metrics", "/stats"] and index["grpc_port"] == address_of(cache)[1]
+        assert index["endpoints"] == ["/metrics", "/stats", "/history"] and index["grpc_port"] == address_of(cache)[1]
 
 
 def test_probes_on_a_listener_of_their_own_are_answered_until_the_end(serve):

@@ -11,7 +11,7 @@ from clients import connect, error_of, fetch, metrics_of
 from http2 import Http2, address_of, frame
 from server import Server
 
-ENDPOINTS = ["/", "/health", "/ready", "/live", "/metrics", "/stats"]
+ENDPOINTS = ["/", "/health", "/ready", "/live", "/metrics", "/stats", "/history"]
 
 COUNTERS = [
     "tiny_cache_hits_total",

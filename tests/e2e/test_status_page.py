@@ -99,8 +99,8 @@ def test_figures_and_plots_follow_the_load(browser):
         assert text_of(browser, "#entries .figure span").startswith("of 100")
         assert text_of(browser, "#evictions strong").endswith("/s")
         wait_for_text(browser, "#evictions .figure span", lambda text: "at an age of" in text)
-        wait_for_text(browser, "#verdict", lambda text: text == "Very likely.")
-        assert "max_items (100)" in text_of(browser, "#reason"), "memory is not what is short"
+        wait_for_text(browser, "#verdict", lambda text: text == "No, but more entries would.")
+        assert "met is max_items (100)" in text_of(browser, "#reason"), "memory is not what is short"
         assert text_of(browser, "#latency strong").endswith(("µs", "ms", " s"))
         # A line takes two points, and there may be a single one yet.
         wait_until(lambda: len(lines(browser, "latency")) == 2, "the lines are not drawn")
@@ -114,6 +114,38 @@ def test_figures_and_plots_follow_the_load(browser):
         browser.evaluate("document.querySelectorAll('summary').forEach(summary => summary.click())")
         wait_until(lambda: browser.evaluate("document.querySelectorAll('.card tbody tr').length") >= 6, "the tables")
         assert browser.complaints() == []
+
+
+def test_the_advice_is_about_the_limit_that_was_met_and_about_writes_that_were_refused(browser, server):
+    show(browser, server)
+
+    def advised(rows, **limits):
+        answer = {"max_entries": 100, "max_memory_bytes": 10_000, "rejected_capacity_total": 0} | limits
+        row = {"seconds": 1, "hits": 1, "misses": 1, "evictions": 0, "expired_removals": 0, "rejected_writes": 0, "requests": None}
+        row |= {"latency_p50_seconds": None, "latency_p99_seconds": None, "eviction_age_p50_seconds": None, "entries": 1, "memory_usage_bytes": 1}
+        # Nobody else writes there in between.
+        both = browser.evaluate(
+            f"(advise({json.dumps(answer)}, {json.dumps([row | more for more in rows])}),"
+            "['verdict', 'reason'].map((id) => document.getElementById(id).textContent).join(' '))"
+        )
+        return both.replace("\u00a0", " ").replace("\u202f", " ")
+
+    full = {"entries": 100, "memory_usage_bytes": 20, "evictions": 50}
+    expired = {"entries": 0, "memory_usage_bytes": 0, "expired_removals": 100}
+    cases = [
+        ([full], {}, "No, but more entries would."),
+        ([full, expired], {}, "No, but more entries would."),
+        ([full | {"eviction_age_p50_seconds": 600}, expired], {}, "No, but more entries might."),
+        ([full | {"memory_usage_bytes": 10_000, "entries": 50}, expired], {}, "Very likely."),
+        ([full, expired], {"max_entries": None}, "Very likely."),
+        ([{}], {}, "No. Nothing was evicted"),
+        ([{"rejected_writes": 1}], {}, "1 write was refused"),
+        ([{"rejected_writes": 2}], {"rejected_capacity_total": 1}, "For some writes. Nothing was evicted"),
+        ([{}], {"rejected_capacity_total": 1}, "No. Nothing was evicted"),
+    ]
+    for rows, limits, expected in cases:
+        assert expected in advised(rows, **limits), (rows, limits)
+    assert "met is max_items (100), at 0.2 % of the memory: raise that one." in advised([full, expired])
 
 
 def test_a_page_that_is_opened_later_shows_the_past_at_once(browser):
@@ -248,7 +280,7 @@ def test_only_browsers_get_the_page(server):
     assert (head.body, head.headers["content-length"]) == (b"", str(len(page.body)))
 
     port = address_of(server.grpc)[1]
-    expected = f'{{"service":"tiny-cache","endpoints":["/health","/ready","/live","/metrics","/stats"],"grpc_port":{port}}}'
+    expected = f'{{"service":"tiny-cache","endpoints":["/health","/ready","/live","/metrics","/stats","/history"],"grpc_port":{port}}}'
     for headers in ({}, {"accept": "*/*"}, {"accept": "application/json"}, {"accept": "application/json, text/html;q=0.9"}):
         answer = fetch(server.http, "/", headers=headers)
         assert (answer.headers["content-type"], answer.body.decode()) == ("application/json", expected)

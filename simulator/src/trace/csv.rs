@@ -129,7 +129,7 @@ fn places(first: &ByteRecord, options: &CsvOptions) -> Result<(Places, bool), Pr
             found.flatten().map(Some).ok_or_else(|| Problem::UnknownColumn {
                 column: name.clone(),
                 known: if is_header {
-                    format!("the header has {}", names.join(", "))
+                    format!("the header has {}", listed(&names))
                 } else {
                     "a name needs a header".to_owned()
                 },
@@ -145,9 +145,22 @@ fn places(first: &ByteRecord, options: &CsvOptions) -> Result<(Places, bool), Pr
     );
     let key = key.or((first.len() == 1).then_some(0)).ok_or_else(|| Problem::UnknownColumn {
         column: "key".to_owned(),
-        known: format!("say which of the {} columns is the key", first.len()),
+        known: format!(
+            "the first row has {}; choose the key's with --key-column, by name or counted from 1",
+            listed(&names)
+        ),
     })?;
     Ok((Places { key, size, time }, is_header))
+}
+
+/// As many names of columns as a line can have.
+fn listed(names: &[String]) -> String {
+    const MOST: usize = 20;
+    let mut text = names[..names.len().min(MOST)].join(", ").replace(char::is_control, "?");
+    if names.len() > MOST {
+        text.push_str(", …");
+    }
+    text
 }
 
 fn problem(error: csv::Error) -> Problem {

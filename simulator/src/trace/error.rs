@@ -27,8 +27,7 @@ impl fmt::Display for Position {
 }
 
 /// A trace that cannot be read, or no further.
-#[derive(Debug, thiserror::Error)]
-#[error("{trace}: {position}: {problem}")]
+#[derive(Debug)]
 pub struct TraceError {
     /// The trace as it was named.
     pub trace: String,
@@ -38,9 +37,25 @@ pub struct TraceError {
     pub problem: Problem,
 }
 
+impl fmt::Display for TraceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { trace, position, problem } = self;
+        match problem {
+            // No record is to blame for that.
+            Problem::Unopened(_) => write!(f, "{trace}: {problem}"),
+            _ => write!(f, "{trace}: {position}: {problem}"),
+        }
+    }
+}
+
+impl std::error::Error for TraceError {}
+
 /// What is wrong with a record or a file.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
+    /// The file cannot be opened.
+    #[error("{}", reason(.0))]
+    Unopened(#[source] io::Error),
     /// The file cannot be read, or not decompressed.
     #[error("{}", reason(.0))]
     Io(#[from] io::Error),

@@ -137,7 +137,7 @@ impl Trace {
     pub fn open(path: &Path, options: &TraceOptions, consumed: Arc<AtomicU64>) -> Result<Self, TraceError> {
         let name =
             if is_standard_input(path) { "standard input".to_owned() } else { path.display().to_string() };
-        Self::begin(name, source::open(path, consumed).map_err(Problem::from), path, options)
+        Self::begin(name, source::open(path, consumed).map_err(Problem::Unopened), path, options)
     }
 
     /// Reads what `content` yields as if it were a file of this name.

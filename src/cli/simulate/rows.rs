@@ -32,9 +32,10 @@ pub(super) fn table(results: &[SimulationResult]) -> String {
         let separator = if text.is_empty() { "" } else { "\n" };
         writeln!(
             text,
-            "{separator}{}: {} requests, a capacity of {} {unit}",
+            "{separator}{}: {} {}, a capacity of {} {unit}",
             first.trace,
             grouped(first.requests),
+            if first.requests == 1 { "request" } else { "requests" },
             grouped(first.capacity)
         )
         .expect(TAKES_ALL);

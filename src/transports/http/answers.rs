@@ -126,6 +126,20 @@ pub(super) fn unix_seconds() -> f64 {
     SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64()
 }
 
+/// The answer to a path that is not there: a [`Failure`] that tells which are.
+#[derive(Serialize)]
+pub(super) struct NotThere<'a> {
+    status: &'static str,
+    message: &'static str,
+    endpoints: &'a [&'static str],
+}
+
+impl<'a> NotThere<'a> {
+    pub(super) const fn new(endpoints: &'a [&'static str]) -> Self {
+        Self { status: "error", message: "not found", endpoints }
+    }
+}
+
 /// Any answer that is not the one asked for.
 pub(super) struct Failure {
     code: StatusCode,

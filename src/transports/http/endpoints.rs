@@ -19,7 +19,7 @@ use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
 use crate::telemetry::panics::caught;
 use crate::transports::stats::cache_stats;
 
-use super::answers::{Failure, Health, Live, Stats, unix_seconds};
+use super::answers::{Failure, Health, Live, NotThere, Stats, unix_seconds};
 
 /// A store that has not answered by then counts as one that does not: probes must not pile up.
 const STORE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ pub(super) struct Endpoints {
     pub(super) metrics: Arc<Metrics>,
     pub(super) history: Arc<History>,
     pub(super) grpc_port: Option<u16>,
-    /// What `GET /` lists.
+    /// What `GET /` lists, and an answer to what is not there.
     pub(super) listed: Vec<&'static str>,
 }
 
@@ -92,8 +92,8 @@ pub(super) async fn stats(State(shared): Shared) -> Result<Json<Stats>, Failure>
     Ok(Json(Stats::new(cache_stats(&stats), service.uptime(), service.active_requests())))
 }
 
-pub(super) async fn not_found() -> Failure {
-    Failure::new(StatusCode::NOT_FOUND, "not found")
+pub(super) async fn not_found(State(shared): Shared) -> Response {
+    (StatusCode::NOT_FOUND, Json(NotThere::new(&shared.listed))).into_response()
 }
 
 pub(super) async fn method_not_allowed() -> Failure {

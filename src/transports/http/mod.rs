@@ -92,12 +92,12 @@ pub fn router(
         .with_state(Arc::new(Endpoints { service, metrics, history, grpc_port, listed }))
 }
 
-/// What `GET /` lists.
+/// What `GET /` lists, and an answer to what is not there.
 fn listed(access: &Access) -> Vec<&'static str> {
     let all: [(Part, &[&str]); 3] = [
         (Part::Probes, &["/health", "/ready", "/live"]),
         (Part::Metrics, &["/metrics"]),
-        (Part::Status, &["/stats"]),
+        (Part::Status, &["/stats", "/history"]),
     ];
     all.iter().filter(|(part, _)| access.serves(*part)).flat_map(|(_, paths)| *paths).copied().collect()
 }

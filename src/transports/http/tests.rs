@@ -154,6 +154,12 @@ impl Answer {
     }
 
     #[track_caller]
+    fn assert_not_there(&self, endpoints: &[&str]) {
+        assert_eq!(self.code, StatusCode::NOT_FOUND, "{}", self.body);
+        let listed = serde_json::json!({"status": "error", "message": "not found", "endpoints": endpoints});
+        assert_eq!(self.json(), listed);
+    }
+
     fn assert_failure(&self, code: StatusCode, message: &str) {
         assert_eq!(self.code, code, "{}", self.body);
         assert_eq!(self.body, format!(r#"{{"status":"error","message":"{message}"}}"#));
@@ -218,14 +224,16 @@ async fn a_part_that_is_not_served_is_not_there() {
                 if expected.contains(&path) {
                     assert_eq!(answer.code, StatusCode::OK, "{path}");
                 } else {
-                    answer.assert_failure(StatusCode::NOT_FOUND, "not found");
+                    let order = ["/health", "/ready", "/live", "/metrics", "/stats", "/history"];
+                    let listed = order.into_iter().filter(|path| expected.contains(path));
+                    answer.assert_not_there(&listed.collect::<Vec<_>>());
                 }
             }
         }
     }
     let (router, _) = restricted(&[Part::Status, Part::Probes], false);
     let index = send(router, asking_with("/", None)).await.json();
-    assert_eq!(index["endpoints"], serde_json::json!(["/health", "/ready", "/live", "/stats"]));
+    assert_eq!(index["endpoints"], serde_json::json!(["/health", "/ready", "/live", "/stats", "/history"]));
 }
 
 #[tokio::test]
@@ -306,7 +314,7 @@ async fn a_browser_gets_the_page_and_everyone_else_the_index() {
     for accept in ["*/*", "application/json", "text/html;q=0.1, application/json"] {
         let index = send(router_over(&service), asking("/", accept)).await;
         assert_eq!(index.headers[header::VARY], "accept");
-        let expected = r#"{"service":"tiny-cache","endpoints":["/health","/ready","/live","/metrics","/stats"],"grpc_port":50051}"#;
+        let expected = r#"{"service":"tiny-cache","endpoints":["/health","/ready","/live","/metrics","/stats","/history"],"grpc_port":50051}"#;
         assert_eq!(index.body, expected);
     }
 }
@@ -481,7 +489,8 @@ async fn a_shutdown_takes_readiness_away_and_nothing_else() {
 async fn what_is_not_there_and_what_is_not_allowed_are_told_in_json() {
     let service = service(Mood::Answers);
     for path in ["/nothing", "/stats/", "/health/x", "//", "/%ff"] {
-        get_path(&service, path).await.assert_failure(StatusCode::NOT_FOUND, "not found");
+        let endpoints = ["/health", "/ready", "/live", "/metrics", "/stats", "/history"];
+        get_path(&service, path).await.assert_not_there(&endpoints);
     }
     for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {
         for path in PATHS {

@@ -252,7 +252,7 @@ function tell(answer, lost) {
   if (answer) write("about", [location.host, `up ${seconds(answer.uptime_seconds)}`, `version ${answer.version}`].join(" · "));
 }
 
-/** Whether more memory would help, as far as evictions tell. */
+/** Whether more memory would help, as far as evictions and refused writes tell. */
 function advise(answer, rows) {
   if (!rows.length) return;
   const all = merged(rows);
@@ -261,17 +261,23 @@ function advise(answer, rows) {
   // By Little's law entries stay for as long as it takes to replace them all.
   const stay = all.entries / ((all.evictions + all.expired_removals) / all.seconds);
   const age = all.eviction_age_p50_seconds ?? stay;
-  const byItems = answer.max_entries !== null && all.entries / answer.max_entries > all.memory_usage_bytes / answer.max_memory_bytes;
-  const limit = byItems ? ` The limit that they meet is max_items (${whole(answer.max_entries)}), at ${percent(all.memory_usage_bytes / answer.max_memory_bytes)} of the memory: raise that one.` : "";
+  // The limit that was met: what is left of the entries now may have expired since.
+  const filled = most(rows, "memory_usage_bytes") / answer.max_memory_bytes;
+  const byItems = answer.max_entries !== null && most(rows, "entries") / answer.max_entries > filled;
+  const limit = byItems ? ` The limit that they met is max_items (${whole(answer.max_entries)}), at ${percent(filled)} of the memory: raise that one.` : "";
   const left = `Entries were evicted after about ${seconds(age)}, and ${percent(misses)} of reads missed in the last ${length}.${limit}`;
-  const measure = "To know it, record a trace and ask “tiny-cache curve”.";
-  const refused = all.rejected_writes ? ` ${whole(all.rejected_writes)} writes were refused: too large, or no room to be made.` : "";
+  const measure = "To find out, record a trace and ask “tiny-cache curve”.";
+  const writes = (number) => number === 1 ? "1 write was" : `${whole(number)} writes were`;
+  const refused = all.rejected_writes ? ` ${writes(all.rejected_writes)} refused: too large, or no room to be made.` : "";
+  // Points tell refusals of both kinds together, and the totals tell whether there were any for room.
+  const noRoom = all.rejected_writes > 0 && answer.rejected_capacity_total > 0;
   const [verdict, reason] = all.evictions === 0
-    ? reads(all) === 0 ? ["Nothing to tell yet.", `There were no reads and no evictions in the last ${length}.`]
-      : ["No.", `Nothing was evicted in the last ${length}: what was missed (${percent(misses)} of reads) had never been stored, was deleted, or had expired.`]
+    ? noRoom ? ["For some writes.", `Nothing was evicted in the last ${length}, but there was no room for all that was written: a higher max_memory makes some.`]
+      : reads(all) === 0 ? ["Nothing to tell yet.", `There were no reads and no evictions in the last ${length}.`]
+        : ["No.", `Nothing was evicted in the last ${length}: what was missed (${percent(misses)} of reads) had never been stored, was deleted, or had expired.`]
     : misses < 0.01 ? ["Hardly.", left]
-      : age < 60 ? ["Very likely.", `${left} ${measure}`]
-        : age < 3600 ? ["Perhaps.", `${left} ${measure}`] : ["Probably not much.", `${left} ${measure}`];
+      : age < 60 ? [byItems ? "No, but more entries would." : "Very likely.", `${left} ${measure}`]
+        : age < 3600 ? [byItems ? "No, but more entries might." : "Perhaps.", `${left} ${measure}`] : ["Probably not much.", `${left} ${measure}`];
   write("verdict", verdict);
   write("reason", reason + refused);
 }
