@@ -72,7 +72,8 @@ impl Head {
         match self.kind {
             1 => Effect::Brings,
             0 if self.length > 0 || self.ends_stream() => Effect::Brings,
-            0 | 3 | 8 | 9 => Effect::Nothing,
+            3 => Effect::Takes(3),
+            0 | 8 | 9 => Effect::Nothing,
             4 => Effect::Takes(1 + u32::try_from(open / 16).expect("few")),
             _ => Effect::Takes(1),
         }

@@ -509,7 +509,7 @@ ATTACKS = {
     ),
     "streams without end": streams_of(lambda stream: http2_frame(HEADERS, END_HEADERS, stream, HEAD)),
     "streams in error": streams_of(
-        lambda stream: http2_frame(HEADERS, END_HEADERS, stream, HEAD) + http2_frame(WINDOW_UPDATE, 0, stream, bytes(4))
+        lambda stream: http2_frame(HEADERS, END_HEADERS, stream, HEAD) + http2_frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", 2**31 - 1))
     ),
     "settings": again_and_again(http2_frame(SETTINGS, 0, 0) * 200),
     "settings, unread": again_and_again(http2_frame(SETTINGS, 0, 0) * 200, reads=False),

@@ -158,7 +158,7 @@ def test_each_listener_has_a_list_of_its_own(files, authority, serve):
             assert refused() == before
             with connect(other, credentials) as stub:
                 assert_refused(lambda: stub.Get(KEY, timeout=10), StatusCode.UNAVAILABLE)
-            assert refused() > before
+            wait_until(lambda: refused() > before, "it is counted")
             wait_until(lambda: any(uri in json.dumps(line) for line in server.lines("client refused")), "it is told")
 
 
@@ -265,7 +265,7 @@ def test_who_listens_beyond_this_machine_without_tls_is_warned(files, serve, tmp
         (transport("http", 'serve = ["probes", "metrics"]', listen=everywhere), [(warned, "http")]),
     ]:
         with serve(config) as server:
-            lines = server.lines("this machine")
+            lines = server.lines("without TLS")
             told = [(text, line["transport"]) for line in lines for text in (warned, token_warned) if text in line["message"]]
             assert (told, len(lines)) == (expected, len(expected)), config
             assert all(line["level"] == "WARN" and ":" in line["listen"] for line in lines)

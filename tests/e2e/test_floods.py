@@ -40,12 +40,12 @@ FLOODS = {
         lambda: streams(
             lambda stream: http2_frame(HEADERS, END_HEADERS, stream, HEAD) + http2_frame(RST_STREAM, 0, stream, bytes(4))
         ),
-        CALM,
+        None,
     ),
     # What the server itself resets a stream for is its work as well ("MadeYouReset", CVE-2025-8671).
     "streams in error": (
         lambda: streams(
-            lambda stream: http2_frame(HEADERS, END_HEADERS, stream, HEAD) + http2_frame(WINDOW_UPDATE, 0, stream, bytes(4))
+            lambda stream: http2_frame(HEADERS, END_HEADERS, stream, HEAD) + http2_frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", 2**31 - 1))
         ),
         CALM,
     ),

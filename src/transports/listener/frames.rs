@@ -1,7 +1,8 @@
 //! A look at what kind of HTTP/2 frames a client sends, since some are answered and cost it nothing.
 //!
-//! h2 ends a connection for resets, continuations and tiny data without end, but answers every ping and every change of
-//! settings. So each of these takes a credit, and so does what there is no use for; each frame of a request brings one
+//! h2 ends a connection for continuations and tiny data without end, but answers every ping and every change of
+//! settings, and of resets it looks at those alone that come before it has got round to their streams. So each of these takes credit,
+//! and so does what there is no use for; each frame of a request brings one
 //! back, and so does time. Clients that measure the network with pings send no more of them than they get answers; who runs
 //! out of credit does nothing but to keep the server busy.
 
@@ -21,6 +22,9 @@ const CREDIT: u32 = 10_000;
 
 /// How many it may send for each second that passes.
 const CREDIT_PER_SECOND: u128 = 1000;
+
+/// What a reset costs: more than the frames of the request bring that it ends. Whoever lets most requests end has as many as he likes.
+const CREDITS_PER_RESET: usize = 3;
 
 /// As many open streams cost a change of settings as much as a frame without use.
 const STREAMS_PER_CREDIT: usize = 16;
@@ -91,8 +95,11 @@ impl<C: Fn() -> Instant> Watcher for Watch<'_, C> {
                 self.streams.begins(head.stream);
             }
             DATA if head.bytes > 0 || head.has(END_STREAM) => self.bring_credit(),
+            RST_STREAM => {
+                self.streams.ends(head.stream);
+                self.take_credit(CREDITS_PER_RESET)?;
+            }
             // h2 bounds these, or they cost nothing.
-            RST_STREAM => self.streams.ends(head.stream),
             DATA | WINDOW_UPDATE | CONTINUATION => {}
             // A change of the window's size is one of each open stream's.
             SETTINGS => self.take_credit(1 + self.streams.open() / STREAMS_PER_CREDIT)?,
@@ -158,6 +165,28 @@ mod tests {
             ("frames that nobody knows", frame(77, 0, &[1; 300]), few),
             ("requests", [frame(HEADERS, 4, &[1; 30]), frame(DATA, 1, &[2; 20])].concat(), many),
             ("requests without content", frame(HEADERS, 5, &[1; 30]), many),
+            // Each costs two beside what its frames bring, or one, and the first brings nothing.
+            (
+                "requests that are reset",
+                [frame(HEADERS, 4, &[1; 30]), frame(RST_STREAM, 0, &[0; 4])].concat(),
+                few / 2 - 1,
+            ),
+            (
+                "requests with content that are reset",
+                [frame(HEADERS, 4, &[1; 30]), frame(DATA, 1, &[2; 20]), frame(RST_STREAM, 0, &[0; 4])]
+                    .concat(),
+                few - 2,
+            ),
+            (
+                "requests of which half are reset",
+                [frame(HEADERS, 4, &[1; 30]), frame(DATA, 1, &[2; 20])]
+                    .concat()
+                    .repeat(2)
+                    .into_iter()
+                    .chain(frame(RST_STREAM, 0, &[0; 4]))
+                    .collect(),
+                many,
+            ),
             ("windows", frame(WINDOW_UPDATE, 0, &[0; 4]), many),
             ("a ping for each answer", [frame(PING, 0, &[6; 8]), frame(HEADERS, 5, &[6; 40])].concat(), many),
             ("pings in a large frame", frame(DATA, 0, &frame(PING, 0, &[0; 8]).repeat(50)), many),
