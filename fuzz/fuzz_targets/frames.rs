@@ -185,7 +185,8 @@ fn check_written(written: &[u8], pieces: &[u8]) {
     if heads.iter().all(|head| head.kind != 7 || head.length >= 8) {
         // Of the last frame not all may be there: it counts when as much is as somebody looks at.
         let whole = heads.iter().take_while(|head| head.end + head.length <= written.len()).count();
-        let expected = [&heads[..], &heads[..whole]].map(|heads| naive_left_open(MOST_STREAMS, written, heads));
+        let expected =
+            [&heads[..], &heads[..whole]].map(|heads| naive_left_open(MOST_STREAMS, written, heads));
         let open = left_open(MOST_STREAMS, cut());
         assert!(expected.contains(&open), "streams that are open: {open}, expected {expected:?}");
     }
