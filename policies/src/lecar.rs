@@ -18,8 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::{OptionDoc, OptionError, Policy};
 use crate::structures::{
-    FrequencyLists, GHOSTS_PER_RESIDENT, GhostQueue, Random, SlotLinks, SlotList, Turn, Weights,
-    relocate_slot, trim_slots,
+    FrequencyLists, GhostQueue, Random, SlotLinks, SlotList, Turn, Weights, relocate_slot, trim_slots,
 };
 
 /// The options of [`Lecar`].
@@ -197,7 +196,7 @@ impl EvictionPolicy for Lecar {
 
     fn evict(&mut self, incoming: &Item) -> Verdict {
         for history in [&mut self.lru_history, &mut self.lfu_history] {
-            history.limit_by_residents(GHOSTS_PER_RESIDENT, self.recency.len(), self.resident_weight);
+            history.limit_by_residents(self.recency.len(), self.resident_weight);
         }
         let oldest = self.recency.back().expect("evict needs a resident entry");
         let rarest = self.frequency.first().expect("both orders hold the same entries");

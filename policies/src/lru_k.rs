@@ -16,9 +16,7 @@ use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{OptionDoc, OptionError, Policy};
-use crate::structures::{
-    GHOSTS_PER_RESIDENT, GhostQueue, SlotHeap, Weights, relocate_slot, share, trim_slots,
-};
+use crate::structures::{GhostQueue, SlotHeap, Weights, relocate_slot, share, trim_slots};
 
 /// Evicts the entry whose last but one use is longest ago.
 pub struct LruK {
@@ -204,7 +202,7 @@ impl EvictionPolicy for LruK {
     fn evict(&mut self, incoming: &Item) -> Verdict {
         let wanted = self.weight.saturating_add(u64::from(incoming.weight));
         self.set_budget(self.capacity.min(wanted));
-        self.history.limit_by_residents(GHOSTS_PER_RESIDENT, self.heap.len(), self.weight);
+        self.history.limit_by_residents(self.heap.len(), self.weight);
         loop {
             let (first, rank) = self.heap.first().expect("evict needs a resident entry");
             let uses = self.uses[first.index()];

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::options::{VARIANT, Variant};
 use crate::policy::{OptionDoc, OptionError, Policy};
-use crate::structures::{GHOSTS_PER_RESIDENT, GhostQueue, Segments, relocate_slot, share, trim_slots};
+use crate::structures::{GhostQueue, Segments, relocate_slot, share, trim_slots};
 
 /// `A1in` of the paper.
 const QUEUE: usize = 0;
@@ -164,7 +164,7 @@ impl EvictionPolicy for TwoQ {
         self.set_budget(self.capacity.min(wanted));
         let published = self.options.variant == Variant::Published;
         if published {
-            self.ghosts.limit_by_residents(GHOSTS_PER_RESIDENT, self.segments.len(), self.segments.weight());
+            self.ghosts.limit_by_residents(self.segments.len(), self.segments.weight());
         }
         let queue = self.segments.segment_weight(QUEUE);
         let main_pays = if published {

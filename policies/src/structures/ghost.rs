@@ -139,9 +139,9 @@ impl<T: Copy> GhostQueue<T> {
     /// Bounds the number of ghosts by that of the residents, which pay for their memory: a weight alone would let thousands
     /// of small ones outlive the few large entries that have pushed them out. Not where all residents weigh 1, as a weight is
     /// a number then. Of too many the oldest are dropped, a few at a time.
-    pub fn limit_by_residents(&mut self, per_resident: usize, residents: usize, weight: u64) {
+    pub fn limit_by_residents(&mut self, residents: usize, weight: u64) {
         let is_counted = weight == residents as u64;
-        self.most = if is_counted { usize::MAX } else { per_resident.saturating_mul(residents) };
+        self.most = if is_counted { usize::MAX } else { GHOSTS_PER_RESIDENT.saturating_mul(residents) };
         for _ in 0..self.len().saturating_sub(self.most).min(DROPPED_AT_ONCE) {
             self.pop_oldest();
         }
@@ -404,21 +404,21 @@ mod tests {
         for hash in 0..10_000 {
             ghosts.push(Item { hash, weight: 10 });
         }
-        ghosts.limit_by_residents(GHOSTS_PER_RESIDENT, 5000, 5000);
+        ghosts.limit_by_residents(5000, 5000);
         assert_eq!(ghosts.len(), 10_000, "where items are counted, their weight is the only limit");
         let over = 10_000 - 400;
         for turn in 1..=over / DROPPED_AT_ONCE {
-            ghosts.limit_by_residents(GHOSTS_PER_RESIDENT, 100, 1 << 20);
+            ghosts.limit_by_residents(100, 1 << 20);
             assert_eq!(ghosts.len(), 10_000 - turn * DROPPED_AT_ONCE, "a few at a time");
         }
-        ghosts.limit_by_residents(GHOSTS_PER_RESIDENT, 100, 1 << 20);
+        ghosts.limit_by_residents(100, 1 << 20);
         assert_eq!(ghosts.len(), 400);
         assert!(ghosts.contains(9_999) && ghosts.contains(9_600) && !ghosts.contains(9_599), "the latest");
         ghosts.trim();
         assert!(ghosts.footprint_bytes() <= 2 * 28 * 400, "{} bytes", ghosts.footprint_bytes());
         ghosts.push(Item { hash: 7, weight: 10 });
         assert_eq!((ghosts.len(), ghosts.contains(7), ghosts.contains(9_600)), (400, true, false));
-        ghosts.limit_by_residents(GHOSTS_PER_RESIDENT, 0, 5);
+        ghosts.limit_by_residents(0, 5);
         ghosts.push(Item { hash: 8, weight: 10 });
         assert!(!ghosts.contains(8), "nobody pays for it");
         ghosts.check_invariants();
