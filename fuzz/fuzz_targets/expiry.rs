@@ -5,6 +5,9 @@ use arbitrary::{Result, Unstructured};
 use engine::{Expired, ExpiryWheel, Slot};
 use libfuzzer_sys::fuzz_target;
 
+/// How far slots lie from one another: the wheel keeps its links in groups of neighbours, and has several of them here.
+const APART: usize = 37;
+
 /// A span of any order of magnitude.
 fn span(input: &mut Unstructured<'_>) -> Result<u64> {
     let (bits, rest): (u8, u16) = (input.arbitrary()?, input.arbitrary()?);
@@ -13,13 +16,13 @@ fn span(input: &mut Unstructured<'_>) -> Result<u64> {
 
 fn run(input: &mut Unstructured<'_>) -> Result<()> {
     let mut wheel = ExpiryWheel::default();
-    let mut deadlines: Vec<Option<u64>> = vec![None; 256];
+    let mut deadlines: Vec<Option<u64>> = vec![None; 256 * APART];
     let mut now = 0_u64;
     let mut steps_done = 0_u32;
     while !input.is_empty() {
-        let slot = usize::from(input.arbitrary::<u8>()?);
+        let slot = usize::from(input.arbitrary::<u8>()?) * APART;
         let operation: u8 = input.arbitrary()?;
-        let at = Slot::new(u32::try_from(slot).expect("a byte"));
+        let at = Slot::new(u32::try_from(slot).expect("few slots"));
         match operation % 8 {
             0..=3 => {
                 if deadlines[slot].take().is_some() {
