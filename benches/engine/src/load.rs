@@ -19,6 +19,8 @@ pub struct Load {
     pub operations: usize,
     /// Whether half of all reads are of one key.
     pub hot: bool,
+    /// Keys that are read with one call.
+    pub batch: usize,
 }
 
 const SKEW: f64 = 0.99;
@@ -46,6 +48,7 @@ fn key(rank: u32) -> KeyBytes {
 /// The same keys for every subject: those that fill it, and those that each thread reads, first to get
 /// the subject into its stride and then with the clock running.
 pub struct Keys {
+    batch: usize,
     fill: Vec<u32>,
     reads: [Vec<Vec<KeyBytes>>; 2],
 }
@@ -69,14 +72,15 @@ impl Keys {
             };
             std::iter::repeat_with(draw).take(load.operations / load.threads).collect()
         };
-        Self { fill, reads: [0, 1].map(|pass| (0..load.threads).map(|thread| reads(pass, thread)).collect()) }
+        let reads = [0, 1].map(|pass| (0..load.threads).map(|thread| reads(pass, thread)).collect());
+        Self { batch: load.batch, fill, reads }
     }
 }
 
 /// Fills the subject and reads from it, twice; the second time counts.
 pub fn run(subject: &dyn Subject, keys: &Keys) -> Outcome {
     settle(subject, keys);
-    read_all(subject, &keys.reads[1].iter().map(Vec::as_slice).collect::<Vec<_>>())
+    read_all(subject, keys.batch, &keys.reads[1].iter().map(Vec::as_slice).collect::<Vec<_>>())
 }
 
 /// Fills the subject and reads from it until it is in its stride.
@@ -85,7 +89,7 @@ fn settle(subject: &dyn Subject, keys: &Keys) {
         subject.insert(&key(rank));
     }
     subject.tidy();
-    read_all(subject, &keys.reads[0].iter().map(Vec::as_slice).collect::<Vec<_>>());
+    read_all(subject, keys.batch, &keys.reads[0].iter().map(Vec::as_slice).collect::<Vec<_>>());
 }
 
 /// Turns that the reads are divided into. Of each, the first third does not count: others have had the processor's caches meanwhile.
@@ -110,8 +114,8 @@ pub fn run_in_turns(
         let turns: Vec<&[KeyBytes]> = keys.reads[1].iter().map(|reads| &reads[part_of(reads)]).collect();
         let (before, timed): (Vec<_>, Vec<_>) =
             turns.iter().map(|turn| turn.split_at(turn.len() / 3)).unzip();
-        read_all(subject, &before);
-        tell(read_all(subject, &timed));
+        read_all(subject, keys.batch, &before);
+        tell(read_all(subject, keys.batch, &timed));
     }
 }
 
@@ -123,17 +127,27 @@ fn processor_seconds() -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-fn read_all(subject: &dyn Subject, reads: &[&[KeyBytes]]) -> Outcome {
+fn read_all(subject: &dyn Subject, batch: usize, reads: &[&[KeyBytes]]) -> Outcome {
     let barrier = Barrier::new(reads.len() + 1);
     let work = |keys: &[KeyBytes]| {
         barrier.wait();
         let before = processor_seconds();
         let mut hits = 0;
-        for key in keys {
-            if subject.get(key) {
-                hits += 1;
-            } else {
-                subject.insert(key);
+        if batch > 1 {
+            let mut missed = Vec::with_capacity(batch);
+            for keys in keys.chunks(batch) {
+                subject.get_many(keys, &mut missed);
+                hits += (keys.len() - missed.len()) as u64;
+                subject.insert_many(&missed);
+                missed.clear();
+            }
+        } else {
+            for key in keys {
+                if subject.get(key) {
+                    hits += 1;
+                } else {
+                    subject.insert(key);
+                }
             }
         }
         (processor_seconds() - before, hits)

@@ -14,25 +14,34 @@ const USAGE: &str = "\
 usage: bench-engine [--rounds=N] [--only=SUBJECT,…] [ROW …]
        bench-engine --turns=SUBJECT ROW    one turn for each line that is read; its rate by the clock and of the processor
 
-SUBJECT  quick_cache, \"quick_cache of Bytes\", moka, foyer, \"lru in a mutex\", or \"tiny-cache POLICY [OPTION=VALUE …]\"
-ROW      1-thread, 2-threads, 8-threads, 2-threads-hot-key, 10M-entries; default: all";
+SUBJECT  quick_cache, \"quick_cache of Bytes\", moka, foyer, \"lru in a mutex\", \"bare table\", or \"tiny-cache POLICY [OPTION=VALUE …]\"
+ROW      1-thread, 2-threads, 8-threads, 2-threads-hot-key, batches, 10M-entries, 10M-entries-batches; default: all";
 
 const PEER: &str = "quick_cache";
-const SUBJECTS: &str = "quick_cache,quick_cache of Bytes,moka,foyer,lru in a mutex,tiny-cache lru,tiny-cache sieve,\
+const SUBJECTS: &str = "quick_cache,quick_cache of Bytes,moka,foyer,lru in a mutex,bare table,tiny-cache lru,tiny-cache sieve,\
     tiny-cache s3-fifo,tiny-cache s3-fifo small_ratio=0.002 ghost_ratio=0.5 promotion_hits=1";
 
 const ONE_THREAD: Load =
-    Load { keys: 1_000_000, capacity: 100_000, threads: 1, operations: 4_000_000, hot: false };
-const ROWS: [(&str, Load); 5] = [
+    Load { keys: 1_000_000, capacity: 100_000, threads: 1, operations: 4_000_000, hot: false, batch: 1 };
+const TEN_MILLIONS: Load =
+    Load { keys: 100_000_000, capacity: 10_000_000, operations: 10_000_000, ..ONE_THREAD };
+const ROWS: [(&str, Load); 7] = [
     ("1-thread", ONE_THREAD),
     ("2-threads", Load { threads: 2, ..ONE_THREAD }),
     ("8-threads", Load { threads: 8, ..ONE_THREAD }),
     ("2-threads-hot-key", Load { threads: 2, hot: true, ..ONE_THREAD }),
-    ("10M-entries", Load { keys: 100_000_000, capacity: 10_000_000, operations: 10_000_000, ..ONE_THREAD }),
+    ("batches", Load { batch: 100, ..ONE_THREAD }),
+    ("10M-entries", TEN_MILLIONS),
+    ("10M-entries-batches", Load { batch: 100, ..TEN_MILLIONS }),
 ];
 /// Rows of which the first is to be compared with the second.
-const AGAINST: [(&str, &str); 3] =
-    [("8-threads", "2-threads"), ("2-threads-hot-key", "2-threads"), ("10M-entries", "1-thread")];
+const AGAINST: [(&str, &str); 5] = [
+    ("8-threads", "2-threads"),
+    ("2-threads-hot-key", "2-threads"),
+    ("batches", "1-thread"),
+    ("10M-entries", "1-thread"),
+    ("10M-entries-batches", "batches"),
+];
 
 /// Reads in short turns, so that several programs can take them: what `scripts/bench-revisions` starts.
 #[expect(clippy::print_stdout, reason = "the rates are what is asked for")]

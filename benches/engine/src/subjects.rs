@@ -19,6 +19,16 @@ pub trait Subject: Send + Sync {
     fn get(&self, key: &KeyBytes) -> bool;
     /// Stores [`VALUE`].
     fn insert(&self, key: &KeyBytes);
+    /// Reads several keys, and tells which of them missed.
+    fn get_many(&self, keys: &[KeyBytes], missed: &mut Vec<KeyBytes>) {
+        missed.extend(keys.iter().filter(|key| !self.get(key)));
+    }
+    /// Stores [`VALUE`] under several keys.
+    fn insert_many(&self, keys: &[KeyBytes]) {
+        for key in keys {
+            self.insert(key);
+        }
+    }
     /// Does what a server would have it do in the background.
     fn tidy(&self) {}
 }
@@ -33,6 +43,7 @@ pub fn build(name: &str, capacity: usize) -> Option<Box<dyn Subject>> {
         "quick_cache of Bytes" => Box::new(QuickCacheOfBytes(quick_cache::sync::Cache::new(capacity))),
         "moka" => Box::new(Moka(moka::sync::Cache::new(capacity as u64))),
         "lru in a mutex" => Box::new(Lru(Mutex::new(lru::LruCache::new(NonZeroUsize::new(capacity)?)))),
+        "bare table" => Box::new(BareTable(Mutex::new(Bare::new(capacity)))),
         "foyer" => Box::new(Foyer(foyer_memory::CacheBuilder::new(capacity).build())),
         _ => Box::new(ours(name.strip_prefix(OURS)?, capacity as u64)?),
     })
@@ -70,6 +81,25 @@ impl Subject for Ours {
         let StoreFuture::Ready(Some(Ok(()))) = self.0.set(entry) else {
             unreachable!("the memory store has room");
         };
+    }
+
+    fn get_many(&self, keys: &[KeyBytes], missed: &mut Vec<KeyBytes>) {
+        let wanted: Vec<Key<'_>> = keys.iter().map(|key| Key::shared(key).expect("short")).collect();
+        let answer = self.0.get_many(&wanted, usize::MAX);
+        let StoreFuture::Ready(Some(Ok(values))) = &answer else {
+            unreachable!("the memory store answers at once");
+        };
+        let values = keys.iter().zip(black_box(values));
+        missed.extend(values.filter(|(_, value)| !matches!(value, Ok(Some(_)))).map(|(key, _)| *key));
+    }
+
+    fn insert_many(&self, keys: &[KeyBytes]) {
+        let entry = |key| Entry { key: Key::shared(key).expect("short"), value: &VALUE[..], ttl: None };
+        let entries: Vec<Entry<'_>> = keys.iter().map(|key| entry(&key[..])).collect();
+        let StoreFuture::Ready(Some(Ok(results))) = self.0.set_many(&entries) else {
+            unreachable!("the memory store answers at once");
+        };
+        assert!(results.iter().all(Result::is_ok), "the memory store has room");
     }
 
     fn tidy(&self) {
@@ -136,5 +166,48 @@ impl Subject for Foyer {
 
     fn insert(&self, key: &KeyBytes) {
         self.0.insert(*key, Bytes::copy_from_slice(&VALUE));
+    }
+}
+
+/// The least that a cache can do, which tells how fast a machine's memory lets anything of this size be: a read looks at an index
+/// and then where that leads to. No policy, no chains, and an entry takes the place of whoever had it before.
+struct BareTable(Mutex<Bare>);
+
+struct Bare {
+    /// By a key's hash: where its entry lies.
+    index: Vec<u32>,
+    entries: Vec<(KeyBytes, [u8; 100])>,
+}
+
+impl Bare {
+    fn new(capacity: usize) -> Self {
+        // Each entry once and in no order, since the step shares no factor with any decimal capacity.
+        let place = |number: u64| (number * 1_000_000_007 % capacity as u64).try_into().expect("a u32");
+        Self {
+            index: (0..capacity as u64).map(place).collect(),
+            entries: vec![([0; 16], [0; 100]); capacity],
+        }
+    }
+
+    fn entry(&mut self, key: &KeyBytes) -> &mut (KeyBytes, [u8; 100]) {
+        let word = |at: usize| u64::from_le_bytes(key[at..at + 8].try_into().expect("eight bytes"));
+        let product =
+            u128::from(word(0) ^ 0x9E37_79B9_7F4A_7C15) * u128::from(word(8) ^ 0xD6E8_FEB8_6659_FD93);
+        let hash = (product as u64) ^ (product >> 64) as u64;
+        let number = (u128::from(hash) * self.index.len() as u128) >> 64;
+        &mut self.entries[self.index[number as usize] as usize]
+    }
+}
+
+impl Subject for BareTable {
+    fn get(&self, key: &KeyBytes) -> bool {
+        let mut bare = self.0.lock().expect("no panic");
+        let (of, value) = bare.entry(key);
+        let value = (of == key).then_some(*value);
+        black_box(&value).is_some()
+    }
+
+    fn insert(&self, key: &KeyBytes) {
+        *self.0.lock().expect("no panic").entry(key) = (*key, VALUE);
     }
 }

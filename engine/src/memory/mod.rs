@@ -69,6 +69,8 @@ const SWEEP_STEPS: usize = 256;
 const SWEEP_PAUSE: Duration = Duration::from_micros(100);
 /// Keys of a batch whose places in the index are asked for together.
 const APPROACHED: usize = 16;
+/// Bytes of entries from which on those of a batch are asked for together: more than processors have near them.
+const FAR_BYTES: u64 = 64 << 20;
 /// Puts each shard on cache lines of its own, two of them since some processors fetch pairs.
 #[repr(align(128))]
 struct Padded<T>(T);
@@ -223,29 +225,32 @@ impl MemoryStore {
         self.lock(index)
     }
 
-    /// Copies and measures an entry, of whose key this is the hash, before any lock is taken.
+    /// Refuses a value that is larger than any may be.
     #[inline]
-    fn write<'a>(&self, entry: &'a Entry<'a>, hash: u64) -> Result<Write<'a>, StoreError> {
-        let size = entry.value.len() as u64;
-        let limit = self.limits.max_value_bytes();
+    fn check_size(&self, value: &[u8]) -> Result<(), StoreError> {
+        let (size, limit) = (value.len() as u64, self.limits.max_value_bytes());
         if size > limit {
             self.rejected_oversize.fetch_add(1, Ordering::Relaxed);
             return Err(StoreError::ValueTooLarge { size, limit });
         }
+        Ok(())
+    }
+
+    /// Copies and measures an entry of [permitted size](Self::check_size), of whose key this is the hash, before any lock is taken.
+    #[inline]
+    fn write<'a>(&self, entry: &'a Entry<'a>, hash: u64) -> Write<'a> {
         let deadline_nanos = entry.ttl.map(|ttl| self.now_nanos().saturating_add(nanos(ttl)));
         let record = NewRecord::new(&entry.key, entry.value, deadline_nanos);
         let charge = self.bytes_per_entry + record.charge();
-        Ok(Write {
+        Write {
             key: HashedKey { key: &entry.key, hash },
             record,
             charge: u32::try_from(charge).expect("limits::possible keeps charges below 4 GiB"),
             interrupted: Interrupted::default(),
-        })
+        }
     }
 
-    /// Runs a write on its shard, which the hash of its key tells, lending and reclaiming room as it needs. Where more entries
-    /// have to leave than may under one hold of the lock, others have their turn in between, and the room that is made is put
-    /// aside: whoever else writes meanwhile makes room of their own.
+    /// Runs a write on its shard, which the hash of its key tells.
     #[inline]
     fn run_write<'a, T>(
         &self,
@@ -253,57 +258,92 @@ impl MemoryStore {
         hash: u64,
         operation: impl FnMut(&mut Shard, &mut Write<'a>, &mut Removed) -> Result<T, Undone>,
     ) -> Result<T, StoreError> {
-        self.run(&mut self.write(entry, hash)?, operation)
+        self.check_size(entry.value)?;
+        self.run(&mut self.write(entry, hash), operation)
     }
 
+    /// Runs a write on its shard, lending room as it needs. Nearly always one hold of the lock is enough.
     #[inline]
     fn run<'a, T>(
         &self,
         write: &mut Write<'a>,
         mut operation: impl FnMut(&mut Shard, &mut Write<'a>, &mut Removed) -> Result<T, Undone>,
     ) -> Result<T, StoreError> {
+        self.check_charge(write.charge)?;
         let index = self.shard_of(write.key.hash);
+        let mut removed = Removed::default();
+        let mut shard = self.lock(index);
+        self.top_up(&mut shard, write);
+        match operation(&mut shard, write, &mut removed) {
+            Ok(done) => {
+                self.settle(&mut shard);
+                drop(shard);
+                Ok(done)
+            }
+            // What the shard was lent so far stays there for the next attempt.
+            Err(undone) => {
+                drop(shard);
+                drop(removed);
+                self.run_on(index, write, undone, &mut operation)
+            }
+        }
+    }
+
+    /// Goes on with a write for which one hold of the lock was not enough, reclaiming room as it needs. Where more entries have
+    /// to leave than may under one hold, others have their turn in between, and the room that is made is put
+    /// aside: whoever else writes meanwhile makes room of their own.
+    #[cold]
+    #[inline(never)]
+    fn run_on<'a, T>(
+        &self,
+        index: usize,
+        write: &mut Write<'a>,
+        mut undone: Undone,
+        operation: &mut dyn FnMut(&mut Shard, &mut Write<'a>, &mut Removed) -> Result<T, Undone>,
+    ) -> Result<T, StoreError> {
         let charge = write.charge;
+        // One at a time, or two could each hold half of what either needs.
+        let _reclaiming = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
         // Room put aside, or taken from other shards, for this write alone.
         let mut credit = Credit::none(&self.pool);
-        let mut reclaiming = None;
+        let mut was_alone = false;
         loop {
-            // Asked each time: the limit may have been lowered since.
-            if u64::from(charge) > self.limits.max_memory_bytes() {
-                return Err(self.exhausted(charge));
-            }
-            let mut removed = Removed::default();
-            let mut shard = self.lock(index);
-            self.top_up(&mut shard, write, credit.spend());
-            let is_alone = reclaiming.is_some();
-            let undone = match operation(&mut shard, write, &mut removed) {
-                Ok(done) => {
-                    self.settle(&mut shard);
-                    drop(shard);
-                    return Ok(done);
-                }
-                // What the shard was lent so far stays there for the next attempt.
-                Err(undone) => undone,
-            };
-            if undone == Undone::Interrupted && is_alone {
-                credit.budget.bytes = Self::put_aside(&mut shard, charge);
-            }
-            drop(shard);
-            drop(removed);
-            // One at a time, or two could each hold half of what either needs.
-            if !is_alone {
-                reclaiming = Some(self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner));
-            }
             match undone {
                 Undone::Interrupted => sleep(PAUSE),
                 Undone::Shortage(shortage) if self.shards.len() > 1 => {
                     credit = self.reclaim(index, shortage);
                 }
-                Undone::Shortage(_) if is_alone => return Err(self.exhausted(charge)),
+                Undone::Shortage(_) if was_alone => return Err(self.exhausted(charge)),
                 // Somebody may have had room put aside.
                 Undone::Shortage(_) => {}
             }
+            // Asked each time: the limit may have been lowered since.
+            self.check_charge(charge)?;
+            let mut removed = Removed::default();
+            let mut shard = self.lock(index);
+            shard.add_to_budget(credit.spend());
+            self.top_up(&mut shard, write);
+            undone = match operation(&mut shard, write, &mut removed) {
+                Ok(done) => {
+                    self.settle(&mut shard);
+                    drop(shard);
+                    return Ok(done);
+                }
+                Err(undone) => undone,
+            };
+            if undone == Undone::Interrupted {
+                credit.budget.bytes = Self::put_aside(&mut shard, charge);
+            }
+            drop(shard);
+            drop(removed);
+            was_alone = true;
         }
+    }
+
+    /// Refuses what is larger than everything may be.
+    #[inline]
+    fn check_charge(&self, charge: u32) -> Result<(), StoreError> {
+        if u64::from(charge) > self.limits.max_memory_bytes() { Err(self.exhausted(charge)) } else { Ok(()) }
     }
 
     /// Stores an entry whatever is there.
@@ -320,7 +360,8 @@ impl MemoryStore {
         entry: &'a Entry<'a>,
         hash: u64,
     ) -> Result<CompareAndSet, StoreError> {
-        let write = &mut self.write(entry, hash)?;
+        self.check_size(entry.value)?;
+        let write = &mut self.write(entry, hash);
         let mut equal = None;
         loop {
             let compared = self.run(write, |shard, write, removed| {
@@ -351,18 +392,14 @@ impl MemoryStore {
     }
 
     /// Adds to a shard's budget what a write needs, as far as the pool has it.
-    fn top_up(&self, shard: &mut Shard, write: &Write<'_>, credit: Budget) {
+    #[inline]
+    fn top_up(&self, shard: &mut Shard, write: &Write<'_>) {
         let directory = shard.directory();
-        let mut budget = directory.budget();
-        budget.items = budget.items.saturating_add(credit.items);
-        budget.bytes += credit.bytes;
+        let budget = directory.budget();
         let items = (directory.items() + 1).saturating_sub(budget.items);
         let bytes = (directory.bytes() + u64::from(write.charge) + shard.most_beside(write))
             .saturating_sub(budget.bytes);
-        let loan = self.pool.lend(items, bytes);
-        budget.items = budget.items.saturating_add(loan.items);
-        budget.bytes += loan.bytes;
-        shard.set_budget(budget);
+        shard.add_to_budget(self.pool.lend(items, bytes));
     }
 
     /// Gives back what a shard has been lent far beyond its use.
@@ -395,13 +432,26 @@ impl MemoryStore {
         self.pool.give_back(back);
     }
 
-    /// [Approaches](Self::approached) so many keys of a batch at a time; their hashes.
-    fn approach_all<'k>(&self, keys: impl IntoIterator<Item = &'k Key<'k>>) -> [u64; APPROACHED] {
+    /// [Approaches](Self::approached) so many keys of a batch at a time, and then their records; their hashes.
+    fn approach_all<'k>(&self, keys: impl ExactSizeIterator<Item = &'k Key<'k>>) -> [u64; APPROACHED] {
         let mut hashes = [0; APPROACHED];
+        let len = keys.len();
         for (hash, key) in hashes.iter_mut().zip(keys) {
             *hash = self.approached(key).hash;
         }
+        self.approach_records(&hashes[..len]);
         hashes
+    }
+
+    /// Asks for what is probably under these hashes, where there is so much that most of it is in no near cache: the records arrive together.
+    fn approach_records(&self, hashes: &[u64]) {
+        for &hash in hashes {
+            let shard = self.lock(self.shard_of(hash));
+            if shard.directory().bytes() < FAR_BYTES / self.shards.len() as u64 {
+                return;
+            }
+            shard.prefetch(hash);
+        }
     }
 
     /// Reads a key's live value, if there is one, to where it is wanted.
@@ -502,11 +552,12 @@ impl Store for MemoryStore {
         let mut results = Vec::with_capacity(keys.len());
         let mut bytes = 0;
         'batch: for keys in keys.chunks(APPROACHED) {
-            for (key, hash) in keys.iter().zip(self.approach_all(keys)) {
-                let mut value = None;
-                self.read(self.shard_of(hash), HashedKey { key, hash }, &mut value);
-                bytes += value.as_ref().map_or(0, |value| value.len());
-                results.push(Ok(value));
+            for (key, hash) in keys.iter().zip(self.approach_all(keys.iter())) {
+                // Read to where it stays: to move a value takes as long as to read it.
+                if let Ok(value) = results.push_mut(Ok(None)) {
+                    self.read(self.shard_of(hash), HashedKey { key, hash }, value);
+                    bytes += value.as_ref().map_or(0, |value| value.len());
+                }
                 if bytes >= max_bytes {
                     break 'batch;
                 }
@@ -525,7 +576,7 @@ impl Store for MemoryStore {
 
     fn delete_many<'a>(&'a self, keys: &'a [Key<'a>]) -> StoreFuture<'a, Batch<bool>> {
         let results = keys.chunks(APPROACHED).flat_map(|keys| {
-            let hashes = self.approach_all(keys);
+            let hashes = self.approach_all(keys.iter());
             keys.iter().zip(hashes).map(|(key, hash)| Ok(self.remove(HashedKey { key, hash })))
         });
         StoreFuture::ready(Ok(results.collect()))

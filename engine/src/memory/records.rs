@@ -66,7 +66,7 @@ pub(super) struct HashedKey<'a> {
 pub(super) struct NewRecord<'a> {
     value: &'a [u8],
     /// A value too large for a cell, until it is stored: the largest are copied before a lock is taken.
-    large: Option<NewLarge<'a>>,
+    large: Option<Box<NewLarge<'a>>>,
     deadline_nanos: Option<u64>,
     /// Bytes of the cell that are used.
     len: usize,
@@ -78,7 +78,7 @@ impl<'a> NewRecord<'a> {
         let before_value = before_value(key, deadline_nanos.is_some());
         let len = before_value + value.len();
         if len > MAX_CELL_BYTES {
-            let large = Some(NewLarge::new(value));
+            let large = Some(Box::new(NewLarge::new(value)));
             return Self { value, large, deadline_nanos, len: before_value + OUTSIDE_BYTES };
         }
         Self { value, large: None, deadline_nanos, len }
@@ -87,7 +87,7 @@ impl<'a> NewRecord<'a> {
     /// What the record will be charged: see [`charge`].
     #[inline]
     pub(super) fn charge(&self) -> usize {
-        let outside = self.large.as_ref().map_or(0, NewLarge::charge);
+        let outside = self.large.as_ref().map_or(0, |large| large.charge());
         charge(cell_bytes(self.len), self.deadline_nanos.is_some(), outside)
     }
 
@@ -269,6 +269,22 @@ impl<'a> Reader<Location> for UnderKey<'a> {
     }
 }
 
+/// Asks for a record, whatever its key.
+struct Ahead<'a> {
+    cells: &'a Cells,
+}
+
+impl Reader<Location> for Ahead<'_> {
+    type Found = ();
+
+    #[inline]
+    fn read(&mut self, at: Location) -> Option<()> {
+        let (bytes, cell_bytes) = self.cells.from(at);
+        prefetch(bytes, cell_bytes);
+        Some(())
+    }
+}
+
 /// The records of a shard.
 pub(super) struct Records {
     places: Places,
@@ -302,6 +318,11 @@ impl Records {
     #[expect(clippy::inline_always, reason = "as for the reader")]
     pub(super) fn find<'a>(&'a self, HashedKey { key, hash }: HashedKey<'a>) -> Option<Found<'a>> {
         self.places.find(hash, UnderKey { cells: &self.cells, key })
+    }
+
+    /// Asks for the first record that may be under this hash.
+    pub(super) fn prefetch_under(&self, hash: u64) {
+        self.places.find(hash, Ahead { cells: &self.cells });
     }
 
     /// Asks for what tells where a slot's record lies.
@@ -396,7 +417,7 @@ impl Records {
     fn write(&mut self, at: Location, slot: Slot, key: &Key<'_>, new: &mut NewRecord<'_>) {
         let NewRecord { value, deadline_nanos, .. } = *new;
         self.value_bytes += value.len() as u64;
-        let outside = new.large.take().map(|large| self.outside.insert(large, &mut self.cells));
+        let outside = new.large.take().map(|large| self.outside.insert(*large, &mut self.cells));
         let value_len =
             if outside.is_some() { OUTSIDE } else { u32::try_from(value.len()).expect("it fits a cell") };
         let mut lengths = value_len | lengths_of(key);

@@ -174,9 +174,21 @@ impl Shard {
         self.directory.set_budget(budget);
     }
 
+    #[inline]
+    pub(super) const fn add_to_budget(&mut self, more: Budget) {
+        let Budget { items, bytes } = self.directory.budget();
+        self.directory
+            .set_budget(Budget { items: items.saturating_add(more.items), bytes: bytes + more.bytes });
+    }
+
     pub(super) fn set_policy_capacity(&mut self, capacity: u64) {
         self.tell_hits();
         self.directory.set_policy_capacity(capacity);
+    }
+
+    /// Asks for the record that is probably under this hash.
+    pub(super) fn prefetch(&self, hash: u64) {
+        self.entries.records.prefetch_under(hash);
     }
 
     /// Reads a key's live value, if there is one, to where it is wanted.

@@ -264,25 +264,28 @@ fn what_is_not_stored_evicts_nobody() {
 #[test]
 #[cfg_attr(miri, ignore = "many thousands of steps")]
 fn readers_get_in_while_many_entries_leave() {
-    let subject = Subject::new(1, 100);
-    let last = subject.fill() - 1;
-    let is_over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let reads = scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
-                assert!(subject.get(&last.to_le_bytes()).is_some(), "the last one stays");
+    // A busy machine may give the reader no processor in time: one that has many tries gets in, unless it is kept out.
+    let gets_in = (0..100).any(|_| {
+        let subject = Subject::new(1, 100);
+        let last = subject.fill() - 1;
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let reads = scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    assert!(subject.get(&last.to_le_bytes()).is_some(), "the last one stays");
+                }
+            });
+            while subject.stats().counters.hits == 0 {
+                thread::yield_now();
             }
+            subject.set(b"large", &vec![b'l'; 600 << 10]);
+            is_over.store(true, Ordering::Relaxed);
+            reads.join().expect("no panic");
         });
-        while subject.stats().counters.hits == 0 {
-            thread::yield_now();
-        }
-        subject.set(b"large", &vec![b'l'; 600 << 10]);
-        is_over.store(true, Ordering::Relaxed);
-        reads.join().expect("no panic");
+        let seen = subject.seen();
+        seen.evicted_at_hits.iter().any(|&evicted| 0 < evicted && evicted < seen.evicted)
     });
-    let seen = subject.seen();
-    let between = seen.evicted_at_hits.iter().filter(|&&evicted| 0 < evicted && evicted < seen.evicted);
-    assert!(between.count() > 0, "nobody was read before all {} were gone", seen.evicted);
+    assert!(gets_in, "nobody was ever read before all were gone");
 }
 
 /// Stores small values until the last of these has returned, and looks whether the limit holds.
