@@ -30,19 +30,32 @@ impl Default for ChainSecret {
 
 impl ChainSecret {
     /// The chain of a value, out of two to the power of `bits`. All bits of the value count.
-    ///
-    /// Both halves of a product, so that values at equal distances are not at equal distances any more: some factors
-    /// would put many of those side by side.
     #[must_use]
     #[inline]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the halves of a product, and less than the chains there are"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "less than the chains there are")]
     pub const fn chain(self, value: u64, bits: u32) -> usize {
+        ((self.mixed(value) as u128) << bits >> u64::BITS) as usize
+    }
+
+    /// The chain of a value, out of any number of them but none, such that a further chain takes from one other: from that whose
+    /// number lacks its highest bit. Litwin, "Linear Hashing: A New Tool for File and Table Addressing", VLDB 1980.
+    #[must_use]
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "only the low bits are wanted")]
+    pub const fn chain_among(self, value: u64, chains: usize) -> usize {
+        let highest = 1 << chains.ilog2();
+        // The highest bits of a product are its best, and the order of the bits does not matter.
+        let low = self.mixed(value).swap_bytes() as usize & (2 * highest - 1);
+        if low < chains { low } else { low - highest }
+    }
+
+    /// Both halves of a product, so that values at equal distances are not at equal distances any more: some factors
+    /// would put many of those side by side.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the halves of a product")]
+    const fn mixed(self, value: u64) -> u64 {
         let product = (value ^ self.mask) as u128 * self.factor as u128;
-        let mixed = (product as u64 ^ (product >> u64::BITS) as u64).wrapping_mul(self.factor);
-        ((mixed as u128) << bits >> u64::BITS) as usize
+        (product as u64 ^ (product >> u64::BITS) as u64).wrapping_mul(self.factor)
     }
 }
 
@@ -86,7 +99,24 @@ mod tests {
     }
 
     #[test]
+    fn a_further_chain_takes_from_one_other_alone() {
+        let secret = ChainSecret::default();
+        for chains in 1..300_usize {
+            let split = chains - (1 << chains.ilog2());
+            for value in 0..2000 {
+                let (before, after) =
+                    (secret.chain_among(value, chains), secret.chain_among(value, chains + 1));
+                assert!(
+                    before < chains && (after == before || before == split && after == chains),
+                    "{value} of {chains}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn one_chain_is_the_only_choice_where_there_is_one() {
         assert_eq!(ChainSecret::default().chain(u64::MAX, 0), 0);
+        assert_eq!(ChainSecret::default().chain_among(u64::MAX, 1), 0);
     }
 }

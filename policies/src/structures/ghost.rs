@@ -4,8 +4,8 @@
 //! It tells a policy that a newcomer was resident not long ago. Memory holds one fingerprint, two list
 //! links and one link of a hash chain per ghost, and one chain head per bucket: 24 bytes, and 4 more only
 //! where weights are not 1. Chains rather than an open table, since ghosts come and go at the same rate:
-//! no tombstones, hence no rehash and no allocation once the queue has reached its size. Which chain it is
-//! is the process's secret, as fingerprints are none.
+//! no tombstones, hence no rehash and no allocation once the queue has reached its size. Until then there is a further chain
+//! for each ghost, which takes from one other. Which chain it is is the process's secret, as fingerprints are none.
 //! A ghost can carry a value, such as the time of its last use.
 
 use engine::{ChainSecret, Item, Slot};
@@ -35,7 +35,7 @@ pub struct GhostQueue<T = ()> {
     /// Per node, the next one in its bucket, or in the list of free nodes.
     chain: Vec<u32>,
     first_free: u32,
-    /// Per bucket, its first node. A power of two, and never less than there are nodes.
+    /// Per bucket, its first node. As many as there are nodes.
     buckets: Vec<u32>,
     secret: ChainSecret,
 }
@@ -222,7 +222,7 @@ impl<T: Copy> GhostQueue<T> {
 
     /// The bucket of a fingerprint; `None` before the first ghost.
     fn bucket(&self, hash: u64) -> Option<usize> {
-        Some(self.secret.chain(hash, self.buckets.len().checked_ilog2()?))
+        (!self.buckets.is_empty()).then(|| self.secret.chain_among(hash, self.buckets.len()))
     }
 
     fn find(&self, bucket: usize, hash: u64) -> Option<Slot> {
@@ -235,9 +235,7 @@ impl<T: Copy> GhostQueue<T> {
 
     fn allocate(&mut self, hash: u64, value: T) -> Slot {
         let node = if self.first_free == NONE {
-            if self.chain.len() == self.buckets.len() {
-                self.grow();
-            }
+            self.add_bucket();
             self.hashes.push(hash);
             self.values.push(value);
             self.chain.push(NONE);
@@ -253,13 +251,16 @@ impl<T: Copy> GhostQueue<T> {
         Slot::new(node)
     }
 
-    /// Doubles the buckets. All nodes are in use when this is called.
-    fn grow(&mut self) {
-        let buckets = (2 * self.buckets.len()).max(4);
-        self.buckets.clear();
-        self.buckets.resize(buckets, NONE);
-        for node in 0..self.chain.len() {
-            self.enchain(u32::try_from(node).expect("fewer than 2^32 - 1 ghosts"));
+    /// One bucket more, to which some go over from one other.
+    fn add_bucket(&mut self) {
+        let number = self.buckets.len();
+        self.buckets.push(NONE);
+        if let Some(bits) = number.checked_ilog2() {
+            let mut node = std::mem::replace(&mut self.buckets[number - (1 << bits)], NONE);
+            while let Some(moved) = next(node) {
+                node = self.chain[moved.index()];
+                self.enchain(moved.get());
+            }
         }
     }
 
