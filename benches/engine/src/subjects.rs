@@ -43,7 +43,7 @@ pub fn build(name: &str, capacity: usize) -> Option<Box<dyn Subject>> {
         "quick_cache of Bytes" => Box::new(QuickCacheOfBytes(quick_cache::sync::Cache::new(capacity))),
         "moka" => Box::new(Moka(moka::sync::Cache::new(capacity as u64))),
         "lru in a mutex" => Box::new(Lru(Mutex::new(lru::LruCache::new(NonZeroUsize::new(capacity)?)))),
-        "bare table" => Box::new(BareTable(Mutex::new(Bare::new(capacity)))),
+        "bare table in a mutex" => Box::new(BareTable(Mutex::new(Bare::new(capacity)))),
         "foyer" => Box::new(Foyer(foyer_memory::CacheBuilder::new(capacity).build())),
         _ => Box::new(ours(name.strip_prefix(OURS)?, capacity as u64)?),
     })
