@@ -119,10 +119,15 @@ pub enum Update {
     TooLarge,
 }
 
+/// Entries that a policy may [go by](EvictionPolicy::seek) in a step that takes as long as an eviction or two.
+const SEEN_IN_STEP: usize = 64;
+/// So few that a policy may go by all of them under one hold, a few times.
+const FEW: u64 = 1 << 14;
+
 /// How much a write may do before others have their turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Entries that may be evicted.
+    /// Entries that may be evicted, or steps of the search for one that may be taken.
     pub evictions: u64,
     /// Bytes that may be left over the budget, for unused slots that give way afterwards.
     pub bytes_over: u64,
@@ -221,7 +226,7 @@ impl<P: EvictionPolicy> Directory<P> {
             .expect("it is not interrupted")
     }
 
-    /// [`Self::insert`], of which there is as much as the bounds allow. `None` where more is to do: evictions were made, and
+    /// [`Self::insert`], of which there is as much as the bounds allow. `None` where more is to do: evictions were made, or looked for, and
     /// nothing else has changed. To be called again with the same `interrupted`, whatever happens meanwhile, or not at all.
     #[inline]
     pub fn insert_within(
@@ -250,6 +255,9 @@ impl<P: EvictionPolicy> Directory<P> {
                 return None;
             }
             left -= 1;
+            if self.seeks(&bounds, &item) {
+                continue;
+            }
             match self.policy.evict(&item) {
                 Verdict::Evict(victim) => {
                     let charge = entries.evicted(victim);
@@ -285,6 +293,12 @@ impl<P: EvictionPolicy> Directory<P> {
         }
         self.policy.insert(slot, &item);
         Some(Insertion::Inserted(slot))
+    }
+
+    /// Whether there is more to be looked at before an eviction for this item is a matter of a moment. A step of that has been done.
+    #[inline]
+    fn seeks(&mut self, bounds: &Bounds, item: &Item) -> bool {
+        self.items > FEW && *bounds != Bounds::NONE && self.policy.seek(item, SEEN_IN_STEP)
     }
 
     /// The newcomer at the door waits. The slot of its last victim is nobody's.
@@ -332,7 +346,7 @@ impl<P: EvictionPolicy> Directory<P> {
         if interrupted.before {
             let old_item = self.item(fingerprint, old);
             let more = u64::from(charge.saturating_sub(old));
-            self.evict_others(slot, &old_item, more, &mut left, entries);
+            self.evict_others(&bounds, slot, &old_item, more, &mut left, entries);
             if left == 0 || self.fits(0, more) && self.bytes_over(more) > bounds.bytes_over {
                 return None;
             }
@@ -347,6 +361,9 @@ impl<P: EvictionPolicy> Directory<P> {
                 break;
             }
             left -= 1;
+            if self.seeks(&bounds, &item) {
+                continue;
+            }
             match self.policy.evict(&item) {
                 // Its place in the queue is spent, its new value is not: it comes in again below.
                 Verdict::Evict(victim) if victim == slot => known_to_policy = false,
@@ -382,6 +399,7 @@ impl<P: EvictionPolicy> Directory<P> {
     #[cold]
     fn evict_others(
         &mut self,
+        bounds: &Bounds,
         slot: Slot,
         item: &Item,
         more_bytes: u64,
@@ -390,6 +408,9 @@ impl<P: EvictionPolicy> Directory<P> {
     ) {
         while *left > 0 && !self.fits(0, more_bytes) && self.items > 1 {
             *left -= 1;
+            if self.seeks(bounds, &NOBODY) {
+                continue;
+            }
             match self.policy.evict(&NOBODY) {
                 Verdict::Evict(victim) if victim == slot => self.policy.insert(slot, item),
                 Verdict::Evict(victim) => self.evicted(victim, entries),
@@ -402,6 +423,12 @@ impl<P: EvictionPolicy> Directory<P> {
     pub fn remove(&mut self, slot: Slot, entries: &impl Entries) {
         self.policy.remove(slot);
         self.forget(slot, entries.charge(slot), entries);
+    }
+
+    /// Takes a step in the search for who is evicted next, whatever the budget says. Whether more of them are to be taken before an eviction is a
+    /// matter of a moment.
+    pub fn seek_one(&mut self) -> bool {
+        self.items > FEW && self.policy.seek(&NOBODY, SEEN_IN_STEP)
     }
 
     /// Evicts one entry to hand its room to others, whatever the budget says. Whether there was one.

@@ -98,8 +98,8 @@ impl Gauge {
 ///
 /// - A newcomer is announced exactly once by [`admit`](Self::admit). If that says yes, zero or more
 ///   calls of [`evict`](Self::evict) with the same item follow, then [`insert`](Self::insert) with
-///   the same item, unless `evict` rejected it. Nothing else comes in between, but where very many entries have to leave:
-///   then the newcomer [steps aside](Self::step_aside), so that others are not kept waiting, and any other calls follow. It
+///   the same item, unless `evict` rejected it. Nothing else comes in between, but where very many entries have to leave or to be
+///   looked at: then the newcomer [steps aside](Self::step_aside), so that others are not kept waiting, and any other calls follow. It
 ///   [comes back](Self::step_forward) for more calls of `evict`, without another `admit`, or never.
 /// - `evict` is called only while at least one entry is resident.
 /// - [`hit`](Self::hit), [`update`](Self::update) and [`remove`](Self::remove) name a slot that is
@@ -167,6 +167,15 @@ pub trait EvictionPolicy: Send {
 
     /// Chooses a victim, forgets it and names it, or rejects the newcomer.
     fn evict(&mut self, incoming: &Item) -> Verdict;
+
+    /// Looks for the victim that [`evict`](Self::evict) would name, as far as so many entries, and says whether it has to look at
+    /// more: for policies that may have to go by many entries until one has to leave. What it has done is what `evict` would
+    /// have, which goes on from there; so it makes no difference to what is decided, unless something else comes in between.
+    /// Comes before an `evict`, as often as it says so, or not at all.
+    fn seek(&mut self, incoming: &Item, entries: usize) -> bool {
+        let _ = (incoming, entries);
+        false
+    }
 
     /// The newcomer that `evict` was called for last waits, and others come first: from now on nobody is at the door. What
     /// [`admit`](Self::admit) has noted of it for later calls, if anything, is given back by [`step_forward`](Self::step_forward).
@@ -267,6 +276,9 @@ impl<P: EvictionPolicy + ?Sized> EvictionPolicy for Box<P> {
     }
     fn evict(&mut self, incoming: &Item) -> Verdict {
         (**self).evict(incoming)
+    }
+    fn seek(&mut self, incoming: &Item, entries: usize) -> bool {
+        (**self).seek(incoming, entries)
     }
     fn resize(&mut self, capacity: u64) {
         (**self).resize(capacity);

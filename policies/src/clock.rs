@@ -61,6 +61,22 @@ impl Policy for Clock {
     }
 }
 
+impl Clock {
+    /// Moves the hand to the next entry that has no hits left, past so many others at the most. That entry, if it came so far.
+    fn advance(&mut self, entries: usize) -> Option<Slot> {
+        for _ in 0..entries {
+            let oldest = self.queue.back().expect("evict needs a resident entry");
+            let hits = &mut self.hits[oldest.index()];
+            if *hits == 0 {
+                return Some(oldest);
+            }
+            *hits -= 1;
+            self.queue.move_to_front(&mut self.links, oldest);
+        }
+        None
+    }
+}
+
 impl EvictionPolicy for Clock {
     fn relocate(&mut self, from: Slot, to: Slot) {
         self.queue.relocate(&mut self.links, from, to);
@@ -90,16 +106,13 @@ impl EvictionPolicy for Clock {
     }
 
     fn evict(&mut self, _incoming: &Item) -> Verdict {
-        loop {
-            let oldest = self.queue.back().expect("evict needs a resident entry");
-            let hits = &mut self.hits[oldest.index()];
-            if *hits == 0 {
-                self.queue.remove(&mut self.links, oldest);
-                return Verdict::Evict(oldest);
-            }
-            *hits -= 1;
-            self.queue.move_to_front(&mut self.links, oldest);
-        }
+        let oldest = self.advance(usize::MAX).expect("nobody has hits left after as many rounds");
+        self.queue.remove(&mut self.links, oldest);
+        Verdict::Evict(oldest)
+    }
+
+    fn seek(&mut self, _incoming: &Item, entries: usize) -> bool {
+        self.advance(entries).is_none()
     }
 
     fn ignores_hashes(&self) -> bool {

@@ -87,6 +87,19 @@ impl LruK {
         self.history.set_capacity(share(budget, self.options.history_ratio));
     }
 
+    /// Gives the first of the heap their present ranks, so many of them at the most, until one has it already. That one, if it came so far.
+    fn settle_first(&mut self, entries: usize) -> Option<Slot> {
+        for _ in 0..entries {
+            let (first, rank) = self.heap.first().expect("evict needs a resident entry");
+            let present = self.uses[first.index()].rank();
+            if present == rank {
+                return Some(first);
+            }
+            self.heap.change(first, present);
+        }
+        None
+    }
+
     fn forget(&mut self, slot: Slot) {
         self.heap.remove(slot);
         self.weight -= u64::from(self.weights.get(slot));
@@ -203,17 +216,15 @@ impl EvictionPolicy for LruK {
         let wanted = self.weight.saturating_add(u64::from(incoming.weight));
         self.set_budget(self.capacity.min(wanted));
         self.history.limit_by_residents(self.heap.len(), self.weight);
-        loop {
-            let (first, rank) = self.heap.first().expect("evict needs a resident entry");
-            let uses = self.uses[first.index()];
-            if uses.rank() == rank {
-                self.forget(first);
-                let item = Item { hash: self.hashes[first.index()], weight: self.weights.get(first) };
-                self.history.push_with(item, uses.last);
-                return Verdict::Evict(first);
-            }
-            self.heap.change(first, uses.rank());
-        }
+        let first = self.settle_first(usize::MAX).expect("each is moved once");
+        self.forget(first);
+        let item = Item { hash: self.hashes[first.index()], weight: self.weights.get(first) };
+        self.history.push_with(item, self.uses[first.index()].last);
+        Verdict::Evict(first)
+    }
+
+    fn seek(&mut self, _incoming: &Item, entries: usize) -> bool {
+        self.settle_first(entries).is_none()
     }
 
     fn resize(&mut self, capacity: u64) {

@@ -20,6 +20,19 @@ pub struct Sieve {
 }
 
 impl Sieve {
+    /// Moves the hand to the next entry that was not visited, past so many others at the most. That entry, if it came so far.
+    fn advance(&mut self, entries: usize) -> Option<Slot> {
+        let oldest = || self.queue.back().expect("evict needs a resident entry");
+        let mut candidate = self.hand.unwrap_or_else(oldest);
+        let mut left = entries;
+        while left > 0 && std::mem::take(&mut self.visited[candidate.index()]) {
+            candidate = self.queue.newer(&self.links, candidate).unwrap_or_else(oldest);
+            left -= 1;
+        }
+        self.hand = Some(candidate);
+        (left > 0).then_some(candidate)
+    }
+
     fn unlink(&mut self, slot: Slot) {
         if self.hand == Some(slot) {
             self.hand = self.queue.newer(&self.links, slot);
@@ -73,14 +86,13 @@ impl EvictionPolicy for Sieve {
     }
 
     fn evict(&mut self, _incoming: &Item) -> Verdict {
-        let oldest = || self.queue.back().expect("evict needs a resident entry");
-        let mut candidate = self.hand.unwrap_or_else(oldest);
-        while std::mem::take(&mut self.visited[candidate.index()]) {
-            candidate = self.queue.newer(&self.links, candidate).unwrap_or_else(oldest);
-        }
-        self.hand = Some(candidate);
+        let candidate = self.advance(usize::MAX).expect("nobody is visited after two rounds");
         self.unlink(candidate);
         Verdict::Evict(candidate)
+    }
+
+    fn seek(&mut self, _incoming: &Item, entries: usize) -> bool {
+        self.advance(entries).is_none()
     }
 
     fn next_victim(&self) -> Option<Slot> {

@@ -59,7 +59,7 @@ use options::{build_policy, default_shards};
 use pool::{Credit, Pool};
 use records::{MOST_RECORD_BYTES, NewRecord, Records};
 use resize::PAUSE;
-use shard::{Compared, HashedKey, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Undone, Write};
+use shard::{Compared, HashedKey, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Soon, Undone, Write};
 
 pub use options::{BuildPolicy, MemoryStoreOptions};
 
@@ -302,14 +302,17 @@ impl MemoryStore {
         operation: &mut dyn FnMut(&mut Shard, &mut Write<'a>, &mut Removed) -> Result<T, Undone>,
     ) -> Result<T, StoreError> {
         let charge = write.charge;
-        // One at a time, or two could each hold half of what either needs.
-        let _reclaiming = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reclaiming = None;
         // Room put aside, or taken from other shards, for this write alone.
         let mut credit = Credit::none(&self.pool);
-        let mut was_alone = false;
         loop {
+            let was_alone = reclaiming.is_some();
+            if undone != Undone::Seeking && !was_alone {
+                // One at a time, or two could each hold half of what either needs.
+                reclaiming = Some(self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner));
+            }
             match undone {
-                Undone::Interrupted => sleep(PAUSE),
+                Undone::Interrupted | Undone::Seeking => sleep(PAUSE),
                 Undone::Shortage(shortage) if self.shards.len() > 1 => {
                     credit = self.reclaim(index, shortage);
                 }
@@ -331,12 +334,11 @@ impl MemoryStore {
                 }
                 Err(undone) => undone,
             };
-            if undone == Undone::Interrupted {
+            if undone == Undone::Interrupted && reclaiming.is_some() {
                 credit.budget.bytes = Self::put_aside(&mut shard, charge);
             }
             drop(shard);
             drop(removed);
-            was_alone = true;
         }
     }
 
@@ -500,8 +502,8 @@ impl MemoryStore {
                 });
                 credit.budget.items += taken.items;
                 credit.budget.bytes += taken.bytes;
-                if taken.items == 0 && taken.bytes == 0 && !shard.evict_one(|| self.now_nanos(), &mut removed)
-                {
+                let is_used = taken.items == 0 && taken.bytes == 0;
+                if is_used && shard.evict_one(|| self.now_nanos(), &mut removed) == Soon::Nobody {
                     break;
                 }
             }

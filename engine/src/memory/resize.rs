@@ -173,7 +173,7 @@ impl MemoryStore {
             for _ in 0..STEPS_PER_HOLD {
                 match shard.shrink(enough, || self.now_nanos(), &mut removed) {
                     Shrink::Evicted => evicted += 1,
-                    Shrink::Moved => {}
+                    Shrink::Moved | Shrink::Sought => {}
                     Shrink::Fits => {
                         is_done = true;
                         break;

@@ -55,6 +55,18 @@ pub(super) enum Undone {
     Shortage(Shortage),
     /// More entries have to leave than may under one hold of the lock. To be tried again once others have had their turn.
     Interrupted,
+    /// Nobody has left yet: more entries have to be looked at than may under one hold. To be tried again, too.
+    Seeking,
+}
+
+/// What became of an eviction for nobody in particular.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Soon {
+    Evicted,
+    /// Not yet: the policy has to look at more entries.
+    Sought,
+    /// Nobody is there, or nobody is given up.
+    Nobody,
 }
 
 /// What became of a comparison.
@@ -314,11 +326,22 @@ impl Shard {
         }
     }
 
-    /// Evicts one entry, though none is coming in. Whether there was one.
-    pub(super) fn evict_one(&mut self, now: impl Fn() -> u64, removed: &mut Removed) -> bool {
-        let was_one = self.evict_anyone(now, removed);
+    /// Evicts one entry, though none is coming in, or takes a step towards it.
+    pub(super) fn evict_one(&mut self, now: impl Fn() -> u64, removed: &mut Removed) -> Soon {
+        let came_to = self.evict_soon(now, removed);
         self.condense(1);
-        was_one
+        came_to
+    }
+
+    fn evict_soon(&mut self, now: impl Fn() -> u64, removed: &mut Removed) -> Soon {
+        self.tell_hits();
+        if self.directory.seek_one() {
+            Soon::Sought
+        } else if self.evict_anyone(now, removed) {
+            Soon::Evicted
+        } else {
+            Soon::Nobody
+        }
     }
 
     fn evict_anyone(&mut self, now: impl Fn() -> u64, removed: &mut Removed) -> bool {
@@ -419,8 +442,7 @@ impl Shard {
         let (directory, mut entries) = self.evicting(now, removed);
         let Some(insertion) = directory.insert_within(bounds, newcomer, &mut write.interrupted, &mut entries)
         else {
-            self.make_dense(self.counters.evictions - evicted_before, write.charge.into());
-            return Err(Undone::Interrupted);
+            return Err(self.interrupted(evicted_before, write));
         };
         match insertion {
             Insertion::Inserted(slot) => {
@@ -455,8 +477,7 @@ impl Shard {
         let update =
             directory.update_within(bounds, slot, fingerprint, write.charge, interrupted, &mut entries);
         let Some(update) = update else {
-            self.make_dense(self.counters.evictions - evicted_before, write.charge.into());
-            return Err(Undone::Interrupted);
+            return Err(self.interrupted(evicted_before, write));
         };
         match update {
             Update::Kept => {
@@ -477,6 +498,14 @@ impl Shard {
             Update::TooLarge => return Err(Undone::Shortage(self.shortage(0, write.charge))),
         }
         Ok(())
+    }
+
+    /// After a write was interrupted: slots that it has left unused give way to it.
+    #[cold]
+    fn interrupted(&mut self, evicted_before: u64, write: &Write<'_>) -> Undone {
+        let evicted = self.counters.evictions - evicted_before;
+        self.make_dense(evicted, write.charge.into());
+        if evicted == 0 && !self.directory.has_unused() { Undone::Seeking } else { Undone::Interrupted }
     }
 
     #[inline]

@@ -28,6 +28,11 @@ struct Seen {
     most_moved: u64,
     evicted: u64,
     evicted_by: HashMap<ThreadId, u64>,
+    /// Steps of looking for a victim that are still to come, and those taken: all, and the most under one hold of a lock.
+    to_seek: u64,
+    sought: u64,
+    sought_in_hold: u64,
+    most_sought: u64,
     admitted: u64,
     /// How many had been evicted whenever somebody was read.
     evicted_at_hits: Vec<u64>,
@@ -37,7 +42,8 @@ impl Seen {
     fn look(&mut self) {
         let hold = Some((thread::current().id(), HOLDS.get()));
         if self.hold != hold {
-            (self.hold, self.evicted_in_hold, self.moved_in_hold) = (hold, 0, 0);
+            self.hold = hold;
+            (self.evicted_in_hold, self.moved_in_hold, self.sought_in_hold) = (0, 0, 0);
         }
     }
 
@@ -47,6 +53,18 @@ impl Seen {
         *self.evicted_by.entry(thread::current().id()).or_default() += 1;
         self.evicted_in_hold += 1;
         self.most_evicted = self.most_evicted.max(self.evicted_in_hold);
+    }
+
+    fn seeks(&mut self) -> bool {
+        self.look();
+        let is_on = self.to_seek > 0;
+        if is_on {
+            self.to_seek -= 1;
+            self.sought += 1;
+            self.sought_in_hold += 1;
+            self.most_sought = self.most_sought.max(self.sought_in_hold);
+        }
+        is_on
     }
 
     fn moves(&mut self) {
@@ -96,6 +114,9 @@ impl EvictionPolicy for Watching {
         let place = self.places.remove(&slot).expect("resident");
         self.queue.remove(&place);
     }
+    fn seek(&mut self, _incoming: &Item, _entries: usize) -> bool {
+        self.seen().seeks()
+    }
     fn evict(&mut self, _incoming: &Item) -> Verdict {
         self.seen().evicts();
         let (_, victim) = self.queue.pop_first().expect("resident");
@@ -133,13 +154,17 @@ fn entry<'a>(name: &'a [u8], value: &'a [u8]) -> Entry<'a> {
 
 impl Subject {
     fn new(shards: usize, spare_slots: usize) -> Self {
+        Self::with_room(shards, spare_slots, MIB)
+    }
+
+    fn with_room(shards: usize, spare_slots: usize, max_memory_bytes: u64) -> Self {
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let of_policies = Arc::clone(&seen);
         let build = move |_, _| -> Box<dyn EvictionPolicy> {
             let seen = Arc::clone(&of_policies);
             Box::new(Watching { seen, queue: BTreeMap::new(), places: HashMap::new(), last: 0 })
         };
-        let limits = Limits { max_items: None, max_memory_bytes: MIB, max_value_bytes: MIB };
+        let limits = Limits { max_items: None, max_memory_bytes, max_value_bytes: MIB };
         let options = MemoryStoreOptions {
             shards: Some(shards),
             spare_slots,
@@ -286,6 +311,36 @@ fn readers_get_in_while_many_entries_leave() {
         seen.evicted_at_hits.iter().any(|&evicted| 0 < evicted && evicted < seen.evicted)
     });
     assert!(gets_in, "nobody was ever read before all were gone");
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "many thousands of steps")]
+fn who_is_to_leave_is_looked_for_a_few_steps_under_each_hold() {
+    let write: fn(&Subject) = |subject| subject.set(b"new!", b"small");
+    let update: fn(&Subject) = |subject| {
+        let last = subject.stats().counters.entries;
+        let resident = (0..).map(|back| last + 1000 - back).find(|number| {
+            subject.get(&u32::try_from(*number).expect("few").to_le_bytes()).is_some()
+        });
+        let name = u32::try_from(resident.expect("some are resident")).expect("few").to_le_bytes();
+        subject.set(&name, &[b'l'; 4000]);
+    };
+    let shrink: fn(&Subject) = |subject| {
+        let limits = Limits { max_memory_bytes: 3 * MIB, ..subject.store.limits() };
+        ready(subject.store.set_limits(limits)).expect("new limits");
+    };
+    for (what, act) in [("a newcomer", write), ("a larger value", update), ("a lower limit", shrink)] {
+        let subject = Subject::with_room(1, 100, 4 * MIB);
+        subject.fill();
+        subject.seen().to_seek = 10 * STEPS_PER_HOLD;
+        act(&subject);
+        let seen = subject.seen();
+        assert_eq!((seen.to_seek, seen.sought), (0, 10 * STEPS_PER_HOLD), "{what}");
+        assert!(seen.evicted > 0, "{what}: somebody had to leave");
+        assert!(seen.most_sought <= STEPS_PER_HOLD, "{what}: {} in a hold", seen.most_sought);
+        drop(seen);
+        subject.store.check_invariants();
+    }
 }
 
 /// Stores small values until the last of these has returned, and looks whether the limit holds.

@@ -106,6 +106,16 @@ impl LimitedGhosts {
     }
 }
 
+/// What is noted of a newcomer that waits.
+const NOTED_RETURNS: u64 = 1;
+const NOTED_AT_DOOR: u64 = 2;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queue {
+    Small,
+    Main,
+}
+
 /// Who was evicted from the small queue lately.
 enum Ghosts {
     Dense(LimitedGhosts),
@@ -161,6 +171,8 @@ pub struct SmallMain<R> {
     is_at_door: bool,
     /// Something has been evicted before.
     was_full: bool,
+    /// The queue in which a victim was being looked for.
+    searched: Option<Queue>,
     ghost_hits: u64,
     rules: PhantomData<R>,
 }
@@ -200,6 +212,7 @@ impl<R: Rules> SmallMain<R> {
             returns: false,
             is_at_door: false,
             was_full: false,
+            searched: None,
             ghost_hits: 0,
             rules: PhantomData,
         };
@@ -244,36 +257,67 @@ impl<R: Rules> SmallMain<R> {
         }
     }
 
-    /// The oldest entry of the small queue that did not earn a place in the main one.
-    fn evict_from_small(&mut self, capacity: u64) -> Option<Slot> {
-        while let Some(slot) = self.small.pop_back(&mut self.links) {
-            let weight = self.weights.get(slot);
-            self.small_weight -= u64::from(weight);
+    /// Moves entries until one comes that is to leave, past so many others at the most. That one, the oldest of its queue, if it
+    /// came so far.
+    fn advance(&mut self, mut entries: usize) -> Option<(Queue, Slot)> {
+        loop {
+            let is_mains_turn = || self.main_weight > self.limits.main || self.small.is_empty();
+            let queue = self.searched.unwrap_or_else(|| if is_mains_turn() { Queue::Main } else { Queue::Small });
+            let found = match queue {
+                Queue::Main => self.advance_main(&mut entries),
+                Queue::Small => self.advance_small(&mut entries),
+            };
+            // Once begun, it goes on to the queue's end, whatever the queues weigh by then.
+            self.searched = Some(queue);
+            if found.is_some() || entries == 0 {
+                return found.map(|slot| (queue, slot));
+            }
+            self.searched = None;
+            debug_assert!(!self.is_empty(), "evict needs a resident entry");
+        }
+    }
+
+    /// Moves entries of the small queue that earned a place in the main one there, until the oldest is none of these.
+    fn advance_small(&mut self, entries: &mut usize) -> Option<Slot> {
+        while let Some(slot) = self.small.back() {
             let mark = &mut self.marks[slot.index()];
             if mark.hits() < self.shape.promotion_hits {
-                self.remember(slot, weight, capacity);
                 return Some(slot);
             }
+            *entries = entries.checked_sub(1)?;
             mark.0 = mark.0 & !HITS | IN_MAIN;
+            let weight = u64::from(self.weights.get(slot));
+            self.small.remove(&mut self.links, slot);
+            self.small_weight -= weight;
             self.main.push_front(&mut self.links, slot);
-            self.main_weight += u64::from(weight);
+            self.main_weight += weight;
         }
         None
     }
 
-    /// The oldest entry of the main queue that has no hit left to pay another round with.
-    fn evict_from_main(&mut self) -> Option<Slot> {
+    /// Has entries of the main queue pay for another round, until the oldest has no hit left to pay with.
+    fn advance_main(&mut self, entries: &mut usize) -> Option<Slot> {
         while let Some(slot) = self.main.back() {
             let mark = &mut self.marks[slot.index()];
             if mark.hits() == 0 {
-                self.main.remove(&mut self.links, slot);
-                self.main_weight -= u64::from(self.weights.get(slot));
                 return Some(slot);
             }
+            *entries = entries.checked_sub(1)?;
             mark.0 -= 1;
             self.main.move_to_front(&mut self.links, slot);
         }
         None
+    }
+
+    /// Takes note that something is to leave for this item. The capacity that counts for it.
+    fn be_full(&mut self, incoming: &Item) -> u64 {
+        let capacity = self.capacity.min(self.weight() + u64::from(incoming.weight));
+        if self.limits.capacity != capacity {
+            self.limits = Limits::of(&self.shape, capacity);
+        }
+        self.was_full = true;
+        self.set_window(capacity);
+        capacity
     }
 
     fn remember(&mut self, slot: Slot, weight: u32, capacity: u64) {
@@ -292,8 +336,12 @@ impl<R: Rules> SmallMain<R> {
 
     /// Whether the newcomer has to wait as a ghost, since it is too heavy for the small queue. There is no room left.
     fn waits_outside(&mut self, incoming: &Item, capacity: u64) -> bool {
-        let is_heavy = u64::from(incoming.weight) > (self.limits.small / 2).max(1);
-        is_heavy && self.heavy_waits_outside(incoming, capacity)
+        self.is_heavy(incoming) && self.heavy_waits_outside(incoming, capacity)
+    }
+
+    /// Whether it would push out everything else that is in the small queue.
+    fn is_heavy(&self, incoming: &Item) -> bool {
+        u64::from(incoming.weight) > (self.limits.small / 2).max(1)
     }
 
     fn heavy_waits_outside(&mut self, incoming: &Item, capacity: u64) -> bool {
@@ -332,11 +380,14 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
     }
 
     fn step_aside(&mut self) -> Option<u64> {
-        std::mem::take(&mut self.returns).then_some(1)
+        let returns = if std::mem::take(&mut self.returns) { NOTED_RETURNS } else { 0 };
+        let is_at_door = if std::mem::take(&mut self.is_at_door) { NOTED_AT_DOOR } else { 0 };
+        Some(returns | is_at_door)
     }
 
     fn step_forward(&mut self, _incoming: &Item, noted: Option<u64>) {
-        self.returns = noted.is_some();
+        let noted = noted.unwrap_or(0);
+        (self.returns, self.is_at_door) = (noted & NOTED_RETURNS != 0, noted & NOTED_AT_DOOR != 0);
     }
 
     fn relocate(&mut self, from: Slot, to: Slot) {
@@ -425,26 +476,32 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
     }
 
     fn evict(&mut self, incoming: &Item) -> Verdict {
-        let capacity = self.capacity.min(self.weight() + u64::from(incoming.weight));
-        if self.limits.capacity != capacity {
-            self.limits = Limits::of(&self.shape, capacity);
-        }
-        self.was_full = true;
-        self.set_window(capacity);
+        let capacity = self.be_full(incoming);
         if std::mem::take(&mut self.is_at_door) && self.waits_outside(incoming, capacity) {
             return Verdict::Reject;
         }
-        loop {
-            let victim = if self.main_weight > self.limits.main || self.small.is_empty() {
-                self.evict_from_main()
-            } else {
-                self.evict_from_small(capacity)
-            };
-            if let Some(victim) = victim {
-                return Verdict::Evict(victim);
+        let (queue, victim) = self.advance(usize::MAX).expect("nobody has hits left after three rounds");
+        self.searched = None;
+        let weight = self.weights.get(victim);
+        match queue {
+            Queue::Main => {
+                self.main.remove(&mut self.links, victim);
+                self.main_weight -= u64::from(weight);
             }
-            debug_assert!(!self.is_empty(), "evict needs a resident entry");
+            Queue::Small => {
+                self.small.remove(&mut self.links, victim);
+                self.small_weight -= u64::from(weight);
+                self.remember(victim, weight, capacity);
+            }
         }
+        Verdict::Evict(victim)
+    }
+
+    fn seek(&mut self, incoming: &Item, entries: usize) -> bool {
+        self.be_full(incoming);
+        // Whoever may have to wait outside is nobody to look for room for.
+        let may_wait = self.is_at_door && self.is_heavy(incoming);
+        !may_wait && self.advance(entries).is_none()
     }
 
     fn next_victim(&self) -> Option<Slot> {

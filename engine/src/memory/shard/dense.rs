@@ -4,12 +4,14 @@
 use crate::directory::{Bounds, Budget, Entries};
 
 use super::super::resize::STEPS_PER_HOLD;
-use super::{NextVictim, Removed, Shard};
+use super::{NextVictim, Removed, Shard, Soon};
 
 /// What a step of [`Shard::shrink`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::memory) enum Shrink {
     Evicted,
+    /// Who goes next is being looked for.
+    Sought,
     /// An entry has another slot.
     Moved,
     Fits,
@@ -30,7 +32,11 @@ impl Shard {
     ) -> Shrink {
         let directory = &self.directory;
         if directory.items() > to.items || directory.dense_bytes() > to.bytes {
-            if self.evict_anyone(now, removed) { Shrink::Evicted } else { Shrink::Stuck }
+            match self.evict_soon(now, removed) {
+                Soon::Evicted => Shrink::Evicted,
+                Soon::Sought => Shrink::Sought,
+                Soon::Nobody => Shrink::Stuck,
+            }
         } else if (directory.bytes() > to.bytes || self.is_sparse()) && self.relocate_last() {
             Shrink::Moved
         } else {

@@ -83,7 +83,7 @@ fn told(script: &str) -> String {
                 shard.set(&mut write, || 0, &mut removed).expect("room");
             }
             b'-' => assert!(shard.delete(key, || 0, &mut removed), "{word}"),
-            b'!' => assert!(shard.evict_one(|| 0, &mut removed), "{word}"),
+            b'!' => assert_eq!(shard.evict_one(|| 0, &mut removed), Soon::Evicted, "{word}"),
             _ => {
                 let mut value = None;
                 shard.get(key, || 0, &mut removed, &mut value);
@@ -255,7 +255,7 @@ fn what_is_charged_is_what_is_kept_whoever_comes_and_goes() {
             }
         }
         numbered.shard.check_invariants();
-        while numbered.shard.evict_one(|| 0, &mut Removed::default()) {}
+        while numbered.shard.evict_one(|| 0, &mut Removed::default()) == Soon::Evicted {}
         numbered.shard.check_invariants();
         assert_eq!(numbered.shard.directory.bytes(), 0, "nobody is left");
     }
