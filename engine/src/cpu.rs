@@ -28,9 +28,9 @@ pub(crate) fn prefetch_address(address: usize) {
     prefetch_line(std::ptr::without_provenance(address));
 }
 
-/// Asks for the line that this lies in.
+/// Asks for the line of memory that this lies in, if there is such a thing: it is on its way while other work is done. Changes nothing else.
 #[inline]
-pub(crate) fn prefetch_one<T>(at: Option<&T>) {
+pub fn prefetch_one<T>(at: Option<&T>) {
     if let Some(at) = at {
         prefetch_line(std::ptr::from_ref(at).cast());
     }

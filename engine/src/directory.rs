@@ -121,7 +121,7 @@ pub enum Update {
 
 /// Entries that a policy may [go by](EvictionPolicy::seek) in a step that takes as long as an eviction or two.
 const SEEN_IN_STEP: usize = 64;
-/// So few that a policy may go by all of them under one hold, a few times.
+/// So few that a policy may go by all of them under one hold, a few times, and that what it keeps for them is near.
 const FEW: u64 = 1 << 14;
 
 /// How much a write may do before others have their turn.
@@ -205,6 +205,18 @@ impl<P: EvictionPolicy> Directory<P> {
         self.sheds_on_hit
     }
 
+    /// Whether most of what is kept for entries is in no near cache.
+    #[inline]
+    #[must_use]
+    pub const fn is_large(&self) -> bool {
+        self.items > FEW
+    }
+
+    /// See [`EvictionPolicy::approach`].
+    pub fn approach(&self, slot: Slot) {
+        self.policy.approach(slot);
+    }
+
     /// [`hit`](Self::hit) for several entries, in this order, where [none leave for it](Self::sheds_on_hit).
     pub fn hit_all(&mut self, slots: &[Slot]) {
         debug_assert!(!self.sheds_on_hit, "what leaves must be told at once");
@@ -255,7 +267,7 @@ impl<P: EvictionPolicy> Directory<P> {
                 return None;
             }
             left -= 1;
-            if self.seeks(&bounds, &item) {
+            if self.is_large() && self.seeks(&bounds, &item) {
                 continue;
             }
             match self.policy.evict(&item) {
@@ -296,9 +308,9 @@ impl<P: EvictionPolicy> Directory<P> {
     }
 
     /// Whether there is more to be looked at before an eviction for this item is a matter of a moment. A step of that has been done.
-    #[inline]
+    #[inline(never)]
     fn seeks(&mut self, bounds: &Bounds, item: &Item) -> bool {
-        self.items > FEW && *bounds != Bounds::NONE && self.policy.seek(item, SEEN_IN_STEP)
+        *bounds != Bounds::NONE && self.policy.seek(item, SEEN_IN_STEP)
     }
 
     /// The newcomer at the door waits. The slot of its last victim is nobody's.
@@ -361,7 +373,7 @@ impl<P: EvictionPolicy> Directory<P> {
                 break;
             }
             left -= 1;
-            if self.seeks(&bounds, &item) {
+            if self.is_large() && self.seeks(&bounds, &item) {
                 continue;
             }
             match self.policy.evict(&item) {
@@ -408,7 +420,7 @@ impl<P: EvictionPolicy> Directory<P> {
     ) {
         while *left > 0 && !self.fits(0, more_bytes) && self.items > 1 {
             *left -= 1;
-            if self.seeks(bounds, &NOBODY) {
+            if self.is_large() && self.seeks(bounds, &NOBODY) {
                 continue;
             }
             match self.policy.evict(&NOBODY) {
@@ -428,7 +440,7 @@ impl<P: EvictionPolicy> Directory<P> {
     /// Takes a step in the search for who is evicted next, whatever the budget says. Whether more of them are to be taken before an eviction is a
     /// matter of a moment.
     pub fn seek_one(&mut self) -> bool {
-        self.items > FEW && self.policy.seek(&NOBODY, SEEN_IN_STEP)
+        self.is_large() && self.policy.seek(&NOBODY, SEEN_IN_STEP)
     }
 
     /// Evicts one entry to hand its room to others, whatever the budget says. Whether there was one.

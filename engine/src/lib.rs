@@ -26,6 +26,7 @@ mod tagged;
 mod value;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use cpu::prefetch_one;
 pub use directory::{Bounds, Budget, Directory, Entries, Insertion, Interrupted, Newcomer, Update, WeighBy};
 pub use expiry::{Expired, ExpiryWheel};
 pub use heap::give_back_heap;

@@ -148,6 +148,12 @@ pub trait EvictionPolicy: Send {
     /// A live entry was read.
     fn hit(&mut self, slot: Slot);
 
+    /// A live entry was read, and [`hit`](Self::hit) will come a little later: asks for the memory that it will look at
+    /// ([`prefetch_one`](crate::prefetch_one)). A hint, which comes where there are many entries.
+    fn approach(&self, slot: Slot) {
+        let _ = slot;
+    }
+
     /// Live entries were read, one after the other: [`hit`](Self::hit) for each, in one call.
     fn hit_all(&mut self, slots: &[Slot]) {
         for &slot in slots {
@@ -255,6 +261,9 @@ impl<P: EvictionPolicy + ?Sized> EvictionPolicy for Box<P> {
     }
     fn hit(&mut self, slot: Slot) {
         (**self).hit(slot);
+    }
+    fn approach(&self, slot: Slot) {
+        (**self).approach(slot);
     }
     fn hit_all(&mut self, slots: &[Slot]) {
         (**self).hit_all(slots);

@@ -6,7 +6,7 @@
 //! moves entries of a queue instead of walking over fixed frames, so that slots freed by removals do not
 //! put newcomers in front of the hand. While nothing is removed the victims are the same.
 
-use engine::{EvictionPolicy, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Item, Slot, Verdict, prefetch_one};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{OptionDoc, OptionError, Policy};
@@ -99,6 +99,10 @@ impl EvictionPolicy for Clock {
     fn hit(&mut self, slot: Slot) {
         let hits = &mut self.hits[slot.index()];
         *hits = self.most_hits.min(hits.saturating_add(1));
+    }
+
+    fn approach(&self, slot: Slot) {
+        prefetch_one(self.hits.get(slot.index()));
     }
 
     fn remove(&mut self, slot: Slot) {

@@ -46,6 +46,10 @@ impl EvictionPolicy for Lru {
         self.list.move_to_front(&mut self.links, slot);
     }
 
+    fn approach(&self, slot: Slot) {
+        self.links.prefetch(slot);
+    }
+
     fn remove(&mut self, slot: Slot) {
         self.list.remove(&mut self.links, slot);
     }

@@ -4,7 +4,7 @@
 //! Zhang, Yang, Yue, Vigfusson and Rashmi, "SIEVE is Simpler than LRU: an Efficient Turn-Key
 //! Eviction Algorithm for Web Caches", NSDI 2024. No deviation.
 
-use engine::{EvictionPolicy, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Item, Slot, Verdict, prefetch_one};
 
 use crate::policy::{NoOptions, OptionDoc, Policy};
 use crate::structures::{SlotLinks, SlotList, relocate_slot, trim_slots};
@@ -79,6 +79,10 @@ impl EvictionPolicy for Sieve {
 
     fn hit(&mut self, slot: Slot) {
         self.visited[slot.index()] = true;
+    }
+
+    fn approach(&self, slot: Slot) {
+        prefetch_one(self.visited.get(slot.index()));
     }
 
     fn remove(&mut self, slot: Slot) {

@@ -448,7 +448,7 @@ impl MemoryStore {
     /// Asks for what is probably under these hashes, where there is so much that most of it is in no near cache: the records arrive together.
     fn approach_records(&self, hashes: &[u64]) {
         for &hash in hashes {
-            let shard = self.lock(self.shard_of(hash));
+            let mut shard = self.lock(self.shard_of(hash));
             if shard.directory().bytes() < FAR_BYTES / self.shards.len() as u64 {
                 return;
             }

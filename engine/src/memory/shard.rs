@@ -198,8 +198,9 @@ impl Shard {
         self.directory.set_policy_capacity(capacity);
     }
 
-    /// Asks for the record that is probably under this hash.
-    pub(super) fn prefetch(&self, hash: u64) {
+    /// Asks for the record that is probably under this hash, and for a little more of what the next eviction will read.
+    pub(super) fn prefetch(&mut self, hash: u64) {
+        self.prefetch_victim();
         self.entries.records.prefetch_under(hash);
     }
 
@@ -236,6 +237,9 @@ impl Shard {
                 self.tell_hits();
             }
             self.hits.push(slot);
+            if self.directory.is_large() {
+                self.directory.approach(slot);
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! costs 8 bytes per slot, whatever the number of lists. A policy that looks at something else of a slot whenever it looks
 //! at its links keeps that beside them, so that both come with one line of memory.
 
-use engine::Slot;
+use engine::{Slot, prefetch_one};
 
 const NONE: u32 = u32::MAX;
 
@@ -36,6 +36,11 @@ impl<T: Copy + Default> SlotLinks<T> {
     #[must_use]
     pub fn beside(&self, slot: Slot) -> T {
         self.links[slot.index()].beside
+    }
+
+    /// Asks for the links of a slot, which will be looked at soon.
+    pub fn prefetch(&self, slot: Slot) {
+        prefetch_one(self.links.get(slot.index()));
     }
 
     /// Gives back what is kept for slots from this one on, which are on no list.

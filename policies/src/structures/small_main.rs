@@ -9,7 +9,7 @@
 
 use std::marker::PhantomData;
 
-use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict, prefetch_one};
 
 use super::{
     DENSE_BITS, DenseGhosts, GHOSTS_PER_RESIDENT, GhostQueue, SlotLinks, SlotList, Weights, dense_fingerprint,
@@ -257,24 +257,37 @@ impl<R: Rules> SmallMain<R> {
         }
     }
 
-    /// Moves entries until one comes that is to leave, past so many others at the most. That one, the oldest of its queue, if it
-    /// came so far.
-    fn advance(&mut self, mut entries: usize) -> Option<(Queue, Slot)> {
+    /// Moves entries until one comes that is to leave, past so many others at the most. That one, the oldest of the queue that is
+    /// searched, if it came so far.
+    fn advance(&mut self, mut entries: usize) -> Option<Slot> {
         loop {
-            let is_mains_turn = || self.main_weight > self.limits.main || self.small.is_empty();
-            let queue = self.searched.unwrap_or_else(|| if is_mains_turn() { Queue::Main } else { Queue::Small });
+            // Once begun, it goes on to a queue's end, whatever the queues weigh by then.
+            let queue = *self.searched.get_or_insert(self.queue_to_search());
             let found = match queue {
                 Queue::Main => self.advance_main(&mut entries),
                 Queue::Small => self.advance_small(&mut entries),
             };
-            // Once begun, it goes on to the queue's end, whatever the queues weigh by then.
-            self.searched = Some(queue);
             if found.is_some() || entries == 0 {
-                return found.map(|slot| (queue, slot));
+                return found;
             }
             self.searched = None;
             debug_assert!(!self.is_empty(), "evict needs a resident entry");
         }
+    }
+
+    /// The oldest of the queue that is searched, if that is to leave.
+    #[inline]
+    fn first(&mut self) -> Option<Slot> {
+        let queue = *self.searched.get_or_insert(self.queue_to_search());
+        let (oldest, enough) = match queue {
+            Queue::Main => (self.main.back(), 1),
+            Queue::Small => (self.small.back(), self.shape.promotion_hits),
+        };
+        oldest.filter(|slot| self.marks[slot.index()].hits() < enough)
+    }
+
+    const fn queue_to_search(&self) -> Queue {
+        if self.main_weight > self.limits.main || self.small.is_empty() { Queue::Main } else { Queue::Small }
     }
 
     /// Moves entries of the small queue that earned a place in the main one there, until the oldest is none of these.
@@ -459,6 +472,10 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
         mark.0 += u8::from(mark.hits() < R::MOST_HITS);
     }
 
+    fn approach(&self, slot: Slot) {
+        prefetch_one(self.marks.get(slot.index()));
+    }
+
     fn update(&mut self, slot: Slot, item: &Item) {
         let old = u64::from(self.weights.get(slot));
         let queue = if self.marks[slot.index()].is_in_main() {
@@ -480,10 +497,10 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
         if std::mem::take(&mut self.is_at_door) && self.waits_outside(incoming, capacity) {
             return Verdict::Reject;
         }
-        let (queue, victim) = self.advance(usize::MAX).expect("nobody has hits left after three rounds");
-        self.searched = None;
+        let found = self.first().or_else(|| self.advance(usize::MAX));
+        let victim = found.expect("nobody has hits left after three rounds");
         let weight = self.weights.get(victim);
-        match queue {
+        match self.searched.take().expect("a queue was searched") {
             Queue::Main => {
                 self.main.remove(&mut self.links, victim);
                 self.main_weight -= u64::from(weight);
@@ -505,10 +522,9 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
     }
 
     fn next_victim(&self) -> Option<Slot> {
-        let (queue, enough) = if self.main_weight > self.limits.main || self.small.is_empty() {
-            (&self.main, 1)
-        } else {
-            (&self.small, self.shape.promotion_hits)
+        let (queue, enough) = match self.searched.unwrap_or_else(|| self.queue_to_search()) {
+            Queue::Main => (&self.main, 1),
+            Queue::Small => (&self.small, self.shape.promotion_hits),
         };
         let mut oldest = queue.iter_from_back(&self.links).take(LOOK_AHEAD);
         oldest.find(|slot| self.marks[slot.index()].hits() < enough)
