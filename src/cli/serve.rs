@@ -149,6 +149,10 @@ fn allow_connections(config: &Config) {
 /// take as long as a large batch; asking costs less than a microsecond.
 const EVENT_INTERVAL: u32 = 16;
 
+/// How many threads there may be beside those that serve: for sweeps, for messages that are unpacked, and for writes that many
+/// entries have to leave for, which wait for each other. tokio would have 512, and the memory for their stacks is nobody's.
+const BLOCKING_THREADS: usize = 64;
+
 fn start(server: &Server, args: &ServeArgs, loaded: Loaded) -> Result<ExitCode, ServeError> {
     let config = &loaded.config.clone();
     let otlp = Arc::new(Otlp::start(&config.telemetry.otlp)?);
@@ -159,7 +163,8 @@ fn start(server: &Server, args: &ServeArgs, loaded: Loaded) -> Result<ExitCode, 
     if let Some(threads) = config.server.worker_threads {
         runtime.worker_threads(threads);
     }
-    let runtime = runtime.enable_all().event_interval(EVENT_INTERVAL).build().map_err(ServeError::Threads)?;
+    runtime.enable_all().event_interval(EVENT_INTERVAL).max_blocking_threads(BLOCKING_THREADS);
+    let runtime = runtime.build().map_err(ServeError::Threads)?;
     let code = runtime.block_on(async {
         // Before anything is bound: a signal that comes early is not to be lost.
         let signals = Signals::listen().map_err(ServeError::Signals)?;
