@@ -91,6 +91,7 @@ def main(paths):
         for deployment in deployments:
             template = deployment["spec"]["template"]
             labels, pod = template["metadata"]["labels"], template["spec"]
+            expect(pod.get("enableServiceLinks") is False, f"{path}: Services put variables into the pod's environment")
             selected = deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
             expect(selected, f"{path}: the Deployment does not select its own pods")
             for container in pod.get("initContainers", []) + pod["containers"]:

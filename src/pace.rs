@@ -1,6 +1,8 @@
-//! Work on long batches, in slices. What would hold a thread for milliseconds lets others have their turn now and then.
+//! Work on long batches, in slices. What would hold a thread for milliseconds lets others have their turn now and then, or
+//! leaves the thread's other tasks to another one.
 
-use tokio::task::yield_now;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::{block_in_place, yield_now};
 
 /// How many items are looked at before others have their turn: as many as take some 0.1 ms.
 pub(crate) const SLICE_ITEMS: usize = 4096;
@@ -37,6 +39,13 @@ pub(crate) async fn pause(items: usize) {
     if items >= SLICE_ITEMS {
         yield_now().await;
     }
+}
+
+/// Runs what blocks its thread. What else that thread serves goes on on another one, until the task is polled the next time.
+/// A runtime that is one thread has no other, so all that it serves waits. Not for tasks of a `LocalSet`.
+pub(crate) fn run_blocking(work: &mut dyn FnMut()) {
+    let has_threads = |runtime: Handle| runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
+    if Handle::try_current().is_ok_and(has_threads) { block_in_place(work) } else { work() }
 }
 
 /// What [`Iterator::collect`] gives.

@@ -7,6 +7,7 @@ use engine::{Clock, Limits, MemoryStore, MemoryStoreOptions, Store};
 use policies::PolicyEntry;
 
 use crate::config::{EvictionConfig, StoreConfig};
+use crate::pace;
 
 /// Makes a store for a checked configuration. The policy's entry is the configured one's.
 pub type BuildStore = fn(&StoreConfig, &EvictionConfig, &PolicyEntry, Arc<dyn Clock>) -> Arc<dyn Store>;
@@ -94,6 +95,7 @@ pub fn memory_store(
         shards: store.shards,
         seed: eviction.seed,
         clock,
+        run_blocking: pace::run_blocking,
         ..MemoryStoreOptions::new(limits, policy.name, bytes_per_entry, build_policy)
     })
 }

@@ -7,6 +7,7 @@
 mod exposure;
 mod figures;
 mod heap;
+mod limits;
 mod probes;
 pub mod reload;
 mod sampling;
@@ -195,7 +196,9 @@ impl Server {
         });
         let config_reloads = Arc::new(ConfigReloads::default());
         let exports = Arc::clone(otlp.exports());
-        let figures = Arc::new(Figures::new(Arc::clone(&service), exports, Arc::clone(&config_reloads)));
+        let limits = limits::by_kind(&config.transports);
+        let figures = Figures::new(Arc::clone(&service), exports, Arc::clone(&config_reloads), limits);
+        let figures = Arc::new(figures);
         let sources = Arc::clone(&figures) as Arc<dyn Sources>;
         let metrics = Metrics::with_readers(sources, telemetry.metrics, |builder| otlp.read_by(builder))
             .map(Arc::new)?;

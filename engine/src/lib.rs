@@ -31,7 +31,7 @@ pub use directory::{Bounds, Budget, Directory, Entries, Insertion, Interrupted, 
 pub use expiry::{Expired, ExpiryWheel};
 pub use heap::give_back_heap;
 pub use key::{HashSeed, Key, MAX_NAME_BYTES, MAX_NAMESPACE_BYTES};
-pub use memory::{BuildPolicy, MemoryStore, MemoryStoreOptions};
+pub use memory::{BuildPolicy, MemoryStore, MemoryStoreOptions, RunBlocking};
 pub use policy::{EvictionPolicy, Gauge, Item, OverShards, Slot, Verdict};
 pub use secret::ChainSecret;
 pub use store::{

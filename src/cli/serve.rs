@@ -1,5 +1,6 @@
 //! `tiny-cache serve`: runs the server.
 
+use std::env;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +10,7 @@ use clap::Args;
 use tokio::runtime::Builder;
 
 use super::output;
-use crate::config::{Config, EX_CONFIG, Loaded, Loader, Override, Sources};
+use crate::config::{Config, EX_CONFIG, Loaded, Loader, Override, Sources, UnreadVariables};
 use crate::lifecycle::{self, Signals};
 use crate::server::reload::{ConfigSource, Reloader};
 use crate::server::{Server, StartError};
@@ -82,7 +83,7 @@ impl ServeArgs {
         let loader = Loader { policies: &registry.policies, stores: &registry.store_names() };
         let sources = Sources {
             file: self.config.clone(),
-            environment: &|name| std::env::var_os(name),
+            environment: &|name| env::var_os(name),
             overrides: &self.overrides(),
         };
         loader.load(&sources).map_err(|errors| {
@@ -145,9 +146,30 @@ fn allow_connections(config: &Config) {
     }
 }
 
+/// Tells which variables have no effect, though they begin as those that have one.
+fn warn_of_unread_variables() {
+    let UnreadVariables { unknown, services } = UnreadVariables::among(env::vars_os().map(|(name, _)| name));
+    if !unknown.is_empty() {
+        let variables = unknown.join(", ");
+        tracing::warn!(variables, "variables that set nothing: there are none of these names");
+    }
+    if !services.is_empty() {
+        let variables = services.join(", ");
+        tracing::info!(
+            variables,
+            "variables that Kubernetes makes for services of these names are passed over; \
+             \"enableServiceLinks: false\" in the pod's specification leaves them out"
+        );
+    }
+}
+
 /// How many tasks a thread that has enough to do polls before it asks the system for news, such as a new connection. Each may
 /// take as long as a large batch; asking costs less than a microsecond.
 const EVENT_INTERVAL: u32 = 16;
+
+/// How many threads there may be beside those that serve: for sweeps, for messages that are unpacked, and for writes that many
+/// entries have to leave for, which wait for each other. tokio would have 512, and the memory for their stacks is nobody's.
+const BLOCKING_THREADS: usize = 64;
 
 fn start(server: &Server, args: &ServeArgs, loaded: Loaded) -> Result<ExitCode, ServeError> {
     let config = &loaded.config.clone();
@@ -155,11 +177,13 @@ fn start(server: &Server, args: &ServeArgs, loaded: Loaded) -> Result<ExitCode, 
     let exports = Arc::clone(otlp.exports());
     // To the end, which may be one for want of threads or ports.
     let (log, _flush_at_end) = logs::init(&config.telemetry, otlp.log_bridge(), exports)?;
+    warn_of_unread_variables();
     let mut runtime = Builder::new_multi_thread();
     if let Some(threads) = config.server.worker_threads {
         runtime.worker_threads(threads);
     }
-    let runtime = runtime.enable_all().event_interval(EVENT_INTERVAL).build().map_err(ServeError::Threads)?;
+    runtime.enable_all().event_interval(EVENT_INTERVAL).max_blocking_threads(BLOCKING_THREADS);
+    let runtime = runtime.build().map_err(ServeError::Threads)?;
     let code = runtime.block_on(async {
         // Before anything is bound: a signal that comes early is not to be lost.
         let signals = Signals::listen().map_err(ServeError::Signals)?;

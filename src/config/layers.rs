@@ -1,9 +1,12 @@
 //! The layers above the file: the original's environment variables and the command line's flags.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::Ipv6Addr;
 
 use super::document::{Raw, Setting};
+use super::environment::is_service_link;
 use super::error::{Complaint, Problem};
 use super::format::is_host_name;
 use super::origin::Origin;
@@ -103,6 +106,17 @@ const VARIABLES: [Plain; 7] = [
 const HOST: &str = "an IP address such as 0.0.0.0 or [::], or a host name that resolves";
 const PORT: &str = "a port from 0 (any free one) to 65535";
 const BOOLEAN: &str = "1, true, yes, y or on; 0, false, no, n or off";
+
+/// The names of all variables that are read here.
+pub(super) fn variables() -> BTreeSet<String> {
+    let asked = RefCell::new(BTreeSet::new());
+    let nothing = |name: &str| {
+        asked.borrow_mut().insert(name.to_owned());
+        None
+    };
+    Layers::read(&nothing, &[], &mut Vec::new());
+    asked.into_inner()
+}
 
 impl Layers {
     /// Reads every variable of the contract; an empty one counts as unset.
@@ -242,9 +256,10 @@ impl Variables<'_> {
 
     fn endpoint(&mut self, host: &'static str, port: &'static str) -> Endpoint {
         let number = |text: &str| whole(text).and_then(|port| u16::try_from(port).ok());
+        let is_ours = !is_service_link(self.environment, port);
         Endpoint {
             host: self.read(host, url_host, HOST).map(|(value, _)| (host, value)),
-            port: self.read(port, number, PORT).map(|(value, _)| (port, value)),
+            port: is_ours.then(|| self.read(port, number, PORT)).flatten().map(|(value, _)| (port, value)),
             flag: None,
         }
     }

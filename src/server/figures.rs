@@ -8,6 +8,7 @@ use engine::StoreStats;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use super::limits::Limits;
 use crate::auth::Tokens;
 use crate::service::{CacheService, KeyRefusal};
 use crate::telemetry::metrics::{
@@ -36,18 +37,21 @@ pub(super) struct Figures {
     exports: Arc<ExportCounters>,
     config_reloads: Arc<ConfigReloads>,
     runtime: Handle,
+    limits: BTreeMap<&'static str, Limits>,
     /// Set once all are bound.
     transports: OnceLock<Vec<Watched>>,
 }
 
 impl Figures {
-    /// Must run within a tokio runtime.
+    /// `limits` are those of each kind of transport. Must run within a tokio runtime.
     pub(super) fn new(
         service: Arc<CacheService>,
         exports: Arc<ExportCounters>,
         config_reloads: Arc<ConfigReloads>,
+        limits: BTreeMap<&'static str, Limits>,
     ) -> Self {
-        Self { service, exports, config_reloads, runtime: Handle::current(), transports: OnceLock::new() }
+        let runtime = Handle::current();
+        Self { service, exports, config_reloads, runtime, limits, transports: OnceLock::new() }
     }
 
     /// Says what there is to look at. To be called once, before anybody asks.
@@ -72,9 +76,12 @@ impl Sources for Figures {
     }
 
     fn snapshot(&self, store: StoreStats) -> Snapshot {
-        let mut transports = BTreeMap::new();
+        let mut transports = BTreeMap::<_, TransportFigures>::new();
         for watched in self.watched() {
             add(watched, transports.entry(watched.kind).or_default());
+        }
+        for (kind, figures) in &mut transports {
+            figures.limits = self.limits.get(kind).cloned().unwrap_or_default();
         }
         self.service.record_evictions();
         let certificates = || self.watched().filter_map(|watched| watched.tls.as_ref());

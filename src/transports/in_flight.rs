@@ -257,6 +257,11 @@ impl Charge {
         Some(Arc::clone(&share.turn).lock_owned().await)
     }
 
+    /// Counts its request, which comes to nothing for this reason.
+    pub fn count_refused(&self, reason: RequestRefusal) {
+        self.in_flight.count_refused(reason);
+    }
+
     /// Takes in bytes, if the connection leaves enough with what it holds but for `spared` bytes.
     fn take_in(&self, bytes: usize, spared: u64) -> bool {
         let InFlight { bytes: all, max_bytes, refused, .. } = &*self.in_flight;

@@ -31,6 +31,8 @@ pub enum RequestRefusal {
     TooManyStreams,
     /// Its message, its batch or its answer is more than is left of `max_in_flight_bytes`.
     TooManyBytes,
+    /// It is compressed, and as many wait to be unpacked as may.
+    TooManyCompressed,
     /// Answers that clients did not take were too many together, and its connection was closed for it.
     TooManyUntaken,
     /// It has more items than `max_batch`.
@@ -43,7 +45,7 @@ pub enum RequestRefusal {
 
 impl RequestRefusal {
     /// Every reason there is.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::TooSlow,
         Self::HeadTooLarge,
         Self::Malformed,
@@ -57,6 +59,7 @@ impl RequestRefusal {
         Self::TooManyInFlight,
         Self::TooManyStreams,
         Self::TooManyBytes,
+        Self::TooManyCompressed,
         Self::TooManyUntaken,
         Self::BatchTooLarge,
         Self::InvalidNamespace,
@@ -80,6 +83,7 @@ impl RequestRefusal {
             Self::TooManyInFlight => "too_many_in_flight",
             Self::TooManyStreams => "too_many_streams",
             Self::TooManyBytes => "too_many_bytes",
+            Self::TooManyCompressed => "too_many_compressed",
             Self::TooManyUntaken => "too_many_untaken",
             Self::BatchTooLarge => "batch_too_large",
             Self::InvalidNamespace => "invalid_namespace",

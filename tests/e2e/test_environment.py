@@ -1,6 +1,7 @@
 """Every `CACHE_*` variable, with good values and with bad ones."""
 
 import re
+import signal
 
 import cache_pb2 as pb
 import pytest
@@ -196,3 +197,39 @@ def test_tls_needs_its_files(authority, tmp_path, drop, named):
     ended = run("serve", environment=environment)
     assert ended.returncode == EX_CONFIG
     assert len(ended.stderr.splitlines()) == 1 and named in ended.stderr
+
+
+def test_variables_that_set_nothing_are_named_once_and_without_their_values(tmp_path):
+    file = tmp_path / "cache.toml"
+    file.write_text("[store]\nmax_items = 7\n")
+    environment = {"CACHE_MAX_ITEM": "s3cret", "CACHE_SIZE": "s3cret", "CACHE_MAX_VALUE_BYTES": "5"}
+    with Server("--config", file, environment=environment) as server, connect(server.grpc) as stub:
+        assert stub.Stats(pb.Empty()).max_value_bytes == 5
+        server.signal(signal.SIGHUP)
+        server.wait_for_line("configuration reloaded")
+    (line,) = server.lines("variables that set nothing")
+    assert line["level"].upper().startswith("WARN"), line
+    assert line["variables"] == "CACHE_MAX_ITEM (did you mean CACHE_MAX_ITEMS?), CACHE_SIZE"
+    assert not any("s3cret" in str(line) for line in server.log)
+
+
+def test_a_kubernetes_service_with_our_name_changes_nothing():
+    links = {
+        "SERVICE_HOST": "10.96.0.7",
+        "SERVICE_PORT": "6379",
+        "PORT": "tcp://10.96.0.7:6379",
+        "PORT_6379_TCP": "tcp://10.96.0.7:6379",
+        "PORT_6379_TCP_PROTO": "tcp",
+        "PORT_6379_TCP_PORT": "6379",
+        "PORT_6379_TCP_ADDR": "10.96.0.7",
+    }
+    environment = {f"CACHE_{name}": value for name, value in links.items()}
+    environment |= {f"CACHE_HEALTH_{name}": value for name, value in links.items()}
+    with Server(environment=environment) as server, connect(server.grpc) as stub:
+        assert stub.Stats(pb.Empty()).size == 0
+    assert not server.lines("variables that set nothing")
+    (line,) = server.lines("Kubernetes")
+    assert line["variables"] == "CACHE_HEALTH_*, CACHE_*"
+    # The port alone says nothing of a service.
+    ended = run("serve", environment={"CACHE_PORT": environment["CACHE_PORT"]})
+    assert ended.returncode == EX_CONFIG and "CACHE_PORT" in ended.stderr

@@ -111,6 +111,7 @@ def test_limits_and_log_level_change_without_a_restart(tmp_path, way, told):
         metrics = metrics_of(server.http)
         assert metrics["tiny_cache_capacity_max_items"] == metrics["tiny_cache_entries"] == 100
         assert metrics["tiny_cache_capacity_max_memory_bytes"] == 32 * MIB
+        assert 'tiny_cache_limit{limit="max_items"} 100\n' in fetch(server.http, "/metrics").body.decode()
         assert reloads(server) == (1, 0)
         assert not stub.Get(pb.CacheKey(key="k899")).found and stub.Get(pb.CacheKey(key="k900")).found
         assert_refused(lambda: stub.Set(pb.CacheItem(key="k", value=b"v" * 1001)), grpc.StatusCode.RESOURCE_EXHAUSTED, "too large")

@@ -26,6 +26,7 @@
 //! operation finds the lock poisoned, empties that shard, gives it a fresh policy and goes on.
 
 mod ages;
+mod blocking;
 mod cells;
 mod limits;
 mod options;
@@ -51,7 +52,7 @@ use crate::store::{
     Batch, CompareAndSet, Entry, Evictions, Insight, Limits, Recovery, SetIfAbsent, Store, StoreError,
     StoreFuture, StoreStats,
 };
-use crate::sync::{AtomicU64, Mutex, Ordering, sleep};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::value::Value;
 
 use limits::SharedLimits;
@@ -61,6 +62,7 @@ use records::{MOST_RECORD_BYTES, NewRecord, Records};
 use resize::PAUSE;
 use shard::{Compared, HashedKey, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Soon, Undone, Write};
 
+pub use blocking::RunBlocking;
 pub use options::{BuildPolicy, MemoryStoreOptions};
 
 /// Steps of a sweep under one hold of a shard's lock: tens of microseconds.
@@ -309,12 +311,12 @@ impl MemoryStore {
             let was_alone = reclaiming.is_some();
             if undone != Undone::Seeking && !was_alone {
                 // One at a time, or two could each hold half of what either needs.
-                reclaiming = Some(self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner));
+                reclaiming = Some(self.turn(&self.reclaiming));
             }
             match undone {
-                Undone::Interrupted | Undone::Seeking => sleep(PAUSE),
+                Undone::Interrupted | Undone::Seeking => self.pause(PAUSE),
                 Undone::Shortage(shortage) if self.shards.len() > 1 => {
-                    credit = self.reclaim(index, shortage);
+                    credit = self.block(|| self.reclaim(index, shortage));
                 }
                 Undone::Shortage(_) if was_alone => return Err(self.exhausted(charge)),
                 // Somebody may have had room put aside.
@@ -616,8 +618,7 @@ impl Store for MemoryStore {
                 more
             });
             if !unfinished.is_empty() {
-                // Not a yield: after one, the system may well go on with this thread while one that was just woken waits.
-                sleep(SWEEP_PAUSE);
+                self.pause(SWEEP_PAUSE);
             }
         }
         StoreFuture::ready(Ok(swept))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::blocking::RunBlocking;
 use super::limits;
 use crate::clock::{Clock, SystemClock};
 use crate::directory::WeighBy;
@@ -36,6 +37,9 @@ pub struct MemoryStoreOptions {
     pub hash_seed: HashSeed,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Runs what blocks the calling thread for long: the pauses of a write that many entries have to leave for, of a sweep
+    /// and of new limits, what such a write takes from other shards, and waiting for another one. By itself it is just run.
+    pub run_blocking: RunBlocking,
 }
 
 impl MemoryStoreOptions {
@@ -58,6 +62,7 @@ impl MemoryStoreOptions {
             seed: 0,
             hash_seed: HashSeed::random(),
             clock: Arc::new(SystemClock::default()),
+            run_blocking: |work| work(),
         }
     }
 }

@@ -16,12 +16,10 @@
 //! once all is done. Otherwise the pool would stay in debt, and nobody would be lent room.
 
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use crate::directory::{Budget, WeighBy};
 use crate::store::{Limits, StoreError};
-use crate::sync::sleep;
 
 use super::MemoryStore;
 use super::limits::{self, policy_capacity};
@@ -72,7 +70,7 @@ impl MemoryStore {
                 "its policy counts entries, so their number must be limited",
             ));
         }
-        let _one_at_a_time = self.resizing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.turn(&self.resizing);
         let (old, new) = (self.limits.get(), limits::possible(limits));
         self.limits.set(&new);
         self.pool.resize(limits::budget(&old), limits::budget(&new));
@@ -196,7 +194,7 @@ impl MemoryStore {
             drop(shard);
             drop(removed);
             // Also after the last of a shard: a round that finds nothing to take waits for who holds it.
-            sleep(PAUSE);
+            self.pause(PAUSE);
             if is_done {
                 return Ok(evicted);
             }

@@ -1,8 +1,9 @@
 //! What happens under one hold of a shard's lock, and what others do between two of them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{self, Sender};
 use std::thread::{self, ThreadId};
 
 use bytes::Bytes;
@@ -16,6 +17,18 @@ const MIB: u64 = 1 << 20;
 thread_local! {
     /// How often this thread has acquired a shard's lock.
     pub(super) static HOLDS: Cell<u64> = const { Cell::new(0) };
+    /// How often this thread was told that it is about to be blocked.
+    static BLOCKED: Cell<u64> = const { Cell::new(0) };
+    /// Who hears of it, too.
+    static LISTENER: RefCell<Option<Sender<()>>> = const { RefCell::new(None) };
+}
+
+fn run_blocking(work: &mut dyn FnMut()) {
+    BLOCKED.set(BLOCKED.get() + 1);
+    if let Some(listener) = LISTENER.take() {
+        listener.send(()).expect("it listens");
+    }
+    work();
 }
 
 /// What policies have seen.
@@ -168,6 +181,7 @@ impl Subject {
         let options = MemoryStoreOptions {
             shards: Some(shards),
             spare_slots,
+            run_blocking,
             ..MemoryStoreOptions::new(limits, "watching", 32, Arc::new(build))
         };
         Self { store: MemoryStore::new(options), seen }
@@ -499,4 +513,70 @@ fn no_write_is_lost_between_the_comparison_of_a_large_value_and_its_replacement(
         }
     });
     assert_eq!(number(&subject.get(b"key").expect("nothing leaves")), 3 * EACH);
+}
+
+/// What blocks its thread.
+type Blocks = fn(&Subject);
+
+fn set_large(subject: &Subject) {
+    subject.set(b"large", &vec![b'l'; 900 << 10]);
+}
+
+fn shrink(subject: &Subject) {
+    let limits = Limits { max_memory_bytes: MIB / 2, ..subject.store.limits() };
+    ready(subject.store.set_limits(limits)).expect("they may be lowered");
+}
+
+/// Has it wait for another thread, which goes on only once it was told that.
+fn wait_for_other(subject: &Subject, one_at_a_time: &Mutex<()>, waits: Blocks) {
+    let (has_turn, its_turn) = mpsc::channel();
+    let (listener, told) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let _turn = one_at_a_time.lock().expect("no panic");
+            has_turn.send(()).expect("it listens");
+            told.recv_timeout(Duration::from_secs(10)).expect("it is told before it waits");
+        });
+        its_turn.recv().expect("it has its turn");
+        LISTENER.set(Some(listener));
+        waits(subject);
+    });
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "many thousands of steps")]
+fn whatever_blocks_its_thread_is_told_before() {
+    let cases: [(&str, usize, Blocks); 5] = [
+        ("a write that evicts many", 1, set_large),
+        ("a write that takes room from other shards", 4, set_large),
+        ("limits that shrink", 1, shrink),
+        ("a write that waits for another one", 1, |subject| {
+            wait_for_other(subject, &subject.store.reclaiming, set_large);
+        }),
+        ("limits that wait for others", 1, |subject| {
+            wait_for_other(subject, &subject.store.resizing, shrink);
+        }),
+    ];
+    for (what, shards, blocks) in cases {
+        let subject = Subject::new(shards, 100);
+        subject.fill();
+        let before = BLOCKED.get();
+        subject.set(b"small", b"small");
+        assert_eq!(BLOCKED.get(), before, "what does not block is just done");
+        blocks(&subject);
+        assert!(BLOCKED.get() > before, "{what}");
+    }
+}
+
+#[test]
+fn a_sweep_of_more_than_a_slice_tells_that_it_blocks() {
+    let subject = Subject::new(1, 100);
+    for number in 0..1000_u32 {
+        let name = number.to_le_bytes();
+        let short_lived = Entry { ttl: Some(Duration::from_nanos(1)), ..entry(&name, b"small") };
+        ready(subject.store.set(short_lived)).expect("room");
+    }
+    let before = BLOCKED.get();
+    assert!(ready(subject.store.sweep()).expect("swept") > 0);
+    assert!(BLOCKED.get() > before);
 }

@@ -16,6 +16,7 @@ mod catalogue;
 mod config;
 mod exports;
 mod http;
+mod limits;
 mod process;
 mod published;
 mod rpc;
@@ -184,6 +185,7 @@ fn observed() -> impl Iterator<Item = &'static Metric> {
         store::METRICS,
         service::METRICS,
         transport::METRICS,
+        limits::METRICS,
         config::METRICS,
         process::METRICS,
         exports::METRICS,

@@ -128,6 +128,7 @@ impl Sources for Fixed {
             certificate_expiry: Some(2_000_000_000),
             refused: [("too_many", 4)].into(),
             request_ids_replaced: 21,
+            limits: [("max_connections", 22)].into(),
             ..TransportFigures::default()
         };
         let http = TransportFigures { kind: "http", open: 2, sent_bytes: 3, ..TransportFigures::default() };
@@ -212,6 +213,10 @@ fn labels_tell_transports_reasons_and_kinds_apart() {
         ("tiny_cache_rejected_keys_total", r#"{reason="too_long"}"#, 20.0),
         ("tiny_cache_request_ids_replaced_total", r#"{transport="grpc"}"#, 21.0),
         ("tiny_cache_request_ids_replaced_total", r#"{transport="http"}"#, 0.0),
+        ("tiny_cache_limit", r#"{limit="max_connections",transport="grpc"}"#, 22.0),
+        ("tiny_cache_limit", r#"{limit="max_items"}"#, 40.0),
+        ("tiny_cache_limit", r#"{limit="max_memory"}"#, 8192.0),
+        ("tiny_cache_limit", r#"{limit="max_value"}"#, 1024.0),
         ("tiny_cache_removals_total", r#"{reason="evicted"}"#, 3.0),
         ("tiny_cache_removals_total", r#"{reason="expired"}"#, 4.0),
         ("tiny_cache_removals_total", r#"{reason="rejected"}"#, 7.0),

@@ -48,6 +48,8 @@ pub struct TransportFigures {
     pub requests_refused: BTreeMap<&'static str, u64>,
     /// Request ids that were not taken over from their callers.
     pub request_ids_replaced: u64,
+    /// What is configured, by the name of the key.
+    pub limits: BTreeMap<&'static str, u64>,
 }
 
 pub(super) const METRICS: &[Metric] = &[

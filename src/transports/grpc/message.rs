@@ -14,12 +14,13 @@ use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tonic::codec::{BufferSettings, DecodeBuf, Decoder};
 use tonic::{Status, Streaming};
 
 use crate::transports::in_flight::{Charge, InFlight};
+use crate::transports::refused::RequestRefusal;
 
 use super::RequestBody;
 use super::call::head_bytes;
@@ -43,9 +44,33 @@ const UNPACKED_BYTES: usize = 64 << 10;
 /// What a request takes that waits for its message, beside its metadata.
 const WAITING_BYTES: usize = 4 << 10;
 
-/// How many messages are unpacked off the threads that serve, at a time, and how many of them wait by their order: one of
-/// each connection, so that who sends many keeps but its own waiting.
-static UNPACKING: Semaphore = Semaphore::const_new(2);
+/// How many messages are unpacked off the threads that serve, at a time.
+const AT_WORK: usize = 2;
+
+/// How many messages may wait for that. What small ones take is over sooner than anybody notices, and of large ones so many
+/// would have the last wait for seconds.
+const MOST_WAITING: usize = 128;
+
+static UNPACKING: Unpacking =
+    Unpacking { at_work: Semaphore::const_new(AT_WORK), waiting: Semaphore::const_new(MOST_WAITING) };
+
+/// What is unpacked off the threads that serve, in the order in which it came: one message of each connection, so that who
+/// sends many keeps but its own waiting.
+struct Unpacking {
+    at_work: Semaphore,
+    waiting: Semaphore,
+}
+
+impl Unpacking {
+    /// Waits for a place, unless too many do already.
+    async fn enter(&self) -> Option<SemaphorePermit<'_>> {
+        if let Ok(place) = self.at_work.try_acquire() {
+            return Some(place);
+        }
+        let _waits = self.waiting.try_acquire().ok()?;
+        Some(self.at_work.acquire().await.expect("never closed"))
+    }
+}
 
 /// A message, and what it is charged while it is there.
 pub(super) struct Message {
@@ -152,10 +177,13 @@ async fn gather_packed(
         Err(failure) => return Err(told(failure, limit)),
     }
     let turn = charge.turn().await;
-    let permit = UNPACKING.acquire().await.expect("never closed");
+    let Some(place) = UNPACKING.enter().await else {
+        charge.count_refused(RequestRefusal::TooManyCompressed);
+        return Err(Status::resource_exhausted("too many compressed messages wait to be unpacked"));
+    };
     let unpacking = spawn_blocking(move || {
         // A caller who gives up leaves the thread behind.
-        let _held = (turn, permit);
+        let _held = (turn, place);
         encoding.unpack(&packed, limit, |bytes| charge.grow(bytes))
     });
     let message = unpacking.await.map_err(|_| Status::internal("Unpacking ended early."))?;
@@ -300,9 +328,12 @@ mod tests {
     use futures_util::StreamExt;
     use futures_util::stream::FuturesUnordered;
     use http_body_util::Full;
+    use tokio::sync::Mutex;
+    use tokio::task::unconstrained;
 
     use super::*;
     use crate::transports::in_flight::Share;
+    use crate::transports::refused::RefusedRequests;
 
     #[test]
     fn only_one_plain_message_that_is_all_there_is_whole() {
@@ -361,30 +392,59 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_connection_that_sends_many_large_packed_messages_keeps_but_its_own_waiting() {
-        let in_flight = Arc::new(InFlight::new(100, 1 << 30, Arc::default()));
+    /// What these tests hold up is all of the process's.
+    static ALONE: Mutex<()> = Mutex::const_new(());
+
+    const LARGE_BYTES: usize = 2 * UNPACKED_BYTES;
+
+    /// Reads a message that is unpacked off the threads that serve, on a connection.
+    fn read_large(share: Arc<Share>, in_flight: Arc<InFlight>) -> impl Future<Output = Result<(), Status>> {
         let packed =
             HeaderMap::from_iter([(http::HeaderName::from_static(ENCODING), "gzip".parse().expect("ASCII"))]);
+        let body = Full::new(Bytes::from(frame(1, &gzip(&vec![0; LARGE_BYTES]))));
+        let mut call = Box::pin(async move {
+            read((&Uri::default(), &packed), body, LARGE_BYTES, &in_flight).await.map(drop)
+        });
+        std::future::poll_fn(move |cx| share.during(true, || call.as_mut().poll(cx)))
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_sends_many_large_packed_messages_keeps_but_its_own_waiting() {
+        let _alone = ALONE.lock().await;
+        let in_flight = Arc::new(InFlight::new(100, 1 << 30, Arc::default()));
         let (many, one) = (Arc::<Share>::default(), Arc::<Share>::default());
-        let uri = Uri::default();
-        let body = frame(1, &gzip(&vec![0; 1 << 20]));
         let call = |share: &Arc<Share>, name: &'static str| {
-            let (share, head, body) =
-                (Arc::clone(share), (&uri, &packed), Full::new(Bytes::from(body.clone())));
-            let mut call =
-                Box::pin(read(head, body, 2 << 20, &in_flight).map(move |message| message.map(|_| name)));
-            std::future::poll_fn(move |cx| share.during(true, || call.as_mut().poll(cx)))
+            read_large(Arc::clone(share), Arc::clone(&in_flight)).map(move |ended| ended.map(|()| name))
         };
         // Nothing is unpacked before all of them wait.
-        let all_permits = UNPACKING.acquire_many(2).await.expect("never closed");
+        let all_places = UNPACKING.at_work.acquire_many(2).await.expect("never closed");
         let calls: FuturesUnordered<_> = (0..20).map(|_| call(&many, "many")).collect();
         calls.push(call(&one, "one"));
         let mut calls = calls;
         assert!(calls.next().now_or_never().is_none());
-        drop(all_permits);
+        drop(all_places);
         let ended: Vec<_> = calls.map(|name| name.expect("it unpacks")).collect().await;
         let place = ended.iter().position(|name| *name == "one").expect("it ends");
         assert!(place < 10, "it waited for {place} of 20 others");
+    }
+
+    #[tokio::test]
+    async fn of_large_packed_messages_so_many_wait_and_one_more_is_refused_at_once() {
+        let _alone = ALONE.lock().await;
+        let refused = Arc::<RefusedRequests>::default();
+        let in_flight = Arc::new(InFlight::new(1000, 1 << 40, Arc::clone(&refused)));
+        // All of them are polled in one turn.
+        let call = || unconstrained(read_large(Arc::default(), Arc::clone(&in_flight)));
+        let all_places = UNPACKING.at_work.acquire_many(2).await.expect("never closed");
+        let mut calls: FuturesUnordered<_> = (0..MOST_WAITING).map(|_| call()).collect();
+        assert!(calls.next().now_or_never().is_none(), "they wait");
+        for times in 1..3 {
+            let status = call().now_or_never().expect("at once").expect_err("too many wait");
+            assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}");
+            assert_eq!(refused.total(RequestRefusal::TooManyCompressed), times);
+        }
+        drop(all_places);
+        assert!(calls.all(|ended| async move { ended.is_ok() }).await, "those who waited are read");
+        assert_eq!((in_flight.bytes(), UNPACKING.waiting.available_permits()), (0, MOST_WAITING));
     }
 }
