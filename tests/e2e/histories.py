@@ -121,6 +121,8 @@ def mixed(writer, total):
 
 
 HISTORIES = [growing, shrinking, ttl_storms, replaced, tiny_and_huge, mixed]
+# Those that are asked for most, with and without ghosts, which keep unlike things for each entry.
+POLICIES = ["lru", "s3-fifo", "sieve"]
 
 
 def memory_of(pid):
@@ -157,7 +159,7 @@ class Watch:
         self._thread.join(timeout=10)
 
 
-def play(history, limit_mib, times, policy="lru", seed=1):
+def play(history, limit_mib, times, policy, seed=1):
     """Plays a history against a server of its own. Says what was sampled, the most that was resident, and what was written."""
     environment = {
         "CACHE_MAX_ITEMS": "unlimited",

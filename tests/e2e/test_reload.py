@@ -1,12 +1,15 @@
 """Settings that change while the server runs: told by SIGHUP or noticed in the file, and never half applied."""
 
 import contextlib
+import itertools
 import json
 import os
+import random
 import signal
 
 import cache_pb2 as pb
 import grpc
+import histories
 import pytest
 from clients import Load, assert_refused, connect, fetch, metrics_of
 from server import Server, wait_until
@@ -228,3 +231,47 @@ def test_shrinking_under_load_fails_no_request_and_gives_memory_back(tmp_path):
         assert not load.errors
         # Some twenty bytes an entry of tables stay, a few pages, and what the requests of the load needed.
         wait_until(lambda: resident(server) - before < (full - before) / 5, "memory goes back", timeout=30)
+
+
+# Filling the cache is work and does not wait: a busy machine takes its time.
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("policy", histories.POLICIES)
+def test_a_memory_limit_that_shrinks_is_kept_while_clients_read_and_gives_memory_back(tmp_path, policy):
+    limit, less, largest = 192, 48, 4096
+    told = lambda: stats(server)["memory_usage_bytes"]
+    resident_memory = lambda: histories.memory_of(server.process.pid)[0]
+    text = lambda mib: store("unlimited", f'max_memory = "{mib}MiB"\n[eviction]\npolicy = "{policy}"\n')
+    file = File(tmp_path, text(limit))
+    rng = random.Random(1)
+    # Some have a ttl, and some lie outside cells.
+    sizes = [200_000 if number % 2000 == 0 else int(16 * (largest / 16) ** rng.random()) for number in range(400_000)]
+    value = lambda number: histories.PAYLOAD[number : number + sizes[number]]
+    threads = itertools.count()
+
+    @contextlib.contextmanager
+    def session():
+        draw = random.Random(next(threads))
+
+        def call():
+            number = draw.randrange(len(sizes))
+            answer = stub.Get(pb.CacheKey(key=f"k{number}"), timeout=30)
+            assert answer.value == (value(number) if answer.found else b""), f"k{number}"
+
+        with connect(server.grpc) as stub:
+            yield call
+
+    with Server("--config", file.path) as server:
+        with connect(server.grpc) as stub:
+            for first in range(0, len(sizes), 1000):
+                items = [pb.CacheItem(key=f"k{n}", value=value(n), ttl=3600 * (n % 3)) for n in range(first, first + 1000)]
+                stub.MultiSet(pb.MultiCacheItemRequest(items=items))
+        assert told() > 0.95 * limit * MIB and resident_memory() > histories.most_allowed(less), "the cache was filled"
+        with Load(session, clients=4) as load:
+            file.replace(text(less))
+            server.signal(signal.SIGHUP)
+            server.wait_for_line(RELOADED, timeout=60)
+            assert told() <= less * MIB
+            load.wait_for_more()
+        assert not load.errors
+        assert 0.8 * less * MIB < told() <= less * MIB, "as many stay as there is room for"
+        wait_until(lambda: resident_memory() <= histories.most_allowed(less), "memory goes back", timeout=60)

@@ -8,7 +8,7 @@ use crate::store::{Counters, Evictions, Insight, StoreStats};
 use crate::sync::Ordering;
 
 /// Expired entries that are counted at most under one hold of a shard's lock: as long as the above.
-const BACKLOG_STEPS: usize = 1024;
+pub(super) const BACKLOG_STEPS: usize = 1024;
 
 impl MemoryStore {
     /// The counters of all shards, each as it is while its lock is held.

@@ -9,10 +9,14 @@ use std::thread::{self, ThreadId};
 use bytes::Bytes;
 
 use super::resize::STEPS_PER_HOLD;
+use super::statistics::BACKLOG_STEPS;
 use super::*;
+use crate::clock::{Clock, ManualClock};
 use crate::policy::{EvictionPolicy, Item, Slot, Verdict};
 
 const MIB: u64 = 1 << 20;
+/// What the policy is said to keep for an entry.
+const POLICY_BYTES: usize = 32;
 
 thread_local! {
     /// How often this thread has acquired a shard's lock.
@@ -37,8 +41,14 @@ struct Seen {
     hold: Option<(ThreadId, u64)>,
     evicted_in_hold: u64,
     moved_in_hold: u64,
+    removed_in_hold: u64,
     most_evicted: u64,
     most_moved: u64,
+    most_removed: u64,
+    /// Evictions and moves together.
+    most_steps: u64,
+    /// How often what is kept for slots that nobody has was to be given back.
+    trims: usize,
     evicted: u64,
     evicted_by: HashMap<ThreadId, u64>,
     /// Steps of looking for a victim that are still to come, and those taken: all, and the most under one hold of a lock.
@@ -56,7 +66,8 @@ impl Seen {
         let hold = Some((thread::current().id(), HOLDS.get()));
         if self.hold != hold {
             self.hold = hold;
-            (self.evicted_in_hold, self.moved_in_hold, self.sought_in_hold) = (0, 0, 0);
+            (self.evicted_in_hold, self.moved_in_hold) = (0, 0);
+            (self.removed_in_hold, self.sought_in_hold) = (0, 0);
         }
     }
 
@@ -66,6 +77,7 @@ impl Seen {
         *self.evicted_by.entry(thread::current().id()).or_default() += 1;
         self.evicted_in_hold += 1;
         self.most_evicted = self.most_evicted.max(self.evicted_in_hold);
+        self.most_steps = self.most_steps.max(self.evicted_in_hold + self.moved_in_hold);
     }
 
     fn seeks(&mut self) -> bool {
@@ -84,6 +96,13 @@ impl Seen {
         self.look();
         self.moved_in_hold += 1;
         self.most_moved = self.most_moved.max(self.moved_in_hold);
+        self.most_steps = self.most_steps.max(self.evicted_in_hold + self.moved_in_hold);
+    }
+
+    fn removes(&mut self) {
+        self.look();
+        self.removed_in_hold += 1;
+        self.most_removed = self.most_removed.max(self.removed_in_hold);
     }
 }
 
@@ -112,7 +131,9 @@ impl EvictionPolicy for Watching {
         self.places.insert(to, place);
         self.queue.insert(place, to);
     }
-    fn trim(&mut self, _slots: usize) {}
+    fn trim(&mut self, _slots: usize) {
+        self.seen().trims += 1;
+    }
     fn insert(&mut self, slot: Slot, _item: &Item) {
         self.last += 1;
         self.queue.insert(self.last, slot);
@@ -124,6 +145,7 @@ impl EvictionPolicy for Watching {
     }
     fn update(&mut self, _slot: Slot, _item: &Item) {}
     fn remove(&mut self, slot: Slot) {
+        self.seen().removes();
         let place = self.places.remove(&slot).expect("resident");
         self.queue.remove(&place);
     }
@@ -152,6 +174,7 @@ impl EvictionPolicy for Watching {
 struct Subject {
     store: MemoryStore,
     seen: Arc<Mutex<Seen>>,
+    clock: Arc<ManualClock>,
 }
 
 fn ready<T>(future: StoreFuture<'_, T>) -> Result<T, StoreError> {
@@ -178,13 +201,15 @@ impl Subject {
             Box::new(Watching { seen, queue: BTreeMap::new(), places: HashMap::new(), last: 0 })
         };
         let limits = Limits { max_items: None, max_memory_bytes, max_value_bytes: MIB };
+        let clock = Arc::<ManualClock>::default();
         let options = MemoryStoreOptions {
             shards: Some(shards),
             spare_slots,
             run_blocking,
-            ..MemoryStoreOptions::new(limits, "watching", 32, Arc::new(build))
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            ..MemoryStoreOptions::new(limits, "watching", POLICY_BYTES, Arc::new(build))
         };
-        Self { store: MemoryStore::new(options), seen }
+        Self { store: MemoryStore::new(options), seen, clock }
     }
 
     /// As many small entries as there is room for; what is seen begins after them. How many.
@@ -202,6 +227,10 @@ impl Subject {
 
     fn set(&self, name: &[u8], value: &[u8]) {
         ready(self.store.set(entry(name, value))).expect("room");
+    }
+
+    fn set_mortal(&self, name: &[u8], value: &[u8], ttl: Duration) {
+        ready(self.store.set(Entry { ttl: Some(ttl), ..entry(name, value) })).expect("room");
     }
 
     fn get(&self, name: &[u8]) -> Option<Value> {
@@ -270,11 +299,13 @@ fn what_many_entries_give_way_to_takes_a_few_of_them_under_each_hold() {
 fn slots_give_way_a_few_under_each_hold_and_nobody_is_evicted_for_them() {
     let subject = Subject::new(1, 1 << 20);
     let entries = subject.fill();
-    for number in 0..entries * 9 / 10 {
+    // Those that are left have the last slots, and are more than may be given others under one hold.
+    for number in 0..entries * 4 / 5 {
         ready(subject.store.delete(Key::shared(&number.to_le_bytes()).expect("short"))).expect("a delete");
     }
     let left = subject.stats().counters.entries;
-    subject.set(b"large", &vec![b'l'; 800 << 10]);
+    assert!(left > 8 * STEPS_PER_HOLD, "{left} are left");
+    subject.set(b"large", &vec![b'l'; 700 << 10]);
     let seen = subject.seen();
     assert_eq!(
         (seen.evicted, subject.stats().counters.entries),
@@ -284,6 +315,83 @@ fn slots_give_way_a_few_under_each_hold_and_nobody_is_evicted_for_them() {
     assert!((1..=8 * STEPS_PER_HOLD).contains(&seen.most_moved), "{} in a hold", seen.most_moved);
     drop(seen);
     subject.store.check_invariants();
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "many thousands of steps")]
+fn a_limit_that_shrinks_takes_a_few_steps_under_each_hold() {
+    for shards in [1, 4] {
+        let subject = Subject::new(shards, 100);
+        subject.fill();
+        let less = Limits { max_memory_bytes: MIB / 8, ..subject.store.limits() };
+        let evicted = ready(subject.store.set_limits(less)).expect("it can shrink");
+        {
+            let seen = subject.seen();
+            assert!(evicted > 10 * STEPS_PER_HOLD, "{shards} shards: {evicted} went");
+            assert!(seen.most_moved > 0, "{shards} shards: those that stay have other slots");
+            assert!(seen.most_steps <= STEPS_PER_HOLD, "{shards} shards: {} in a hold", seen.most_steps);
+        }
+        let used = subject.stats().counters.memory_bytes;
+        assert!((MIB / 10..=MIB / 8).contains(&used), "{shards} shards: {used} bytes");
+        subject.store.check_invariants();
+        let trims = subject.seen().trims;
+        assert!(trims >= shards, "{shards} shards, {trims} policies gave back what they kept by slot");
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "many thousands of steps")]
+fn what_expires_at_once_leaves_and_is_counted_a_few_under_each_hold() {
+    const ENTRIES: u32 = 10_000;
+    for shards in [1, 4] {
+        let subject = Subject::new(shards, 100);
+        for number in 0..ENTRIES {
+            subject.set_mortal(&number.to_le_bytes(), b"small", Duration::from_secs(60));
+        }
+        subject.clock.advance(Duration::from_secs(60));
+        let backlog = subject.store.insight().sweep_backlog;
+        assert_eq!(backlog, (shards * BACKLOG_STEPS) as u64, "{shards} shards: counted as far as that");
+        assert_eq!(ready(subject.store.sweep()).expect("a sweep"), u64::from(ENTRIES), "{shards} shards");
+        let (seen, most) = (subject.seen(), SWEEP_STEPS as u64);
+        assert!((1..=most).contains(&seen.most_removed), "{shards} shards: {} in a hold", seen.most_removed);
+        assert!(seen.most_moved <= 2 * most, "{shards} shards: {} in a hold", seen.most_moved);
+    }
+}
+
+#[test]
+fn entries_and_the_slots_that_they_leave_are_charged_what_is_kept_for_them() {
+    const ENTRIES: u32 = 100;
+    // What is kept by slot: where the cell is, the policy's share, and a link on the wheel.
+    let (location, policy, link) = (4, POLICY_BYTES as u64, 8);
+    let share_of_index = 7;
+    let subject = Subject::new(1, 1000);
+    let used = || subject.stats().counters.memory_bytes;
+    let delete = |number: u32| {
+        let was_there = ready(subject.store.delete(Key::shared(&number.to_le_bytes()).expect("short")));
+        assert!(was_there.expect("a delete"), "{number}");
+    };
+    // With a header of eight bytes.
+    let immortal = 8 + 4 + 8 + location + share_of_index + policy;
+    for entries in 1..=ENTRIES {
+        subject.set(&entries.to_le_bytes(), b"of eight");
+        assert_eq!(used(), u64::from(entries) * immortal, "{entries} entries");
+    }
+    for unused in 1..ENTRIES {
+        delete(unused);
+        let expected = u64::from(ENTRIES - unused) * immortal + u64::from(unused) * (location + policy);
+        assert_eq!(used(), expected, "{unused} slots are unused");
+    }
+    subject.set_mortal(&ENTRIES.to_le_bytes(), b"of eight", Duration::from_secs(1));
+    let (mortal, unused) = (immortal + 8 + link, u64::from(ENTRIES - 1));
+    assert_eq!(used(), mortal + unused * (location + policy + link), "somebody has a deadline");
+    delete(ENTRIES);
+    assert_eq!(used(), 0, "nobody is left");
+    // In one cell and rounded up, in two pieces, and in pages of the system.
+    for (value, least, most) in [(9, 24, 24), (5000, 5000 + 16, 5300), (200_000, 200_704 + 16, 200_900)] {
+        subject.set(b"name", &vec![b'l'; value]);
+        let lies = used() - location - share_of_index - policy;
+        assert!((least..=most).contains(&lies), "{lies} bytes for a value of {value}");
+    }
 }
 
 #[test]
