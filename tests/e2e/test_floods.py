@@ -8,7 +8,7 @@ import time
 import cache_pb2 as pb
 import h2.errors
 import pytest
-from attacks import CONTINUATION, DATA, END_HEADERS, END_STREAM, HEAD, HEADERS, HELLO, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, http2_frame
+from attacker import CONTINUATION, DATA, END_HEADERS, END_STREAM, HEAD, HEADERS, HELLO, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, http2_frame
 from clients import connect
 from http2 import Http2, address_of, frame
 from server import Server, wait_until
