@@ -2,6 +2,7 @@
 
 import time
 
+import attacks_hpack
 import attacks_http1
 import attacks_http2
 import attacks_tls
@@ -10,7 +11,7 @@ from attacker import KIB, LIMITS, MIB
 # Between the steps of an attack, which is bounded by it.
 PAUSE_SECONDS = 0.002
 
-ATTACKS = attacks_http2.ATTACKS | attacks_http1.ATTACKS | attacks_tls.ATTACKS
+ATTACKS = attacks_http2.ATTACKS | attacks_hpack.ATTACKS | attacks_http1.ATTACKS | attacks_tls.ATTACKS
 
 # Parts of the sum in docs/operations.md that not every client can make the server come to.
 PARTS = {
@@ -51,14 +52,20 @@ USED = {
     "health checks never finished": CALLS,
     "reflection never finished": (*CALLS, "lasting"),
     "reflection never taken": (*CALLS, "lasting"),
+    "heads of many names held": CALLS,
     "unread scrapes": ("http",),
 }
+
+# What a connection may hold, and beside it where its client has HTTP/2's library keep whole heads for a word in each.
+CONNECTION_BYTES = 256 * KIB
+HEADS_KEPT_BYTES = {"entries of large heads": 4 * MIB}
 
 
 def memory_bound(name, connections):
     """What docs/operations.md says that the process takes at most under an attack by so many connections."""
     parts = sum(PARTS[part] for part in USED.get(name, ()))
-    return 32 * MIB + LIMITS["max_in_flight_bytes"] / 4 + connections * 256 * KIB + parts
+    each = CONNECTION_BYTES + HEADS_KEPT_BYTES.get(name, 0)
+    return 32 * MIB + LIMITS["max_in_flight_bytes"] / 4 + connections * each + parts
 
 
 def play(name, attacker, seconds, pause=PAUSE_SECONDS):
