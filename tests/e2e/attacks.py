@@ -22,7 +22,7 @@ PARTS = {
     "lasting": LIMITS["max_in_flight"] * 24 * KIB,
     "http": 64 * 72 * KIB,
 }
-# Which attacks can come to which; those that are not here come to none.
+# Which attacks can come to which, through TLS or not; those that are not here come to none.
 CALLS = ("messages", "waiting")
 VALUES = ("entries", *CALLS)
 USED = {
@@ -55,6 +55,7 @@ USED = {
     "heads of many names held": CALLS,
     "unread scrapes": ("http",),
 }
+USED |= {secured: USED[name] for secured, name in attacks_tls.SECURED.items() if name in USED}
 
 # What a connection may hold, and beside it where its client has HTTP/2's library keep whole heads for a word in each.
 CONNECTION_BYTES = 256 * KIB
