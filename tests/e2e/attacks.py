@@ -54,6 +54,10 @@ USED = {
     "reflection never taken": (*CALLS, "lasting"),
     "heads of many names held": CALLS,
     "unread scrapes": ("http",),
+    "many requests in a row over HTTP/1": ("http",),
+    "many requests in a row over HTTP/1, unread": ("http",),
+    "scrapes by many": ("http",),
+    "figures by many": ("http",),
 }
 USED |= {secured: USED[name] for secured, name in attacks_tls.SECURED.items() if name in USED}
 
