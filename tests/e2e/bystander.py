@@ -1,7 +1,7 @@
 """A client that minds its own business: reads a key at a steady pace, and tells how long each answer took.
 
-Run as a process of its own, since an attacker in the same interpreter would hold it up. Ends when its standard input does,
-and writes `[when it began, seconds taken]` for each call, as JSON.
+Run as a process of its own, since an attacker in the same interpreter would hold it up. Writes `[when it began, seconds taken]` for
+each call, as JSON.
 """
 
 import contextlib
@@ -23,21 +23,34 @@ GET = frame(pb.CacheKey(key=KEY).SerializeToString())
 
 
 @contextlib.contextmanager
-def bystander(address, **options):
-    """A bystander, and what its calls took: there once it has ended."""
+def beside(script, *arguments, **options):
+    """A process of its own, and what it tells: a list, there once it has ended, which it does when its standard input does."""
     environment = clean_environment({"PYTHONPATH": os.pathsep.join([str(pathlib.Path(__file__).parent), *sys.path])})
-    command = [sys.executable, __file__, address]
-    calls = []
-    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options) as process:
+    told = []
+    with subprocess.Popen(
+        [sys.executable, script, *arguments], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options
+    ) as process:
         try:
             assert process.stdout.readline() == "begun\n"
-            yield calls
+            yield told
         finally:
             process.stdin.close()
             text = process.stdout.read()
             if text:
-                calls.extend(json.loads(text))
-    assert process.returncode == 0, "the bystander was not served"
+                told.extend(json.loads(text))
+    assert process.returncode == 0, f"{pathlib.Path(script).stem} was not served"
+
+
+def goes_on(pace_seconds):
+    """Begins, and goes on at this pace until nobody wants more."""
+    print("begun", flush=True)
+    while not select.select([sys.stdin], [], [], pace_seconds)[0]:
+        yield
+
+
+def bystander(address, **options):
+    """A bystander, and what its calls took."""
+    return beside(__file__, address, **options)
 
 
 def percentile99(taken):
@@ -52,8 +65,7 @@ def taken_within(calls, begin, end):
 def main(address):
     calls = []
     with Http2(address, timeout=20) as client:
-        print("begun", flush=True)
-        while not select.select([sys.stdin], [], [], PACE_SECONDS)[0]:
+        for _ in goes_on(PACE_SECONDS):
             began = time.monotonic()
             answer = client.call("Get", GET)
             calls.append((began, time.monotonic() - began))

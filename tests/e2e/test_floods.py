@@ -8,7 +8,8 @@ import time
 import cache_pb2 as pb
 import h2.errors
 import pytest
-from attacks import CONTINUATION, DATA, END_HEADERS, END_STREAM, HEAD, HEADERS, HELLO, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, http2_frame
+from attacker import CONTINUATION, DATA, END_HEADERS, END_STREAM, HEAD, HEADERS, HELLO, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, http2_frame
+from attacks_hpack import LARGEST, NEWEST
 from clients import connect
 from http2 import Http2, address_of, frame
 from server import Server, wait_until
@@ -54,6 +55,10 @@ FLOODS = {
         CALM,
     ),
     "empty continuations": (lambda: forever(http2_frame(CONTINUATION, 0, 1) * 1000), CALM),
+    "an entry of the table named without end": (
+        lambda: streams(lambda stream: http2_frame(HEADERS, END_HEADERS | END_STREAM, stream + 2, HEAD + NEWEST * 1000)),
+        CALM,
+    ),
     "empty data": (lambda: forever(http2_frame(DATA, 0, 1) * 500), CALM),
     "pings": (lambda: forever(http2_frame(PING, 0, 0, bytes(8)) * 200), None),
     "answers to pings": (lambda: forever(http2_frame(PING, 1, 0, bytes(8)) * 200), None),
@@ -64,6 +69,7 @@ FLOODS = {
 BEGINNINGS = {
     "continuations": HELLO + http2_frame(HEADERS, 0, 1, HEAD),
     "empty continuations": HELLO + http2_frame(HEADERS, 0, 1, HEAD),
+    "an entry of the table named without end": HELLO + http2_frame(HEADERS, END_HEADERS | END_STREAM, 1, HEAD + LARGEST),
     "empty data": HELLO + OPEN,
 }
 

@@ -1,7 +1,7 @@
 """Attacks on the wire, and one checker for all of them.
 
-Whatever a client does, the server stays ready, holds no more memory than docs/operations.md says, and another client hardly
-notices. Here attacker, bystander and server take each other's processor, so each attack goes on for a second at a bounded pace, and
+Whatever a client does, the server stays ready, holds no more memory than docs/operations.md says that it can be made to by that, writes
+next to nothing to the log, and another client hardly notices; and whoever comes anew is served, probes as well. Here attacker, bystander and server take each other's processor, so each attack goes on for a second at a bounded pace, and
 a bystander may wait for a time that a busy machine could cost it as well. Whether its 99th percentile at most doubles is what
 scripts/bench-hostile measures, where they do not.
 """
@@ -14,10 +14,12 @@ import time
 
 import cache_pb2 as pb
 import pytest
-from attacks import ATTACKS, HELLO, KIB, MIB, Attacker, memory_bound, play, victim
+from attacker import HELLO, KIB, MIB, Attacker, victim
+from attacks import ATTACKS, PARTS, USED, memory_bound, play
 from bystander import bystander, percentile99, taken_within
 from clients import connect, fetch
 from http2 import address_of
+from newcomer import newcomers
 from server import Server, wait_until
 
 pytestmark = pytest.mark.alone
@@ -29,6 +31,8 @@ NOISE_SECONDS, MORE_NOISE_SECONDS = 0.01, 0.03
 TRIES = 5
 # Of fewer calls in quiet nothing can be said.
 LEAST_CALLS = 20
+# Each thing that the server logs of strangers it tells once in ten seconds at the most, and there are not many.
+MOST_LINES = 5
 
 
 def resident(server, what):
@@ -40,6 +44,11 @@ def quiet_and_attacked(calls, begin, attack, end):
     """The 99th percentile of what was over before `begin`, and of what was in hand between `attack` and `end`. Before may be `None`."""
     quiet = [seconds for began, seconds in calls if began + seconds <= begin]
     return percentile99(quiet) if len(quiet) >= LEAST_CALLS else None, percentile99(taken_within(calls, attack, end))
+
+
+def test_what_attacks_may_hold_is_told_of_those_that_there_are():
+    assert set(USED) <= set(ATTACKS)
+    assert {part for parts in USED.values() for part in parts} == set(PARTS)
 
 
 def test_what_an_attack_costs_is_not_taken_for_quiet():
@@ -76,7 +85,8 @@ def test_an_attack_hurts_nobody_else(server, name):
 def attack(server, name):
     """Plays an attack; the bystander's 99th percentile before and meanwhile. All else must hold each time."""
     with contextlib.ExitStack() as attacks:
-        with bystander(server.grpc) as calls:
+        lines = len(server.log)
+        with newcomers(server) as fared, bystander(server.grpc) as calls:
             time.sleep(SECONDS / 2)
             pathlib.Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")
             attacker = Attacker(server.grpc, server.http, server.tls, attacks)
@@ -85,10 +95,17 @@ def attack(server, name):
             end = time.monotonic()
         most, connections = resident(server, "VmHWM"), attacker.connections
     assert is_ready
+    assert len(server.log) - lines <= MOST_LINES, server.log[lines:]
+    failed = [newcomer for newcomer in fared if newcomer[2]]
+    assert fared and not failed, failed
     quiet, attacked = quiet_and_attacked(calls, begin, begin, end)
-    bound = memory_bound(connections)
+    bound = memory_bound(name, connections)
     before = f"{quiet * 1000:.1f}" if quiet else "?"
-    print(f"{name}: p99 {before} -> {attacked * 1000:.1f} ms, {most / MIB:.0f} of {bound / MIB:.0f} MiB, {connections} connections")
+    longest = max(seconds for _, seconds, _ in fared)
+    print(
+        f"{name}: p99 {before} -> {attacked * 1000:.1f} ms, {len(fared)} newcomers, {longest * 1000:.0f} ms at the most, "
+        f"{most / MIB:.0f} of {bound / MIB:.0f} MiB, {connections} connections"
+    )
     assert most <= bound, f"{most / MIB:.0f} MiB, at most {bound / MIB:.0f} are allowed"
     # What was held for the attacker is given back.
     held = lambda: [

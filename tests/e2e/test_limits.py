@@ -1,12 +1,15 @@
 """Limits on what requests hold: whoever is over one hears so at once, it is counted, and there is room again afterwards."""
 
 import contextlib
+import pathlib
 import re
 import socket
 import time
 
 import cache_pb2 as pb
 import pytest
+from attacker import END_HEADERS, HEAD, HEADERS, HELLO, SETTINGS, http2_frame
+from attacks_hpack import MANY_NAMES
 from clients import connect, fetch
 from grpc import StatusCode
 from grpc_health.v1.health_pb2 import HealthCheckRequest
@@ -87,6 +90,23 @@ def test_one_request_more_than_may_wait_is_refused_at_once(limited):
         other.send(stream, GET)
         assert other.answer(stream).status == OK
         assert refused(server, "too_many_in_flight") == 1
+
+
+def test_a_request_that_waits_keeps_of_a_head_of_many_names_what_it_needs(limited):
+    """A name takes a hundred bytes, of which five have come and 35 are counted."""
+    connections, calls = 8, 125
+    head = http2_frame(SETTINGS, 1, 0) + b"".join(
+        http2_frame(HEADERS, END_HEADERS, 2 * number + 1, HEAD + MANY_NAMES) for number in range(calls)
+    )
+    with limited('max_in_flight = 4000\nmax_in_flight_bytes = "256MiB"') as server, contextlib.ExitStack() as stack:
+        resident = lambda: int(pathlib.Path(f"/proc/{server.process.pid}/status").read_text().split("VmRSS:")[1].split()[0]) * KIB
+        before = resident()
+        for _ in range(connections):
+            client = stack.enter_context(socket.create_connection(address_of(server.grpc), 10))
+            client.sendall(HELLO + head)
+        wait_until(lambda: waiting(server) == connections * calls, "all wait", timeout=30)
+        # As docs/operations.md has it, and what the process takes beside it.
+        assert resident() - before <= connections * (calls * 24 + 256) * KIB + 8 * MIB
 
 
 def test_bytes_of_unfinished_requests_have_a_limit(limited):

@@ -10,7 +10,7 @@ import time
 
 import cache_pb2 as pb
 import pytest
-from attacks import DATA, END_HEADERS, END_STREAM, HEAD, HEADERS, KIB, MIB, PREFACE, SETTINGS, WINDOW_UPDATE, head, http2_frame
+from attacker import DATA, END_HEADERS, END_STREAM, HEAD, HEADERS, KIB, MIB, PREFACE, SETTINGS, WINDOW_UPDATE, head, http2_frame
 from clients import fetch
 from http2 import Http2, frame
 from server import Server, wait_until

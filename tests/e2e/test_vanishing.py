@@ -10,7 +10,7 @@ import time
 
 import cache_pb2 as pb
 import pytest
-from certificates import Files
+from certificates import Files, trusting
 from clients import Load, fetch
 from http2 import Http2, address_of, frame
 from network import joined, vanish
@@ -41,13 +41,6 @@ key = "{key}"
 CONFIG = GRPC + GRPC + TLS + TRANSPORT.format(kind="http")
 # What each of the guards above lets go within, and what a busy machine may add. They leave it the time to make all connections.
 WITHIN_SECONDS = 3 + 3
-
-
-def trusting():
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["h2"])
-    return context
 
 
 class Clients:

@@ -22,7 +22,7 @@ use crate::transports::refused::RequestRefusal;
 use crate::transports::stats::cache_stats;
 
 /// The metadata key of the caller's namespace.
-const NAMESPACE: &str = "x-cache-namespace";
+pub(super) const NAMESPACE: &str = "x-cache-namespace";
 
 /// What an item of a batch takes from when it is read until it is answered, beside its own bytes: 130 to 215 bytes, of
 /// which some are buffers that grow. A batch of [`SLICE_KEYS`] is done in one go, so that few are there at a time.

@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::cache::Method;
+use super::cache::{Method, NAMESPACE};
+use super::message::{ACCEPT_ENCODING, ENCODING};
 use super::span::{self, CallSpan};
 use super::streamed::Streamed;
 use super::view::MALFORMED;
@@ -31,6 +32,18 @@ use crate::transports::in_flight::may_wait;
 use crate::transports::lasting::answer_lasts;
 use crate::transports::refused::RequestRefusal;
 use crate::transports::request_id::{REQUEST_ID, request_id};
+
+/// Of how many fields a head is kept as it is while its call waits: more than a client of good will sends.
+const KEPT_FIELDS: usize = 48;
+
+/// What is looked at after a call has begun, of a head of more fields than that. Of none do more than two values matter.
+const NEEDED: [HeaderName; 4] = [
+    AUTHORIZATION,
+    HeaderName::from_static(NAMESPACE),
+    HeaderName::from_static(ENCODING),
+    HeaderName::from_static(ACCEPT_ENCODING),
+];
+const NEEDED_VALUES: usize = 2;
 
 /// The id of the request in hand.
 #[derive(Clone, Debug)]
@@ -63,7 +76,7 @@ impl Call {
     /// Reads the metadata that concerns every call, then lets `handle` make the handler's future.
     pub(super) fn start<B>(
         shared: &Arc<Shared>,
-        request: Request<B>,
+        mut request: Request<B>,
         handle: impl FnOnce(Request<B>, &RequestId) -> Handler,
     ) -> Self {
         let began = shared.rpc.is_some().then(Instant::now);
@@ -84,6 +97,7 @@ impl Call {
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             Box::pin(ready(Ok(response)))
         } else {
+            shed(request.headers_mut());
             handle(request, &id)
         };
         Self { handler, id, timeout, timer: None, span, shared, method, began }
@@ -232,6 +246,21 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
+/// Lets go of the fields that nobody needs any more where there are very many: a place for a field takes a hundred bytes beside its
+/// text, which is 32 by the count of [`head_bytes`] and one on the wire.
+fn shed(headers: &mut HeaderMap) {
+    if headers.len() <= KEPT_FIELDS {
+        return;
+    }
+    let mut kept = HeaderMap::new();
+    for name in NEEDED {
+        for value in headers.get_all(&name).iter().take(NEEDED_VALUES) {
+            kept.append(&name, value.clone());
+        }
+    }
+    *headers = kept;
+}
+
 /// Size of a request's head as HTTP/2 counts it (RFC 9113, section 6.5.2), of the four fields that every one has only the texts that
 /// a client chooses.
 pub(super) fn head_bytes(uri: &Uri, headers: &HeaderMap) -> usize {
@@ -280,6 +309,47 @@ mod tests {
             assert_eq!(is_grpc(&headers), expected, "{content_type}");
         }
         assert!(!is_grpc(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn of_very_many_fields_those_are_kept_that_are_needed() {
+        let field = |name: &str, value: &str| {
+            (HeaderName::try_from(name).expect("a name"), HeaderValue::try_from(value).expect("a value"))
+        };
+        let needed = [
+            ("authorization", "Bearer a"),
+            ("authorization", "Bearer b"),
+            ("grpc-accept-encoding", "gzip"),
+            ("grpc-encoding", "zstd"),
+            ("x-cache-namespace", "n"),
+        ];
+        let told = |headers: &HeaderMap| {
+            let mut fields: Vec<_> = headers
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_str().expect("ASCII").to_owned()))
+                .collect();
+            fields.sort();
+            fields
+        };
+        let expected = needed.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        for (name, others, is_kept) in [
+            ("x-1", KEPT_FIELDS - needed.len(), true),
+            ("x-1", KEPT_FIELDS, false),
+            ("authorization", KEPT_FIELDS, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in needed.into_iter().chain(std::iter::repeat_n((name, "x"), others)) {
+                let (name, value) = field(name, value);
+                headers.append(name, value);
+            }
+            shed(&mut headers);
+            if is_kept {
+                assert_eq!(headers.len(), KEPT_FIELDS);
+            } else {
+                assert_eq!(told(&headers), expected, "{others} of {name}");
+                assert!(headers.capacity() <= KEPT_FIELDS);
+            }
+        }
     }
 
     #[test]

@@ -35,8 +35,8 @@ const BUFFER_BYTES: usize = 512;
 /// tonic's default. Nothing here is sent from such a buffer.
 const YIELD_BYTES: usize = 32 << 10;
 
-const ENCODING: &str = "grpc-encoding";
-const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+pub(super) const ENCODING: &str = "grpc-encoding";
+pub(super) const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
 /// How much of a compressed message is unpacked on the spot. A larger one may take so long that others wait.
 const UNPACKED_BYTES: usize = 64 << 10;
