@@ -124,7 +124,11 @@ fn main() {
     for (row, load) in
         ROWS.into_iter().filter(|(row, _)| rows.is_empty() || rows.iter().any(|name| name == row))
     {
-        let best = measure(load, &subjects, if load.capacity > ONE_THREAD.capacity { rounds.div_ceil(3) } else { rounds });
+        let best = measure(
+            load,
+            &subjects,
+            if load.capacity > ONE_THREAD.capacity { rounds.div_ceil(3) } else { rounds },
+        );
         let rate_of = |name: &str| {
             let number = subjects.iter().position(|subject| subject == name);
             number.map_or(f64::NAN, |number| best[number].operations_per_second)
