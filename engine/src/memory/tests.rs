@@ -441,9 +441,11 @@ fn who_is_to_leave_is_looked_for_a_few_steps_under_each_hold() {
     let write: fn(&Subject) = |subject| subject.set(b"new!", b"small");
     let update: fn(&Subject) = |subject| {
         let last = subject.stats().counters.entries;
-        let resident = (0..)
-            .map(|back| last + 1000 - back)
-            .find(|number| subject.get(&u32::try_from(*number).expect("few").to_le_bytes()).is_some());
+        let is_there = |number: &u64| {
+            let name = u32::try_from(*number).expect("few").to_le_bytes();
+            subject.get(&name).is_some()
+        };
+        let resident = (0..last + 1000).rev().find(is_there);
         let name = u32::try_from(resident.expect("some are resident")).expect("few").to_le_bytes();
         subject.set(&name, &[b'l'; 4000]);
     };
