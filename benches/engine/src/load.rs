@@ -1,5 +1,6 @@
 //! The loop: reads of Zipf-distributed keys, and a write after each that missed.
 
+use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::Instant;
 
@@ -7,7 +8,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, Zipf};
 
-use crate::subjects::{KeyBytes, Subject};
+use crate::subjects::{KeyBytes, Subject, VALUE};
 
 /// What a run is made of.
 #[derive(Clone, Copy)]
@@ -21,6 +22,8 @@ pub struct Load {
     pub hot: bool,
     /// Keys that are read with one call.
     pub batch: usize,
+    /// Whether the bytes of each value are wanted, which whoever serves it copies somewhere, and not only a handle on them.
+    pub copied: bool,
 }
 
 const SKEW: f64 = 0.99;
@@ -48,7 +51,7 @@ fn key(rank: u32) -> KeyBytes {
 /// The same keys for every subject: those that fill it, and those that each thread reads, first to get
 /// the subject into its stride and then with the clock running.
 pub struct Keys {
-    batch: usize,
+    load: Load,
     fill: Vec<u32>,
     reads: [Vec<Vec<KeyBytes>>; 2],
 }
@@ -73,14 +76,14 @@ impl Keys {
             std::iter::repeat_with(draw).take(load.operations / load.threads).collect()
         };
         let reads = [0, 1].map(|pass| (0..load.threads).map(|thread| reads(pass, thread)).collect());
-        Self { batch: load.batch, fill, reads }
+        Self { load, fill, reads }
     }
 }
 
 /// Fills the subject and reads from it, twice; the second time counts.
 pub fn run(subject: &dyn Subject, keys: &Keys) -> Outcome {
     settle(subject, keys);
-    read_all(subject, keys.batch, &keys.reads[1].iter().map(Vec::as_slice).collect::<Vec<_>>())
+    read_all(subject, keys.load, &keys.reads[1].iter().map(Vec::as_slice).collect::<Vec<_>>())
 }
 
 /// Fills the subject and reads from it until it is in its stride.
@@ -89,7 +92,7 @@ fn settle(subject: &dyn Subject, keys: &Keys) {
         subject.insert(&key(rank));
     }
     subject.tidy();
-    read_all(subject, keys.batch, &keys.reads[0].iter().map(Vec::as_slice).collect::<Vec<_>>());
+    read_all(subject, keys.load, &keys.reads[0].iter().map(Vec::as_slice).collect::<Vec<_>>());
 }
 
 /// Turns that the reads are divided into. Of each, the first third does not count: others have had the processor's caches meanwhile.
@@ -114,8 +117,8 @@ pub fn run_in_turns(
         let turns: Vec<&[KeyBytes]> = keys.reads[1].iter().map(|reads| &reads[part_of(reads)]).collect();
         let (before, timed): (Vec<_>, Vec<_>) =
             turns.iter().map(|turn| turn.split_at(turn.len() / 3)).unzip();
-        read_all(subject, keys.batch, &before);
-        tell(read_all(subject, keys.batch, &timed));
+        read_all(subject, keys.load, &before);
+        tell(read_all(subject, keys.load, &timed));
     }
 }
 
@@ -127,19 +130,29 @@ fn processor_seconds() -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-fn read_all(subject: &dyn Subject, batch: usize, reads: &[&[KeyBytes]]) -> Outcome {
+fn read_all(subject: &dyn Subject, load: Load, reads: &[&[KeyBytes]]) -> Outcome {
     let barrier = Barrier::new(reads.len() + 1);
     let work = |keys: &[KeyBytes]| {
         barrier.wait();
         let before = processor_seconds();
         let mut hits = 0;
-        if batch > 1 {
-            let mut missed = Vec::with_capacity(batch);
-            for keys in keys.chunks(batch) {
+        if load.batch > 1 {
+            let mut missed = Vec::with_capacity(load.batch);
+            for keys in keys.chunks(load.batch) {
                 subject.get_many(keys, &mut missed);
                 hits += (keys.len() - missed.len()) as u64;
                 subject.insert_many(&missed);
                 missed.clear();
+            }
+        } else if load.copied {
+            let mut value = [0; VALUE.len()];
+            for key in keys {
+                if subject.copy(key, &mut value) {
+                    hits += 1;
+                } else {
+                    subject.insert(key);
+                }
+                black_box(&value);
             }
         } else {
             for key in keys {

@@ -15,20 +15,30 @@ usage: bench-engine [--rounds=3] [--only=SUBJECT,…] [ROW …]
        bench-engine --turns=SUBJECT ROW    one turn for each line that is read; its rate by the clock and of the processor
 
 SUBJECT  quick_cache, \"quick_cache of Bytes\", moka, foyer, \"lru in a mutex\", \"bare table in a mutex\", or \"tiny-cache POLICY [OPTION=VALUE …]\"
-ROW      1-thread, 2-threads, 8-threads, 2-threads-hot-key, batches, 10M-entries, 10M-entries-batches; default: all.
+ROW      1-thread, 1-thread-copied, 2-threads, 2-threads-copied, 8-threads, 2-threads-hot-key, batches, 10M-entries,
+         10M-entries-batches; default: all. Copied: each value that is read is copied somewhere. Batches: of 100 keys.
          Those of 10M entries take a third of the rounds.";
 
 const PEER: &str = "quick_cache";
 const SUBJECTS: &str = "quick_cache,quick_cache of Bytes,moka,foyer,lru in a mutex,bare table in a mutex,tiny-cache lru,tiny-cache sieve,\
     tiny-cache s3-fifo,tiny-cache s3-fifo small_ratio=0.002 ghost_ratio=0.5 promotion_hits=1";
 
-const ONE_THREAD: Load =
-    Load { keys: 1_000_000, capacity: 100_000, threads: 1, operations: 4_000_000, hot: false, batch: 1 };
+const ONE_THREAD: Load = Load {
+    keys: 1_000_000,
+    capacity: 100_000,
+    threads: 1,
+    operations: 4_000_000,
+    hot: false,
+    batch: 1,
+    copied: false,
+};
 const TEN_MILLIONS: Load =
     Load { keys: 100_000_000, capacity: 10_000_000, operations: 10_000_000, ..ONE_THREAD };
-const ROWS: [(&str, Load); 7] = [
+const ROWS: [(&str, Load); 9] = [
     ("1-thread", ONE_THREAD),
+    ("1-thread-copied", Load { copied: true, ..ONE_THREAD }),
     ("2-threads", Load { threads: 2, ..ONE_THREAD }),
+    ("2-threads-copied", Load { threads: 2, copied: true, ..ONE_THREAD }),
     ("8-threads", Load { threads: 8, ..ONE_THREAD }),
     ("2-threads-hot-key", Load { threads: 2, hot: true, ..ONE_THREAD }),
     ("batches", Load { batch: 100, ..ONE_THREAD }),

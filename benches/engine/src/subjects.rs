@@ -17,6 +17,8 @@ pub const VALUE: [u8; 100] = [7; 100];
 pub trait Subject: Send + Sync {
     /// Whether the read hit.
     fn get(&self, key: &KeyBytes) -> bool;
+    /// Reads to where the bytes are wanted; whether the read hit.
+    fn copy(&self, key: &KeyBytes, to: &mut [u8; VALUE.len()]) -> bool;
     /// Stores [`VALUE`].
     fn insert(&self, key: &KeyBytes);
     /// Reads several keys, and tells which of them missed.
@@ -76,6 +78,14 @@ impl Subject for Ours {
         black_box(value).is_some()
     }
 
+    fn copy(&self, key: &KeyBytes, to: &mut [u8; VALUE.len()]) -> bool {
+        let answer = self.0.get(Key::shared(key).expect("short"));
+        let StoreFuture::Ready(Some(Ok(value))) = &answer else {
+            unreachable!("the memory store answers at once");
+        };
+        copy(value.as_deref(), to)
+    }
+
     fn insert(&self, key: &KeyBytes) {
         let entry = Entry { key: Key::shared(key).expect("short"), value: &VALUE, ttl: None };
         let StoreFuture::Ready(Some(Ok(()))) = self.0.set(entry) else {
@@ -107,11 +117,20 @@ impl Subject for Ours {
     }
 }
 
+/// Copies what was read, if anything was.
+fn copy(value: Option<&[u8]>, to: &mut [u8; VALUE.len()]) -> bool {
+    value.inspect(|value| to.copy_from_slice(value)).is_some()
+}
+
 struct QuickCache(quick_cache::sync::Cache<KeyBytes, Bytes>);
 
 impl Subject for QuickCache {
     fn get(&self, key: &KeyBytes) -> bool {
         black_box(self.0.get(key)).is_some()
+    }
+
+    fn copy(&self, key: &KeyBytes, to: &mut [u8; VALUE.len()]) -> bool {
+        copy(self.0.get(key).as_deref(), to)
     }
 
     fn insert(&self, key: &KeyBytes) {
@@ -127,6 +146,10 @@ impl Subject for QuickCacheOfBytes {
         black_box(self.0.get(&key[..])).is_some()
     }
 
+    fn copy(&self, key: &KeyBytes, to: &mut [u8; VALUE.len()]) -> bool {
+        copy(self.0.get(&key[..]).as_deref(), to)
+    }
+
     fn insert(&self, key: &KeyBytes) {
         self.0.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(&VALUE));
     }
@@ -137,6 +160,10 @@ struct Moka(moka::sync::Cache<KeyBytes, Bytes>);
 impl Subject for Moka {
     fn get(&self, key: &KeyBytes) -> bool {
         black_box(self.0.get(key)).is_some()
+    }
+
+    fn copy(&self, key: &KeyBytes, to: &mut [u8; VALUE.len()]) -> bool {
+        copy(self.0.get(key).as_deref(), to)
     }
 
     fn insert(&self, key: &KeyBytes) {
@@ -151,6 +178,10 @@ impl Subject for Lru {
         black_box(self.0.lock().expect("no panic").get(key).cloned()).is_some()
     }
 
+    fn copy(&self, key: &KeyBytes, to: &mut [u8; VALUE.len()]) -> bool {
+        copy(self.0.lock().expect("no panic").get(key).map(|value| &value[..]), to)
+    }
+
     fn insert(&self, key: &KeyBytes) {
         let value = Bytes::copy_from_slice(&VALUE);
         let _evicted = self.0.lock().expect("no panic").push(*key, value);
@@ -162,6 +193,10 @@ struct Foyer(foyer_memory::Cache<KeyBytes, Bytes>);
 impl Subject for Foyer {
     fn get(&self, key: &KeyBytes) -> bool {
         black_box(self.0.get(key)).is_some()
+    }
+
+    fn copy(&self, key: &KeyBytes, to: &mut [u8; VALUE.len()]) -> bool {
+        copy(self.0.get(key).as_ref().map(|entry| &entry.value()[..]), to)
     }
 
     fn insert(&self, key: &KeyBytes) {
@@ -205,6 +240,12 @@ impl Subject for BareTable {
         let (of, value) = bare.entry(key);
         let value = (of == key).then_some(*value);
         black_box(&value).is_some()
+    }
+
+    fn copy(&self, key: &KeyBytes, to: &mut [u8; VALUE.len()]) -> bool {
+        let mut bare = self.0.lock().expect("no panic");
+        let (of, value) = bare.entry(key);
+        copy((of == key).then_some(&value[..]), to)
     }
 
     fn insert(&self, key: &KeyBytes) {
