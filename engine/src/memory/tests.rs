@@ -686,6 +686,7 @@ fn a_sweep_of_more_than_a_slice_tells_that_it_blocks() {
         let short_lived = Entry { ttl: Some(Duration::from_nanos(1)), ..entry(&name, b"small") };
         ready(subject.store.set(short_lived)).expect("room");
     }
+    subject.clock.advance(Duration::from_secs(1));
     let before = BLOCKED.get();
     assert!(ready(subject.store.sweep()).expect("swept") > 0);
     assert!(BLOCKED.get() > before);
