@@ -26,6 +26,7 @@ def newcomers(server, **options):
 def reads(address, wrap=lambda plain: plain):
     with Http2(address, timeout=PATIENCE_SECONDS, wrap=wrap) as client:
         answer = client.call("Get", GET)
+        assert answer.reset is None, f"reset: {answer.reset}"
         assert answer.status == 0 and answer.data.endswith(VALUE), (answer.headers, answer.trailers, answer.data)
 
 
@@ -44,13 +45,17 @@ def probes(address, path):
 
 
 def tries(task):
-    """Seconds it took, and what went wrong."""
-    began = time.monotonic()
-    try:
-        task()
-    except Exception as error:  # Whatever it is, the test is to see it.
-        return time.monotonic() - began, repr(error)
-    return time.monotonic() - began, None
+    """Seconds it took, and what went wrong. Who is turned away tries once more, as gRPC's clients do: where an attack has taken all
+    room for answers that nobody takes, a connection that has just asked may be closed with the attacker's."""
+    began, wrong = time.monotonic(), None
+    for _ in range(2):
+        try:
+            task()
+        except Exception as error:  # Whatever it is, the test is to see it.
+            wrong = repr(error)
+        else:
+            return time.monotonic() - began, None
+    return time.monotonic() - began, wrong
 
 
 def main(grpc, tls, http):
