@@ -29,20 +29,13 @@ impl Default for ChainSecret {
 }
 
 impl ChainSecret {
-    /// The chain of a value, out of two to the power of `bits`. All bits of the value count.
-    #[must_use]
-    #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "less than the chains there are")]
-    pub const fn chain(self, value: u64, bits: u32) -> usize {
-        ((self.mixed(value) as u128) << bits >> u64::BITS) as usize
-    }
-
-    /// The chain of a value, out of any number of them but none, such that a further chain takes from one other: from that whose
-    /// number lacks its highest bit. Litwin, "Linear Hashing: A New Tool for File and Table Addressing", VLDB 1980.
+    /// The chain of a value, out of any number of them but none. All bits of the value count. Where there is one chain more, it takes
+    /// from one other alone, from that whose number lacks its highest bit: Litwin, "Linear Hashing: A New Tool for File and
+    /// Table Addressing", VLDB 1980.
     #[must_use]
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "only the low bits are wanted")]
-    pub const fn chain_among(self, value: u64, chains: usize) -> usize {
+    pub const fn chain(self, value: u64, chains: usize) -> usize {
         let highest = 1 << chains.ilog2();
         // The highest bits of a product are its best, and the order of the bits does not matter.
         let low = self.mixed(value).swap_bytes() as usize & (2 * highest - 1);
@@ -71,11 +64,11 @@ mod tests {
 
     #[test]
     fn values_spread_over_the_chains_whatever_bits_they_share() {
-        const BITS: u32 = 12;
+        const CHAINS: usize = 1 << 12;
         let secret = ChainSecret::default();
         assert_eq!(
-            secret.chain(7, BITS),
-            ChainSecret::default().chain(7, BITS),
+            secret.chain(7, CHAINS),
+            ChainSecret::default().chain(7, CHAINS),
             "one secret for the process"
         );
         for spread in [
@@ -85,9 +78,9 @@ mod tests {
             // What is left of the odd number above is the value itself: all in the first chain, once.
             |value: u64| value.wrapping_mul(0xF1DE_83E1_9937_733D),
         ] {
-            let mut chains = vec![0; 1 << BITS];
-            for value in 0..1_u64 << BITS {
-                chains[secret.chain(spread(value), BITS)] += 1;
+            let mut chains = vec![0; CHAINS];
+            for value in 0..CHAINS as u64 {
+                chains[secret.chain(spread(value), CHAINS)] += 1;
             }
             let longest = chains.iter().max();
             assert!(
@@ -104,8 +97,7 @@ mod tests {
         for chains in 1..300_usize {
             let split = chains - (1 << chains.ilog2());
             for value in 0..2000 {
-                let (before, after) =
-                    (secret.chain_among(value, chains), secret.chain_among(value, chains + 1));
+                let (before, after) = (secret.chain(value, chains), secret.chain(value, chains + 1));
                 assert!(
                     before < chains && (after == before || before == split && after == chains),
                     "{value} of {chains}"
@@ -116,7 +108,6 @@ mod tests {
 
     #[test]
     fn one_chain_is_the_only_choice_where_there_is_one() {
-        assert_eq!(ChainSecret::default().chain(u64::MAX, 0), 0);
-        assert_eq!(ChainSecret::default().chain_among(u64::MAX, 1), 0);
+        assert_eq!(ChainSecret::default().chain(u64::MAX, 1), 0);
     }
 }

@@ -152,7 +152,7 @@ impl Stack {
     }
 
     fn bucket(&self, tag: u32) -> usize {
-        self.secret.chain(tag.into(), self.buckets.len().checked_ilog2().unwrap_or(0))
+        self.secret.chain(tag.into(), self.buckets.len().max(1))
     }
 
     fn index(&mut self, node: Node) {

@@ -222,7 +222,7 @@ impl<T: Copy> GhostQueue<T> {
 
     /// The bucket of a fingerprint; `None` before the first ghost.
     fn bucket(&self, hash: u64) -> Option<usize> {
-        (!self.buckets.is_empty()).then(|| self.secret.chain_among(hash, self.buckets.len()))
+        (!self.buckets.is_empty()).then(|| self.secret.chain(hash, self.buckets.len()))
     }
 
     fn find(&self, bucket: usize, hash: u64) -> Option<Slot> {
