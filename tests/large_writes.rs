@@ -105,6 +105,7 @@ async fn is_answered_meanwhile(address: &str) -> bool {
     let item = CacheItem { key: "large".to_owned(), value: vec![0; LARGE_BYTES].into(), ttl: 0 };
     let writing = tokio::spawn(async move { writer.set(item).await });
     while EVICTED.load(Ordering::SeqCst) < HALF {
+        assert!(!writing.is_finished(), "it is over before so many have left");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     // Refused before the store is asked, of which the write holds a lock just now.
