@@ -1,8 +1,12 @@
 //! Work on long batches, in slices. What would hold a thread for milliseconds lets others have their turn now and then, or
 //! leaves the thread's other tasks to another one.
 
+mod line;
+
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::{block_in_place, yield_now};
+use tokio::task::block_in_place;
+
+pub(crate) use line::{Line, Rest, rest};
 
 /// How many items are looked at before others have their turn: as many as take some 0.1 ms.
 pub(crate) const SLICE_ITEMS: usize = 4096;
@@ -29,7 +33,7 @@ impl Pace {
         self.bytes += bytes;
         if self.items >= SLICE_ITEMS || self.bytes >= SLICE_BYTES {
             *self = Self::default();
-            yield_now().await;
+            rest().await;
         }
     }
 }
@@ -37,7 +41,7 @@ impl Pace {
 /// Lets others have their turn between two works on so many items, if they are many.
 pub(crate) async fn pause(items: usize) {
     if items >= SLICE_ITEMS {
-        yield_now().await;
+        rest().await;
     }
 }
 
@@ -57,7 +61,7 @@ pub(crate) async fn collect<T>(mut items: impl Iterator<Item = T>) -> Vec<T> {
         if all.len() < slice_end {
             return all;
         }
-        yield_now().await;
+        rest().await;
     }
 }
 

@@ -258,7 +258,7 @@ impl CacheService {
         let (mut slice_keys, mut slice_bytes) = (0, 0);
         while answers.len() < keys.len() {
             if slice_keys >= SLICE_KEYS || slice_bytes >= SLICE_BYTES {
-                tokio::task::yield_now().await;
+                pace::rest().await;
                 (slice_keys, slice_bytes) = (0, 0);
             }
             let rest = &keys[answers.len()..];

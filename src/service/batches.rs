@@ -47,7 +47,7 @@ pub(super) async fn next_slice<'a, K, T>(keys: &'a [K], answers: &[T]) -> Option
         return None;
     }
     if !answers.is_empty() {
-        tokio::task::yield_now().await;
+        pace::rest().await;
     }
     Some(&rest[..rest.len().min(SLICE_KEYS)])
 }

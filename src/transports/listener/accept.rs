@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::Shared;
+use super::paced::Schedule;
 use super::service::{HttpService, Peer};
 use super::socket::{ListeningSocket, Stream, is_of_connection};
 use super::{ConnectionCounters, ConnectionRefusal, Listener, Protocol};
+use crate::pace::Line;
 use crate::telemetry::throttle::Throttle;
 
 /// How long to wait when `accept` fails for want of resources: long enough for some to come free, and short
@@ -47,6 +50,8 @@ impl Listener {
                 tls,
                 handshakes: Throttle::new(LOG_INTERVAL),
                 shutdown: shutdown.clone(),
+                line: Arc::new(Line::new(Handle::current().metrics().num_workers())),
+                schedule: Arc::new(Schedule::new()),
             }),
             counters,
             service,

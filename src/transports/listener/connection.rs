@@ -24,10 +24,12 @@ use super::counters::{ConnectionRefusal, OpenConnection};
 use super::first_bytes::FirstBytes;
 use super::frames::Flooded;
 use super::http2::{Http2, Inbox};
+use super::paced::{Paced, Schedule};
 use super::service::{ConnectInfo, ForConnection, HttpService, Peer};
 use super::socket::Stream;
 use super::untaken::MOST_REQUESTS;
 use crate::config::ConnectionConfig;
+use crate::pace::Line;
 use crate::telemetry::throttle::Throttle;
 use crate::tls::{ServerTls, is_unlisted_client};
 use crate::transports::refused::RequestRefusal;
@@ -59,6 +61,10 @@ pub(super) struct Shared {
     pub(super) handshakes: Throttle,
     /// Finish what is in flight, then close.
     pub(super) shutdown: CancellationToken,
+    /// Of connections over HTTP/2 that always have more to do.
+    pub(super) line: Arc<Line>,
+    /// Of those over HTTP/1.
+    pub(super) schedule: Arc<Schedule>,
 }
 
 impl Shared {
@@ -80,13 +86,15 @@ impl Shared {
             Protocol::Http1 => {
                 let (io, begun) = self.watch_start(stream, 1);
                 let io = io.noting(Arc::clone(&unanswered));
-                self.drive(self.http1().serve_connection(TokioIo::new(io), service), begun, place).await
+                let connection = self.http1().serve_connection(TokioIo::new(io), service);
+                self.drive(Paced::new(connection, &self.schedule), begun, place).await
             }
             Protocol::Http2 => {
                 let (io, begun) = self.watch_start(stream, PREFACE_BYTES);
                 let patience = self.config.request_timeout.saturating_mul(2);
+                let (counters, line) = (place.counters(), &self.line);
                 let connection =
-                    Http2::new(io, service, place.counters(), patience, |builder| self.http2(builder));
+                    Http2::new(io, service, counters, line, patience, |builder| self.http2(builder));
                 self.drive(connection, begun, place).await
             }
         };
@@ -246,9 +254,9 @@ trait Connection: Future<Output = hyper::Result<()>> {
     fn graceful_shutdown(self: Pin<&mut Self>);
 }
 
-impl<S: HttpService> Connection for http1::Connection<TokioIo<Io>, ForConnection<S>> {
+impl<S: HttpService> Connection for Paced<http1::Connection<TokioIo<Io>, ForConnection<S>>> {
     fn graceful_shutdown(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
+        Pin::new(self.get_mut().connection()).graceful_shutdown();
     }
 }
 

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::cost::Cost;
 use super::frames::Frames;
 use super::written::Written;
 use crate::transports::refused::RefusedRequests;
@@ -62,6 +63,7 @@ struct Shared<S> {
     /// Why writing failed when the connection was not there to hear of it.
     failed: Option<io::Error>,
     turn: Turn,
+    cost: Cost,
 }
 
 /// Whether the stream takes what it is given.
@@ -149,6 +151,12 @@ impl Turn {
         self.is_over && self.wrote
     }
 
+    /// Is told of bytes that take long, which have come just `now`.
+    fn read_dear(&mut self, now: Instant) {
+        self.began.get_or_insert(now);
+        self.untimed_bytes = UNTIMED_BYTES;
+    }
+
     /// Whether there may be more of it.
     fn goes_on(&mut self) -> bool {
         if self.untimed_bytes >= UNTIMED_BYTES && !self.is_over {
@@ -179,6 +187,7 @@ impl<S> Corked<S> {
             written: Written::new(refused),
             failed: None,
             turn: Turn::new(turn),
+            cost: Cost::default(),
         })))
     }
 
@@ -229,6 +238,7 @@ impl<S: AsyncWrite + Unpin> Corked<S> {
         if shared.way.is_blocked() {
             shared.uncork(cx);
         }
+        shared.cost.is_interrupted();
         shared.turn.may_come = shared.frames.streams().come().saturating_add(requests as u64);
     }
 
@@ -359,14 +369,15 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
 }
 
 impl<S: AsyncRead + Unpin> Shared<S> {
-    /// Reads no more bytes than so many requests may come to.
+    /// Reads no more bytes than so many requests may come to, and than can be seen to in a moment.
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
         requests: usize,
     ) -> Poll<io::Result<()>> {
-        let most = requests.saturating_mul(LEAST_HEAD_BYTES).max(LEAST_READ_BYTES);
+        let most = requests.saturating_mul(LEAST_HEAD_BYTES);
+        let most = self.cost.bound().map_or(most, |bound| most.min(bound)).max(LEAST_READ_BYTES);
         if most >= buf.remaining() {
             return Pin::new(&mut self.stream).poll_read(cx, buf);
         }
@@ -388,6 +399,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
             shared.way = Way::Blocked { is_missed: true };
             return Poll::Pending;
         }
+        shared.cost.is_done(Instant::now);
         if !shared.turn.goes_on() {
             return Poll::Pending;
         }
@@ -399,6 +411,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
         ready!(shared.poll_read(cx, buf, usize::try_from(more).unwrap_or(usize::MAX)))?;
         let read = &buf.filled()[before..];
         shared.turn.untimed_bytes += read.len();
+        if let Some(now) = shared.cost.has_read(read.len(), Instant::now)
+            && shared.cost.bound().is_some()
+        {
+            shared.turn.read_dear(now);
+        }
         Poll::Ready(shared.frames.pass(read, Instant::now).map_err(Into::into))
     }
 }
@@ -630,6 +647,38 @@ mod tests {
                 "{come} of {most}"
             );
             assert!(standing.is_over, "there is more to be read");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_bytes_that_take_long_few_are_read_in_a_turn() {
+        const LONG: Duration = Duration::from_millis(2);
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let (mut near, far) = duplex(CORK_BYTES);
+        near.write_all(&vec![0; CORK_BYTES]).await.expect("room");
+        let mut corked = Corked::new(far, LONG, Arc::default());
+        let mut received = [0; UNTIMED_BYTES / 4];
+        let mut turn = |takes: Duration| {
+            corked.begin(usize::MAX, cx);
+            let mut reads = Vec::new();
+            loop {
+                let mut received = ReadBuf::new(&mut received);
+                if Pin::new(&mut corked).poll_read(cx, &mut received).is_pending() {
+                    return (reads, corked.end_turn().is_over);
+                }
+                reads.push(received.filled().len());
+                let until = Instant::now() + takes;
+                while Instant::now() < until {}
+            }
+        };
+        let few = |read: usize| (LEAST_READ_BYTES..=110).contains(&read);
+        let (reads, is_over) = turn(LONG);
+        // One may have taken long for another reason.
+        assert!(is_over && reads[..2] == [UNTIMED_BYTES / 4; 2], "{reads:?}");
+        assert!(reads.len() == 3 && few(reads[2]), "{reads:?}");
+        for _ in 0..3 {
+            let (reads, is_over) = turn(LONG);
+            assert!(is_over && reads.len() == 1 && few(reads[0]), "{reads:?}");
         }
     }
 

@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -30,6 +30,7 @@ use super::corked::{Corked, Standing};
 use super::counters::ConnectionCounters;
 use super::service::{ForConnection, HttpService};
 use super::untaken::{Held, STREAM_BYTES};
+use crate::pace::{Line, Rest};
 use crate::transports::in_flight::{Place, Share};
 use crate::transports::lasting::noting_that_it_lasts;
 use crate::transports::refused::RequestRefusal;
@@ -84,60 +85,6 @@ impl Wake for Alarm {
     }
 }
 
-/// What lies between two turns of a connection: all others have theirs, those that the system has not told of yet among them.
-///
-/// Whoever only wakes itself is behind those that are known to be ready, and the thread would look for news, such as a request on a
-/// quiet connection, after many such turns only. And who has many requests that wait is woken by each of them, as soon as
-/// a piece of its answer has left: if that began another turn, one connection would keep the thread for as long as there is
-/// anything to write.
-struct Rest {
-    is_on: bool,
-    others: Arc<Others>,
-}
-
-/// Is woken once all others had their turn.
-struct Others {
-    alarm: Arc<Alarm>,
-    had_theirs: AtomicBool,
-}
-
-impl Wake for Others {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.had_theirs.store(true, Ordering::Release);
-        self.alarm.task.wake();
-    }
-}
-
-impl Rest {
-    fn new(alarm: &Arc<Alarm>) -> Self {
-        let others = Others { alarm: Arc::clone(alarm), had_theirs: AtomicBool::new(false) };
-        Self { is_on: false, others: Arc::new(others) }
-    }
-
-    fn begin(&mut self) {
-        self.is_on = true;
-        let waker = Waker::from(Arc::clone(&self.others));
-        let asked = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
-        debug_assert!(asked.is_pending(), "it is ready the second time");
-    }
-
-    /// Whether the connection has to wait for its turn; where it has, the alarm goes off when it is time.
-    fn goes_on(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.is_on && self.others.had_theirs.swap(false, Ordering::AcqRel) {
-            self.is_on = false;
-            // Those of whom there is news have just been woken, and the connection after them. The scheduler begins with the
-            // last one, but puts one that wakes itself behind all.
-            cx.waker().wake_by_ref();
-            return true;
-        }
-        self.is_on
-    }
-}
-
 /// A connection with its inbox.
 pub(super) struct Http2<S: HttpService> {
     connection: Connection<TokioIo<Corked<Io>>, ForConnection<S>, Inbox>,
@@ -151,6 +98,8 @@ pub(super) struct Http2<S: HttpService> {
     alarm: Arc<Alarm>,
     waker: Waker,
     rest: Rest,
+    /// Where the connection and its requests stand between their turns.
+    line: Arc<Line>,
     counters: Arc<ConnectionCounters>,
     share: Arc<Share>,
     /// Requests that wait have a clone each.
@@ -161,11 +110,12 @@ pub(super) struct Http2<S: HttpService> {
 }
 
 impl<S: HttpService> Http2<S> {
-    /// Serves `io`, configured by `configure`. A request and its answer may wait for `patience` together.
+    /// Serves `io`, configured by `configure`. It waits in `line` between its turns. A request and its answer may wait for `patience` together.
     pub(super) fn new(
         io: Io,
         service: ForConnection<S>,
         counters: &Arc<ConnectionCounters>,
+        line: &Arc<Line>,
         patience: Duration,
         configure: impl FnOnce(&mut Builder<Inbox>),
     ) -> Self {
@@ -181,7 +131,8 @@ impl<S: HttpService> Http2<S> {
             requests: VecDeque::new(),
             ended: None,
             waker: Waker::from(Arc::clone(&alarm)),
-            rest: Rest::new(&alarm),
+            rest: Rest::new(line),
+            line: Arc::clone(line),
             alarm,
             counters: Arc::clone(counters),
             share: Arc::default(),
@@ -206,7 +157,7 @@ impl<S: HttpService> Http2<S> {
         }
         self.alarm.answering.store(true, Ordering::SeqCst);
         while let Some(request) = self.requests.pop_front() {
-            answer_or_spawn(request, &self.counters, &self.share, &self.waiting, self.patience);
+            self.answer_or_spawn(request);
             turn.answered();
             if turn.is_over() {
                 break;
@@ -214,6 +165,36 @@ impl<S: HttpService> Http2<S> {
         }
         self.alarm.answering.store(false, Ordering::SeqCst);
         true
+    }
+
+    /// Polls a request once, and leaves it to the scheduler where it has to wait and there is a place for it.
+    fn answer_or_spawn(&self, mut request: Request) {
+        let Self { line, counters, share, patience, .. } = self;
+        let in_flight = counters.in_flight();
+        let has_place = share.has_place(in_flight);
+        // As in a task: a panic ends this one request, whose stream is reset, and is told by the panic hook.
+        let (polled, lasts) = noting_that_it_lasts(|| {
+            let mut poll = || request.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            let poll = || catch_unwind(AssertUnwindSafe(&mut poll));
+            line.during(|| share.during(has_place, poll))
+        });
+        if !matches!(polled, Ok(Poll::Pending)) {
+            return;
+        }
+        // A service that has to wait has seen for itself that there is no place, and said so. What waits nevertheless is an
+        // answer that its client does not take. One that lasts has a place of another kind.
+        if !has_place && !lasts {
+            return in_flight.count_turned_away();
+        }
+        tokio::spawn(Waiting {
+            request,
+            deadline: (!lasts).then(|| Box::pin(tokio::time::sleep(*patience))),
+            line: Arc::clone(line),
+            counters: Arc::clone(counters),
+            place: (!lasts).then(|| share.enter(in_flight)),
+            share: Arc::clone(share),
+            _counted: Arc::clone(&self.waiting),
+        });
     }
 
     /// Ends a turn in which all was `done` that can be, or not, and rests where there is more to do.
@@ -225,7 +206,7 @@ impl<S: HttpService> Http2<S> {
         let took = moved && (!done || blocked_bytes > 0);
         self.held.set(bytes, took, cx.waker());
         if is_over || !done {
-            self.rest.begin();
+            self.rest.begin(cx);
         }
     }
 }
@@ -253,44 +234,12 @@ impl Turn {
     }
 }
 
-/// Polls a request once, and leaves it to the scheduler where it has to wait and there is a place for it.
-fn answer_or_spawn(
-    mut request: Request,
-    counters: &Arc<ConnectionCounters>,
-    share: &Arc<Share>,
-    waiting: &Arc<()>,
-    patience: Duration,
-) {
-    let in_flight = counters.in_flight();
-    let has_place = share.has_place(in_flight);
-    // As in a task: a panic ends this one request, whose stream is reset, and is told by the panic hook.
-    let (polled, lasts) = noting_that_it_lasts(|| {
-        let mut poll = || request.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        share.during(has_place, || catch_unwind(AssertUnwindSafe(&mut poll)))
-    });
-    if !matches!(polled, Ok(Poll::Pending)) {
-        return;
-    }
-    // A service that has to wait has seen for itself that there is no place, and said so. What waits nevertheless is an
-    // answer that its client does not take. One that lasts has a place of another kind.
-    if !has_place && !lasts {
-        return in_flight.count_turned_away();
-    }
-    tokio::spawn(Waiting {
-        request,
-        deadline: (!lasts).then(|| Box::pin(tokio::time::sleep(patience))),
-        counters: Arc::clone(counters),
-        place: (!lasts).then(|| share.enter(in_flight)),
-        share: Arc::clone(share),
-        _counted: Arc::clone(waiting),
-    });
-}
-
 /// A request that could not be answered at once. Its stream is reset where that takes too long.
 struct Waiting {
     request: Request,
     /// `None`: the answer may last.
     deadline: Option<Pin<Box<Sleep>>>,
+    line: Arc<Line>,
     counters: Arc<ConnectionCounters>,
     share: Arc<Share>,
     /// `None`: the answer lasts.
@@ -303,8 +252,8 @@ impl Future for Waiting {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let (polled, lasts) = noting_that_it_lasts(|| {
-            let Self { request, share, .. } = &mut *self;
-            share.during(true, || request.as_mut().poll(cx))
+            let Self { request, line, share, .. } = &mut *self;
+            line.during(|| share.during(true, || request.as_mut().poll(cx)))
         });
         if polled.is_ready() {
             return polled;
@@ -364,51 +313,6 @@ impl<S: HttpService> Future for Http2<S> {
                 self.end_turn(true, cx);
                 return Poll::Pending;
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicUsize;
-
-    use super::*;
-
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_rest_goes_on_until_others_had_their_turn_whoever_wakes_the_connection() {
-        let woken = Arc::<Woken>::default();
-        let waker = Waker::from(Arc::clone(&woken));
-        let cx = &mut Context::from_waker(&waker);
-        let alarm = Arc::<Alarm>::default();
-        let mut rest = Rest::new(&alarm);
-        let mut expected = 0;
-        assert!(!rest.goes_on(cx), "it has not begun");
-        for _ in 0..2 {
-            rest.begin();
-            for _ in 0..3 {
-                alarm.task.register(&waker);
-                assert!(rest.goes_on(cx));
-                alarm.wake_by_ref();
-                expected += 1;
-                assert_eq!(woken.0.load(Ordering::SeqCst), expected);
-            }
-            alarm.task.register(&waker);
-            // Others have their turn, and the system is asked for news.
-            tokio::task::yield_now().await;
-            assert!(woken.0.load(Ordering::SeqCst) == expected + 1, "its turn has come");
-            assert!(rest.goes_on(cx), "those with news go first");
-            expected += 2;
-            assert_eq!(woken.0.load(Ordering::SeqCst), expected);
-            assert!(!rest.goes_on(cx));
         }
     }
 }
