@@ -60,26 +60,23 @@ def test_what_an_attack_costs_is_not_taken_for_quiet():
     assert quiet_and_attacked([(0.5, 0.2), *attacked], 1, 1, 1.8) == (None, 0.1)
 
 
-@pytest.fixture
-def server(tmp_path, authority):
-    with victim(tmp_path, authority) as server:
-        yield server
-
-
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_hurts_nobody_else(server, name):
+def test_an_attack_hurts_nobody_else(tmp_path, authority, name):
     # What others do on the machine hurts a bystander now and then; an attack would do so each time.
     measured = []
-    for _ in range(TRIES):
-        quiet, attacked = attack(server, name)
+    for attempt in range(TRIES):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        # One that was attacked before may still hold what its allocator has not given back.
+        with victim(folder, authority) as server:
+            quiet, attacked = attack(server, name)
+            with connect(server.grpc) as stub:
+                assert stub.Get(pb.CacheKey(key="bystander")).value == b"safe"
         if quiet is not None:
             measured.append((quiet, attacked))
             if attacked <= max(2 * quiet, quiet + NOISE_SECONDS):
-                break
-    else:
-        raise AssertionError(f"the bystander had to wait, or there was no quiet to tell by: {measured}")
-    with connect(server.grpc) as stub:
-        assert stub.Get(pb.CacheKey(key="bystander")).value == b"safe"
+                return
+    raise AssertionError(f"the bystander had to wait, or there was no quiet to tell by: {measured}")
 
 
 def attack(server, name):
