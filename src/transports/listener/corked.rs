@@ -110,6 +110,10 @@ struct Turn {
     wrote: bool,
     /// How many requests there may have been on the connection before it reads no further.
     may_come: u64,
+    /// The newest stream before those whose head has come as a whole.
+    newest: u32,
+    /// How many streams were at their end when it began.
+    ended: u64,
     /// The stream took something.
     moved: bool,
 }
@@ -120,10 +124,13 @@ pub(super) struct Standing {
     pub(super) is_over: bool,
     /// Streams that are not at their end.
     pub(super) open: usize,
+    /// Those of them that have come since room was last given, whose requests are not answered and maybe not read as a whole.
+    pub(super) fresh: usize,
     /// What is kept of that for which the stream has no room.
     pub(super) blocked_bytes: usize,
-    /// The stream took something.
-    pub(super) moved: bool,
+    /// The client took something: an answer came to its end, or the stream took some of what is too much for it or for a turn. Of
+    /// anything else that is written it may be the client's window that holds up the rest.
+    pub(super) took: bool,
 }
 
 impl Turn {
@@ -135,6 +142,8 @@ impl Turn {
             is_over: false,
             wrote: false,
             may_come: u64::MAX,
+            newest: 0,
+            ended: 0,
             moved: false,
         }
     }
@@ -194,19 +203,18 @@ impl<S> Corked<S> {
     /// Begins another turn, and tells how things stood at the end of this one.
     pub(super) fn end_turn(&self) -> Standing {
         let mut shared = self.lock();
-        let length = shared.turn.length;
-        let turn = std::mem::replace(&mut shared.turn, Turn::new(length));
-        let held_back_by_tls = if shared.unflushed { CORK_BYTES } else { 0 };
+        let shared = &mut *shared;
         let streams = shared.frames.streams();
+        let next = Turn { ended: streams.ended(), ..Turn::new(shared.turn.length) };
+        let turn = std::mem::replace(&mut shared.turn, next);
+        let is_blocked = shared.way.is_blocked();
+        let held_back_by_tls = if shared.unflushed { CORK_BYTES } else { 0 };
         Standing {
             is_over: turn.is_over || streams.come() >= turn.may_come,
             open: streams.open(),
-            blocked_bytes: if shared.way.is_blocked() {
-                shared.gathered.capacity() + held_back_by_tls
-            } else {
-                0
-            },
-            moved: turn.moved,
+            fresh: streams.open_after(turn.newest),
+            blocked_bytes: if is_blocked { shared.gathered.capacity() + held_back_by_tls } else { 0 },
+            took: streams.ended() > turn.ended || turn.moved && (is_blocked || turn.is_spent_writing()),
         }
     }
 
@@ -239,7 +247,11 @@ impl<S: AsyncWrite + Unpin> Corked<S> {
             shared.uncork(cx);
         }
         shared.cost.is_interrupted();
-        shared.turn.may_come = shared.frames.streams().come().saturating_add(requests as u64);
+        let shared = &mut *shared;
+        let newest = shared.frames.newest_whole();
+        let streams = shared.frames.streams();
+        shared.turn.may_come = streams.come().saturating_add(requests as u64);
+        shared.turn.newest = newest;
     }
 
     /// Writes and flushes what was gathered, as far as the stream takes it, and arranges for a wake-up where that is not all. `true`:
@@ -613,14 +625,13 @@ mod tests {
         let mut read = read;
         assert!(!read(&mut corked, cx) && !corked.is_let_go());
         let standing = corked.end_turn();
-        assert!(standing.blocked_bytes >= 500 && standing.moved && !standing.is_over);
+        assert!(standing.blocked_bytes >= 500 && standing.took && !standing.is_over);
         let mut taken = [0; 1500];
         far.read_exact(&mut taken[..700]).await.expect("open");
         corked.begin(1, cx);
         assert!(corked.is_let_go());
         assert!(read(&mut corked, cx) && !corked.is_let_go());
-        let standing = corked.end_turn();
-        assert!(standing.blocked_bytes == 0 && standing.moved);
+        assert_eq!(corked.end_turn().blocked_bytes, 0);
         far.read_exact(&mut taken[700..]).await.expect("open");
         assert_eq!(taken, [7; 1500]);
     }
@@ -642,11 +653,33 @@ mod tests {
             let standing = corked.end_turn();
             let come = standing.open - open;
             open = standing.open;
+            assert_eq!((standing.fresh, standing.took), (come, false));
             assert!(
                 come >= most && come <= most + LEAST_READ_BYTES.div_ceil(LEAST_HEAD_BYTES),
                 "{come} of {most}"
             );
             assert!(standing.is_over, "there is more to be read");
+        }
+        corked.write_all(&[0, 0, 0, 0, 1, 0, 0, 0, 1]).await.expect("gathered");
+        for took in [true, false] {
+            let standing = corked.end_turn();
+            assert_eq!((standing.open, standing.took), (open - 1, took));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_is_fresh_until_there_is_room_after_its_head_has_come_as_a_whole() {
+        let (mut near, far) = duplex(CORK_BYTES);
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let mut corked = Corked::new(far, Duration::MAX, Arc::default());
+        near.write_all(&[0; 24]).await.expect("room");
+        let [begun, rest] = [[0, 0, 100, 1, 5, 0, 0, 0, 1].as_slice(), &[0; 100]];
+        for (comes, expected) in [(begun, (1, 1)), (&[], (1, 1)), (rest, (1, 1)), (&[], (1, 0))] {
+            near.write_all(comes).await.expect("room");
+            corked.begin(1, cx);
+            while Pin::new(&mut corked).poll_read(cx, &mut ReadBuf::new(&mut [0; 4096])).is_ready() {}
+            let standing = corked.end_turn();
+            assert_eq!((standing.open, standing.fresh), expected);
         }
     }
 

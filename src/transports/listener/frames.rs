@@ -70,6 +70,12 @@ impl Frames {
         &mut self.streams
     }
 
+    /// The newest stream whose head has come as a whole.
+    pub(super) const fn newest_whole(&self) -> u32 {
+        let newest = self.streams.newest();
+        if self.scanner.is_within_frame() { newest.saturating_sub(1) } else { newest }
+    }
+
     /// Looks at bytes that have come. The clock is read where there is no credit left.
     pub(super) fn pass(&mut self, bytes: &[u8], clock: impl Fn() -> Instant) -> Result<(), Flooded> {
         let Self { scanner, credit, credited, streams } = self;

@@ -29,7 +29,7 @@ use super::connection::Io;
 use super::corked::{Corked, Standing};
 use super::counters::ConnectionCounters;
 use super::service::{ForConnection, HttpService};
-use super::untaken::{Held, STREAM_BYTES};
+use super::untaken::{Held, STREAM_BYTES, Taken};
 use crate::pace::{Line, Rest};
 use crate::transports::in_flight::{Place, Share};
 use crate::transports::lasting::noting_that_it_lasts;
@@ -199,15 +199,31 @@ impl<S: HttpService> Http2<S> {
 
     /// Ends a turn in which all was `done` that can be, or not, and rests where there is more to do.
     fn end_turn(&mut self, done: bool, cx: &mut Context<'_>) {
-        let Standing { is_over, open, blocked_bytes, moved } = self.io.end_turn();
+        let Standing { is_over, open, fresh, blocked_bytes, took } = self.io.end_turn();
+        let rests = is_over || !done;
         let waiting = Arc::strong_count(&self.waiting) - 1;
-        let bytes = open.saturating_sub(waiting) as u64 * STREAM_BYTES + blocked_bytes as u64;
-        // Where all is done and the socket takes what it is given, it is the client's window that is shut.
-        let took = moved && (!done || blocked_bytes > 0);
-        self.held.set(bytes, took, cx.waker());
-        if is_over || !done {
+        let held = open.saturating_sub(waiting);
+        // What this side has not read as a whole or not answered before it rests is nothing that a client could take.
+        let unanswered = if rests { fresh + self.requests.len() } else { 0 };
+        let taken = if held <= unanswered && blocked_bytes == 0 {
+            Taken::All
+        } else if took {
+            Taken::Some
+        } else {
+            Taken::Nothing
+        };
+        self.held.set(held as u64 * STREAM_BYTES + blocked_bytes as u64, taken, cx.waker());
+        if rests {
             self.rest.begin(cx);
         }
+    }
+}
+
+impl<S: HttpService> Drop for Http2<S> {
+    /// hyper gives each request a clone of the inbox: those that lie in it would keep it, and it them, with all that their streams hold.
+    fn drop(&mut self) {
+        let mut unanswered = VecDeque::new();
+        self.inbox.swap(&mut unanswered);
     }
 }
 

@@ -69,6 +69,11 @@ impl Scanner {
         Self { passing_bytes: bytes, begun: Vec::new() }
     }
 
+    /// Whether the rest of a frame that was shown is to come.
+    pub(super) const fn is_within_frame(&self) -> bool {
+        self.passing_bytes > 0
+    }
+
     /// Whether all bytes until now were whole frames.
     #[cfg(test)]
     pub(super) fn is_between_frames(&self) -> bool {

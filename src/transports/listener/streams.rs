@@ -34,6 +34,21 @@ impl Streams {
         self.come
     }
 
+    /// How many have come to their end.
+    pub(super) fn ended(&self) -> u64 {
+        self.come - self.open.len() as u64
+    }
+
+    /// The last one that has come.
+    pub(super) const fn newest(&self) -> u32 {
+        self.newest
+    }
+
+    /// How many are open that have come after this one.
+    pub(super) fn open_after(&self, stream: u32) -> usize {
+        self.open.len() - self.open.partition_point(|open| *open <= stream)
+    }
+
     /// A head has come: of a new stream, or what follows a message.
     pub(super) fn begins(&mut self, stream: u32) {
         if stream > self.newest && stream <= self.last {

@@ -6,7 +6,8 @@
 //! requests at a time than half of the room has left, whatever they come to, but for one: those who read what they asked for come to no
 //! more than about that half together, however many they are. Where it is more, connections whose clients take nothing are
 //! closed, those first that have taken nothing for longest. The less room there is the less patience they find, and with none left they
-//! find none.
+//! find none. Who has taken all that there was to take is not among them: a request that waits for its connection's next turn takes room,
+//! but it is nobody's debt.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,6 +29,15 @@ pub(super) const MOST_REQUESTS: usize = 128;
 
 /// How long a client may take nothing where just half of the room is left.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a client has taken since its connection was last asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// All that there was: what is held waits for this side.
+    All,
+    Some,
+    Nothing,
+}
 
 /// The room of one listener.
 #[derive(Debug)]
@@ -121,7 +131,7 @@ impl Untaken {
 pub(super) struct Held {
     room: Arc<Untaken>,
     bytes: u64,
-    /// Where it stands among the debts; `None`: it holds nothing, or has to go.
+    /// Where it stands among the debts, unless it has to go; `None`: it holds nothing that its client could take.
     place: Option<u64>,
     debtor: Arc<Debtor>,
 }
@@ -140,24 +150,29 @@ impl Held {
         self.bytes > 0 && self.debtor.has_to_go.load(Ordering::Acquire)
     }
 
-    /// What it holds now, and whether its client has taken something since it was last asked. `task` is woken when it has to go.
-    pub(super) fn set(&mut self, bytes: u64, took: bool, task: &Waker) {
-        if bytes == self.bytes && (bytes == 0 || !took) {
+    /// What it holds now, and what its client has taken. `task` is woken when it has to go.
+    pub(super) fn set(&mut self, bytes: u64, taken: Taken, task: &Waker) {
+        let is_as_before = match taken {
+            Taken::All => self.place.is_none(),
+            Taken::Some => false,
+            Taken::Nothing => self.place.is_some(),
+        };
+        if bytes == self.bytes && (bytes == 0 || is_as_before) {
             return;
         }
         if bytes > 0 {
             self.debtor.task.register(task);
         }
         let mut debts = self.room.debts();
-        let known = self.place.take().and_then(|place| Some((place, debts.by_age.remove(&place)?.since)));
-        if known.is_none() && self.bytes > 0 {
-            // It has to go, and with all that it held when it was told.
+        if self.has_to_go() {
+            // With all that it held when it was told.
             return;
         }
+        let known = self.place.take().and_then(|place| Some((place, debts.by_age.remove(&place)?.since)));
         self.room.bytes.fetch_add(bytes.wrapping_sub(self.bytes), Ordering::Relaxed);
         self.bytes = bytes;
-        if bytes > 0 {
-            let (place, since) = known.filter(|_| !took).unwrap_or_else(|| {
+        if bytes > 0 && taken != Taken::All {
+            let (place, since) = known.filter(|_| taken == Taken::Nothing).unwrap_or_else(|| {
                 debts.next += 1;
                 (debts.next, Instant::now())
             });
@@ -175,9 +190,10 @@ impl Drop for Held {
             return;
         }
         let mut debts = self.room.debts();
-        let known = self.place.and_then(|place| debts.by_age.remove(&place));
-        if known.is_none() {
+        if self.has_to_go() {
             debts.leaving_bytes -= self.bytes;
+        } else if let Some(place) = self.place {
+            debts.by_age.remove(&place);
         }
         self.room.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -195,7 +211,7 @@ mod tests {
 
     fn holding(room: &Arc<Untaken>, bytes: u64) -> Held {
         let mut held = Held::new(Arc::clone(room));
-        held.set(bytes, false, Waker::noop());
+        held.set(bytes, Taken::Nothing, Waker::noop());
         held
     }
 
@@ -209,7 +225,7 @@ mod tests {
         assert_eq!(room.requests(), MOST_REQUESTS);
         let mut held = holding(&room, MAX / 2 - 10 * STREAM_BYTES);
         assert_eq!(room.requests(), 10);
-        held.set(MAX / 2 - 1, true, Waker::noop());
+        held.set(MAX / 2 - 1, Taken::Some, Waker::noop());
         assert_eq!(room.requests(), 1, "each may do one thing at a time");
         drop(held);
         assert_eq!((room.bytes(), room.requests()), (0, MOST_REQUESTS));
@@ -223,20 +239,42 @@ mod tests {
         let gone = |all: &[Held]| all.iter().map(Held::has_to_go).collect::<Vec<_>>();
         assert_eq!(gone(&all), [true, false, false, false], "there is room for less than four");
         // One that takes something is behind the others, and one that holds more or less is not.
-        all[1].set(quarter - 1, true, Waker::noop());
-        all[2].set(quarter - 1, false, Waker::noop());
+        all[1].set(quarter - 1, Taken::Some, Waker::noop());
+        all[2].set(quarter - 1, Taken::Nothing, Waker::noop());
         assert_eq!(gone(&all), [true, false, false, false]);
         let one_more = holding(&room, quarter + 2);
         assert_eq!(gone(&all), [true, false, true, false]);
         assert!(!one_more.has_to_go());
         assert_eq!(closed(&room), 2);
         // What it holds now does not matter any more.
-        all[0].set(0, true, Waker::noop());
+        all[0].set(0, Taken::Some, Waker::noop());
         assert!(all[0].has_to_go());
         drop((all, one_more));
         assert_eq!(room.bytes(), 0);
         let debts = room.debts();
         assert_eq!((debts.leaving_bytes, debts.by_age.len()), (0, 0));
+    }
+
+    #[test]
+    fn who_has_taken_all_there_was_to_take_stays_whatever_others_owe() {
+        let room = room();
+        let mut newcomer = Held::new(Arc::clone(&room));
+        newcomer.set(STREAM_BYTES, Taken::All, Waker::noop());
+        let mut busy = holding(&room, MAX / 2);
+        busy.set(MAX, Taken::Some, Waker::noop());
+        assert_eq!((newcomer.has_to_go(), busy.has_to_go()), (false, true));
+        assert_eq!(room.bytes(), MAX + STREAM_BYTES, "its bytes count nevertheless");
+        // What is left to take is a debt from then on, and none once it has been taken.
+        newcomer.set(STREAM_BYTES, Taken::Nothing, Waker::noop());
+        newcomer.set(2 * STREAM_BYTES, Taken::All, Waker::noop());
+        let next = holding(&room, MAX);
+        assert_eq!((newcomer.has_to_go(), next.has_to_go()), (false, true));
+        newcomer.set(2 * STREAM_BYTES, Taken::Nothing, Waker::noop());
+        let last = holding(&room, MAX - STREAM_BYTES);
+        assert_eq!((newcomer.has_to_go(), last.has_to_go()), (true, false));
+        drop((newcomer, busy, next, last));
+        let debts = room.debts();
+        assert_eq!((room.bytes(), debts.leaving_bytes, debts.by_age.len()), (0, 0, 0));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod limits;
 mod serving;
 mod sharing;
 mod tls;
+mod untaken;
 
 use std::convert::Infallible;
 use std::future::Future;
