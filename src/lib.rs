@@ -7,6 +7,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod lifecycle;
+mod line;
 mod namespace;
 mod pace;
 mod pem;

@@ -1,12 +1,10 @@
 //! Work on long batches, in slices. What would hold a thread for milliseconds lets others have their turn now and then, or
 //! leaves the thread's other tasks to another one.
 
-mod line;
-
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
-pub(crate) use line::{Line, Rest, rest};
+use crate::line::rest;
 
 /// How many items are looked at before others have their turn: as many as take some 0.1 ms.
 pub(crate) const SLICE_ITEMS: usize = 4096;

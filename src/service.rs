@@ -20,6 +20,7 @@ use tokio::task::spawn_blocking;
 use self::batches::{FIRST_KEYS, all_of, bounded, give_up, merge, next_slice, some_of, split};
 use self::keys::RefusedKeys;
 use self::told::{result_at, told, told_many, told_write};
+use crate::line;
 use crate::pace::{self, SLICE_BYTES};
 use crate::striped::Striped;
 use crate::telemetry::metrics::StoreMetrics;
@@ -258,7 +259,7 @@ impl CacheService {
         let (mut slice_keys, mut slice_bytes) = (0, 0);
         while answers.len() < keys.len() {
             if slice_keys >= SLICE_KEYS || slice_bytes >= SLICE_BYTES {
-                pace::rest().await;
+                line::rest().await;
                 (slice_keys, slice_bytes) = (0, 0);
             }
             let rest = &keys[answers.len()..];

@@ -5,6 +5,9 @@
 //! The input: what to do, how often the content comes, and a limit (two bytes); then the content. Messages of which one comes behind the other are one.
 #![no_main]
 
+#[expect(dead_code, reason = "nobody is in a line here")]
+#[path = "../../src/line.rs"]
+mod line;
 #[expect(dead_code, reason = "batches are answered by the rest")]
 #[path = "../../src/pace.rs"]
 mod pace;

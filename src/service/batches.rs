@@ -4,6 +4,7 @@
 use engine::{StoreError, Value};
 
 use super::{ItemResult, ServiceError};
+use crate::line;
 use crate::pace::{self, Pace, SLICE_BYTES};
 
 /// Separates the items that the store will be asked about from those that are refused here, which are told by their
@@ -47,7 +48,7 @@ pub(super) async fn next_slice<'a, K, T>(keys: &'a [K], answers: &[T]) -> Option
         return None;
     }
     if !answers.is_empty() {
-        pace::rest().await;
+        line::rest().await;
     }
     Some(&rest[..rest.len().min(SLICE_KEYS)])
 }

@@ -16,7 +16,7 @@ use super::paced::Schedule;
 use super::service::{HttpService, Peer};
 use super::socket::{ListeningSocket, Stream, is_of_connection};
 use super::{ConnectionCounters, ConnectionRefusal, Listener, Protocol};
-use crate::pace::Line;
+use crate::line::Line;
 use crate::telemetry::throttle::Throttle;
 
 /// How long to wait when `accept` fails for want of resources: long enough for some to come free, and short

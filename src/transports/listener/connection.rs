@@ -29,7 +29,7 @@ use super::service::{ConnectInfo, ForConnection, HttpService, Peer};
 use super::socket::Stream;
 use super::untaken::MOST_REQUESTS;
 use crate::config::ConnectionConfig;
-use crate::pace::Line;
+use crate::line::Line;
 use crate::telemetry::throttle::Throttle;
 use crate::tls::{ServerTls, is_unlisted_client};
 use crate::transports::refused::RequestRefusal;

@@ -30,7 +30,7 @@ use super::corked::{Corked, Standing};
 use super::counters::ConnectionCounters;
 use super::service::{ForConnection, HttpService};
 use super::untaken::{Held, STREAM_BYTES, Taken};
-use crate::pace::{Line, Rest};
+use crate::line::{Line, Rest};
 use crate::transports::in_flight::{Place, Share};
 use crate::transports::lasting::noting_that_it_lasts;
 use crate::transports::refused::RequestRefusal;
