@@ -6,12 +6,14 @@
 //! nothing comes before it; then the content, which is bytes, or three bytes for each frame. Pieces begin anew once they are through.
 #![no_main]
 
+#[expect(dead_code, reason = "what a connection asks beside")]
 #[path = "../../src/transports/listener/frames.rs"]
 mod frames;
 #[path = "../../src/transports/listener/refusals.rs"]
 mod refusals;
 #[path = "../../src/transports/listener/scan.rs"]
 mod scan;
+#[expect(dead_code, reason = "what a connection asks beside")]
 #[path = "../../src/transports/listener/streams.rs"]
 mod streams;
 #[path = "../../src/transports/listener/written.rs"]
