@@ -76,7 +76,7 @@ impl Head {
             0 if self.length > 0 || self.ends_stream() => Effect::Brings,
             3 => Effect::Takes(3),
             0 | 8 | 9 => Effect::Nothing,
-            4 => Effect::Takes(1 + u32::try_from(open / 16).expect("few")),
+            4 => Effect::Takes(1 + u32::try_from(open / 4).expect("few")),
             _ => Effect::Takes(1),
         }
     }

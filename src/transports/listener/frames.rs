@@ -27,7 +27,7 @@ const CREDIT_PER_SECOND: u128 = 1000;
 const CREDITS_PER_RESET: usize = 3;
 
 /// As many open streams cost a change of settings as much as a frame without use.
-const STREAMS_PER_CREDIT: usize = 16;
+const STREAMS_PER_CREDIT: usize = 4;
 
 /// Why a connection is ended whose client has run out of credit.
 #[derive(Debug, thiserror::Error)]
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_change_of_settings_costs_the_more_the_more_streams_are_open() {
-        for (streams, expected) in [(0, CREDIT), (15, CREDIT), (16, CREDIT / 2), (1000, CREDIT / 63)] {
+        for (streams, expected) in [(0, CREDIT), (3, CREDIT), (4, CREDIT / 2), (1000, CREDIT / 251)] {
             let now = Instant::now();
             let mut frames = Frames { scanner: Scanner::before(0), ..Frames::new(now) };
             for stream in 0..streams {
