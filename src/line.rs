@@ -132,8 +132,7 @@ pub(crate) async fn rest() {
     let line = CURRENT.with_borrow(Option::clone);
     let Some(line) = line else { return yield_now().await };
     let mut rest = Rest::new(&line);
-    rest.stage = Stage::InLine;
-    line.enter(&rest.place);
+    rest.enter();
     poll_fn(|cx| if rest.goes_on(cx) { Poll::Pending } else { Poll::Ready(()) }).await;
 }
 
@@ -160,8 +159,12 @@ impl Rest {
 
     /// To be polled again by whom this wakes.
     pub(crate) fn begin(&mut self, cx: &Context<'_>) {
-        self.stage = Stage::InLine;
         self.place.task.register(cx.waker());
+        self.enter();
+    }
+
+    fn enter(&mut self) {
+        self.stage = Stage::InLine;
         self.line.enter(&self.place);
     }
 

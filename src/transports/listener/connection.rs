@@ -256,7 +256,7 @@ trait Connection: Future<Output = hyper::Result<()>> {
 
 impl<S: HttpService> Connection for Paced<http1::Connection<TokioIo<Io>, ForConnection<S>>> {
     fn graceful_shutdown(self: Pin<&mut Self>) {
-        Pin::new(self.get_mut().connection()).graceful_shutdown();
+        Pin::new(self.get_mut().hurried()).graceful_shutdown();
     }
 }
 

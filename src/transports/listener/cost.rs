@@ -1,8 +1,8 @@
 //! How long a connection's bytes take to be understood, and how many of them are read at a time for that.
 //!
-//! A request of ordinary size takes some 30 nanoseconds a byte. A head of hundreds of names takes four times that and more, and a change of
-//! settings on a connection with many open streams fifty times. Whatever is read at once is seen to at once, so from who
-//! sends such things little is read at a time.
+//! Bytes of a head of hundreds of names take several times as long as those of a request of ordinary size, and those of a change of settings
+//! the longer the more streams are open. Whatever is read at once is seen to at once, so from who sends such things little
+//! is read at a time.
 
 use std::time::{Duration, Instant};
 
@@ -24,26 +24,21 @@ pub(super) struct Cost {
     /// Seconds a byte: of the last read that told something, and what is remembered.
     last: f64,
     remembered: f64,
+    /// How many bytes may be read at once by that.
+    bound: Option<usize>,
     /// When the last bytes came, and how many, while they are seen to.
     reading: Option<(Instant, usize)>,
 }
 
 impl Cost {
     /// How many bytes may be read at once, if that is to be bounded.
-    pub(super) fn bound(&self) -> Option<usize> {
-        let bytes = READ_TIME.as_secs_f64() / self.remembered;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "positive, and saturated"
-        )]
-        let bytes = bytes as usize;
-        (bytes < LARGE_BYTES).then_some(bytes)
+    pub(super) const fn bound(&self) -> Option<usize> {
+        self.bound
     }
 
     /// So many bytes were read. `clock` is asked where their cost matters; the time, if so.
     pub(super) fn has_read(&mut self, bytes: usize, clock: impl Fn() -> Instant) -> Option<Instant> {
-        let matters = bytes >= TELLING_BYTES || (bytes > 0 && self.bound().is_some());
+        let matters = bytes >= TELLING_BYTES || (bytes > 0 && self.bound.is_some());
         let now = matters.then(clock);
         self.reading = now.map(|now| (now, bytes));
         now
@@ -69,6 +64,13 @@ impl Cost {
         let told = cost.min(self.last);
         self.last = cost;
         self.remembered = told.max(self.remembered * (1.0 - FORGOTTEN));
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "positive, and saturated"
+        )]
+        let bound = (READ_TIME.as_secs_f64() / self.remembered) as usize;
+        self.bound = (bound < LARGE_BYTES).then_some(bound);
     }
 }
 

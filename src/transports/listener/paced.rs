@@ -64,7 +64,9 @@ impl<C> Paced<C> {
         Self { connection, schedule: Arc::clone(schedule), beyond, wait: None }
     }
 
-    pub(super) const fn connection(&mut self) -> &mut C {
+    /// For who has something to say to the connection, which is to hear of it at once: it waits no longer.
+    pub(super) fn hurried(&mut self) -> &mut C {
+        self.wait = None;
         &mut self.connection
     }
 }
@@ -137,6 +139,17 @@ mod tests {
         let schedule = Arc::new(Schedule::new());
         schedule.next(Duration::from_secs(60), began);
         Paced::new(Served { time: Duration::ZERO, polls: 1 }, &schedule).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_hurried_goes_on_at_once() {
+        let began = Instant::now();
+        let mut paced = Paced::new(Served { time: TURN, polls: 1 }, &Arc::new(Schedule::new()));
+        let polled = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut paced).poll(cx))).await;
+        assert!(polled.is_pending() && paced.wait.is_some());
+        paced.hurried();
+        paced.await;
         assert_eq!(began.elapsed(), Duration::ZERO);
     }
 
