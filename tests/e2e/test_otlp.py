@@ -1,11 +1,9 @@
 """Metrics, traces and logs on their way to a real collector, and a collector in every sort of trouble."""
 
-import contextlib
 import json
 import re
 import shutil
 import ssl
-import statistics
 import subprocess
 import time
 
@@ -221,23 +219,6 @@ def test_log_lines_tell_the_trace_and_exported_ones_belong_to_it(collector):
         assert len(collector.received.logs()) <= count + 2
 
 
-def latencies(*servers, calls=300):
-    """Of Gets over one connection to each server, in seconds. They are called in turns: what else the machine does meanwhile
-    slows down all of them."""
-
-    def one(stub):
-        begun = time.perf_counter()
-        stub.Get(cache_pb2.CacheKey(key="k"))
-        return time.perf_counter() - begun
-
-    with contextlib.ExitStack() as open_until_then:
-        stubs = [open_until_then.enter_context(connect(server.grpc)) for server in servers]
-        for stub in stubs:
-            one(stub)
-        return list(zip(*([one(stub) for stub in stubs] for _ in range(calls))))
-
-
-@pytest.mark.alone
 @pytest.mark.parametrize("trouble", ["missing", "silent", "refusing"])
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_clients_do_not_notice_a_collector_in_trouble(trouble, protocol):
@@ -250,10 +231,14 @@ def test_clients_do_not_notice_a_collector_in_trouble(trouble, protocol):
             OTEL_BSP_MAX_QUEUE_SIZE="64",
             OTEL_BSP_MAX_EXPORT_BATCH_SIZE="16",
         )
-        with Server() as untroubled, Server(environment=environment) as server:
-            usual, took = latencies(untroubled, server)
-            assert statistics.median(took) < max(statistics.median(usual), 0.0003) * 1.5
-            # Had requests to wait for exports, each of these would cost one of them the timeout.
+        with Server(environment=environment) as server, connect(server.grpc) as stub:
+            took = []
+            for _ in range(300):
+                begun = time.perf_counter()
+                stub.Get(cache_pb2.CacheKey(key="k"))
+                took.append(time.perf_counter() - begun)
+            # Had requests to wait for exports, one in sixteen would wait for the timeout, or for as long as the queue is full. What
+            # telemetry costs when nothing waits is for scripts/bench-telemetry to tell.
             stalled = [seconds for seconds in took if seconds > 0.25]
             assert len(stalled) <= 3, stalled
             # Queues are full by now: what does not fit is counted, and one line per signal tells of it.
