@@ -363,7 +363,7 @@ fn entries_and_the_slots_that_they_leave_are_charged_what_is_kept_for_them() {
     const ENTRIES: u32 = 100;
     // What is kept by slot: where the cell is, the policy's share, and a link on the wheel.
     let (location, policy, link) = (4, POLICY_BYTES as u64, 8);
-    let share_of_index = 7;
+    let share_of_index = 8;
     let subject = Subject::new(1, 1000);
     let used = || subject.stats().counters.memory_bytes;
     let delete = |number: u32| {
@@ -474,7 +474,8 @@ fn while_others_write(subject: &Subject, writes: &mut [&mut (dyn FnMut() + Send)
         let small = scope.spawn(|| {
             for number in (0_u64..).take_while(|_| !is_over.load(Ordering::Relaxed)) {
                 subject.set(&number.to_le_bytes(), b"small");
-                if number.is_multiple_of(64) {
+                // Several shards are read one after the other, and meanwhile room may go from one that was read to one that is next.
+                if number.is_multiple_of(64) && subject.store.shards.len() == 1 {
                     let used = subject.stats().counters.memory_bytes;
                     assert!(used <= MIB, "{used} bytes");
                 }
