@@ -2,12 +2,16 @@
 //! store, a slot elsewhere.
 //!
 //! Buckets are a cache line each: twelve places, twelve one-byte tags of their hashes, and eight counts of
-//! the entries that found this bucket full and went on to the next, by three bits of their tags. A look-up reads one
+//! the entries that found this bucket full and went on to another one, by three bits of their tags. A look-up reads one
 //! line in most cases, also of a key that is not there, and never follows a pointer. No key and no hash is kept: where buckets have to be filled
 //! anew, the owner is asked for the hashes.
 //!
-//! The buckets are divided into segments that grow on their own and by an eighth at a time, so that
-//! growing stalls nobody for long and little of the memory is empty: 6.6 to 7.4 bytes an entry.
+//! An entry that finds its bucket full goes on to another one that its hash chooses, and from there to the next. Those that went on are brought home
+//! when they are found and there is room by now: where entries come and go for long, they would pile up otherwise, and more so if they went to the next bucket at
+//! once, whose own entries then had to go on in their turn.
+//!
+//! The buckets are divided into segments that grow on their own and by a fifth at a time, so that
+//! growing stalls nobody for long and little of the memory is empty: 5.9 to 7.2 bytes an entry.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -18,18 +22,16 @@ use crate::policy::Slot;
 
 const LANES: usize = 12;
 const SEGMENTS: usize = 64;
-/// Entries per bucket above which a segment grows: 12 lanes at a load of 0.81. Who came to a full bucket stays beyond it, also when others
-/// leave, unless it is [brought home](Index::bring_home): where entries come and go for long at a load of 0.88, two of five live beyond their bucket, and to find out
-/// that a key is not there takes eight buckets; at 0.81 one of four and two.
-const FULL: usize = 39; // quarters of an entry per bucket: 9.75
+/// Entries per bucket above which a segment grows: 12 lanes at a load of 0.9.
+const FULL: usize = 43; // quarters of an entry per bucket: 10.75
 /// Entries per bucket below which a segment shrinks.
 const SPARSE: usize = 12; // quarters: 3
 
 /// Buckets that a segment need not give back.
 const KEPT: usize = 8;
 
-/// Bytes of an entry in the index, at the most.
-pub(crate) const INDEX_BYTES_PER_ENTRY: usize = 8;
+/// Mean bytes of an entry in the index.
+pub(crate) const INDEX_BYTES_PER_ENTRY: usize = 7;
 
 /// What is found under a hash: where its owner keeps an entry, as 32 bits.
 pub(crate) trait Place: Copy + Eq + std::fmt::Debug {
@@ -156,6 +158,13 @@ const fn home_of(hash: u64, buckets: usize) -> usize {
     ((((hash >> 16) & 0xFFFF_FFFF) * buckets as u64) >> 32) as usize
 }
 
+/// Where an entry of this hash may be, in that order: its home, another bucket, and all that follow that one.
+fn path(hash: u64, buckets: usize) -> impl Iterator<Item = usize> {
+    // An odd number, so that no two hashes become one.
+    let other = home_of(hash.wrapping_mul(0x9E37_79B9_7F4A_7C15), buckets);
+    std::iter::once(home_of(hash, buckets)).chain((other..buckets).chain(0..other))
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "the tag is one byte")]
 const fn tag_of(hash: u64) -> u8 {
     let tag = hash as u8;
@@ -231,10 +240,6 @@ impl Passed {
 }
 
 impl Segment {
-    fn after(&self, bucket: usize) -> usize {
-        if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
-    }
-
     /// What the reader finds at the first place under this hash at which it finds something. Nearly every search is over
     /// with the first lane that has its tag, or has none: so that much is made part of the caller, without a loop.
     #[inline(always)]
@@ -256,8 +261,7 @@ impl Segment {
     #[inline(never)]
     fn find_among_all<P: Place, R: Reader<P>>(&self, hash: u64, mut reader: R) -> Option<R::Found> {
         let tag = tag_of(hash);
-        let mut at = home_of(hash, self.buckets.len());
-        for _ in 0..self.buckets.len() {
+        for at in path(hash, self.buckets.len()) {
             let bucket = &self.buckets[at];
             for lane in bucket.lanes_with(tag) {
                 if let Some(found) = reader.read(P::from_bits(bucket.places[lane])) {
@@ -267,7 +271,6 @@ impl Segment {
             if !bucket.passed().any(tag) {
                 return None;
             }
-            at = self.after(at);
             reader.go_beyond();
         }
         None
@@ -285,8 +288,7 @@ impl Segment {
     /// There must be an empty lane.
     fn put(&mut self, hash: u64, place: u32) {
         let tag = tag_of(hash);
-        let mut at = home_of(hash, self.buckets.len());
-        loop {
+        for at in path(hash, self.buckets.len()) {
             let bucket = &mut self.buckets[at];
             if let Some(lane) = bucket.lanes_with(0).next() {
                 bucket.head[lane] = tag;
@@ -294,20 +296,18 @@ impl Segment {
                 return;
             }
             bucket.set_passed(bucket.passed().one_more(tag));
-            at = self.after(at);
         }
+        unreachable!("no lane is empty");
     }
 
     fn replace(&mut self, hash: u64, place: u32, by: u32) {
         let tag = tag_of(hash);
-        let mut at = home_of(hash, self.buckets.len());
-        for _ in 0..self.buckets.len() {
+        for at in path(hash, self.buckets.len()) {
             let bucket = &mut self.buckets[at];
             if let Some(lane) = bucket.lanes_with(tag).find(|&lane| bucket.places[lane] == place) {
                 bucket.places[lane] = by;
                 return;
             }
-            at = self.after(at);
         }
         unreachable!("place {place:#x} is not in the index");
     }
@@ -315,8 +315,7 @@ impl Segment {
     #[inline]
     fn take(&mut self, hash: u64, place: u32) {
         let tag = tag_of(hash);
-        let mut at = home_of(hash, self.buckets.len());
-        for _ in 0..self.buckets.len() {
+        for at in path(hash, self.buckets.len()) {
             let bucket = &mut self.buckets[at];
             if let Some(lane) = bucket.lanes_with(tag).find(|&lane| bucket.places[lane] == place) {
                 bucket.head[lane] = 0;
@@ -324,7 +323,6 @@ impl Segment {
             }
             // Whoever lives beyond was counted on the way.
             bucket.set_passed(bucket.passed().one_less(tag));
-            at = self.after(at);
         }
         unreachable!("place {place:#x} is not in the index");
     }
@@ -388,7 +386,7 @@ impl<P: Place> Index<P> {
         let buckets = segment.buckets.len();
         let is_full = (segment.len + 1) * 4 > buckets * FULL;
         if is_full {
-            segment.rebuild((buckets + buckets / 8).max(buckets + 1), |bits| hash_of(P::from_bits(bits)));
+            segment.rebuild((buckets + buckets / 5).max(buckets + 1), |bits| hash_of(P::from_bits(bits)));
             self.buckets += segment.buckets.len() - buckets;
             self.signpost.set(segment_of(hash), &segment.buckets);
         }
@@ -411,8 +409,7 @@ impl<P: Place> Index<P> {
         }
     }
 
-    /// Brings a place home that was found [beyond](Reader::go_beyond) the bucket of this hash, if there is room by now. Where entries come and
-    /// go, those that had to go on would pile up otherwise, and it is mostly those that are asked for often which are brought home.
+    /// Brings a place home that was found [beyond](Reader::go_beyond) the bucket of this hash, if there is room by now.
     #[cold]
     #[inline(never)]
     pub(crate) fn bring_home(&mut self, hash: u64, place: P) {
@@ -464,10 +461,9 @@ impl<P: Place> Index<P> {
             let mut passed = vec![[0_u32; 8]; segment.buckets.len()];
             for (place, bucket) in segment.buckets.iter().enumerate() {
                 for lane in (0..LANES).filter(|&lane| bucket.head[lane] != 0) {
-                    let mut at = home_of(hash_of(P::from_bits(bucket.places[lane])), segment.buckets.len());
-                    while at != place {
+                    let hash = hash_of(P::from_bits(bucket.places[lane]));
+                    for at in path(hash, segment.buckets.len()).take_while(|&at| at != place) {
                         passed[at][usize::from(bucket.head[lane] % 8)] += 1;
-                        at = segment.after(at);
                     }
                 }
             }
@@ -587,7 +583,7 @@ mod tests {
             index.insert(hash_of(slot), slot, hash_of);
             if number >= 50_000 && number % 10_000 == 0 {
                 let each = index.footprint_bytes() * 10 / number as usize;
-                assert!((62..=76).contains(&each), "{each} tenths of a byte at {number}");
+                assert!((56..=74).contains(&each), "{each} tenths of a byte at {number}");
             }
         }
         assert!(index.excess_bytes(50_000) > 700_000, "empty buckets are told");
