@@ -237,8 +237,8 @@ def test_clients_do_not_notice_a_collector_in_trouble(trouble, protocol):
                 begun = time.perf_counter()
                 stub.Get(cache_pb2.CacheKey(key="k"))
                 took.append(time.perf_counter() - begun)
-            # Had requests to wait for exports, one in sixteen would wait for the timeout, or for as long as the queue is full. What
-            # telemetry costs when nothing waits is for scripts/bench-telemetry to tell.
+            # Had requests to wait for exports, one in sixteen would wait for the timeout. What telemetry costs when nothing waits is for
+            # scripts/bench-telemetry to tell.
             stalled = [seconds for seconds in took if seconds > 0.25]
             assert len(stalled) <= 3, stalled
             # Queues are full by now: what does not fit is counted, and one line per signal tells of it.
