@@ -50,7 +50,8 @@ fn tell_the_build() {
     for (name, value) in
         [("COMMIT", commit), ("RUSTC", rustc), ("TARGET", variable("TARGET")), ("PROFILE", Some(profile))]
     {
-        println!("cargo:rustc-env=TINY_CACHE_BUILD_{name}={}", value.unwrap_or_else(unknown));
+        // Not under the prefix of our settings: `cargo run` hands them to the server, too, which would warn of them.
+        println!("cargo:rustc-env=BUILD_{name}={}", value.unwrap_or_else(unknown));
     }
 }
 

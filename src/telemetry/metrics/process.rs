@@ -146,10 +146,10 @@ fn each<T>(snapshot: &Snapshot, observe: &mut Observe<'_, T>, value: fn(&Process
 fn build_info(_: &Snapshot, observe: &mut Observe<'_, u64>) {
     let labels = [
         KeyValue::new("version", env!("CARGO_PKG_VERSION")),
-        KeyValue::new("commit", env!("TINY_CACHE_BUILD_COMMIT")),
-        KeyValue::new("rustc", env!("TINY_CACHE_BUILD_RUSTC")),
-        KeyValue::new("target", env!("TINY_CACHE_BUILD_TARGET")),
-        KeyValue::new("profile", env!("TINY_CACHE_BUILD_PROFILE")),
+        KeyValue::new("commit", env!("BUILD_COMMIT")),
+        KeyValue::new("rustc", env!("BUILD_RUSTC")),
+        KeyValue::new("target", env!("BUILD_TARGET")),
+        KeyValue::new("profile", env!("BUILD_PROFILE")),
     ];
     observe(1, &labels);
 }
