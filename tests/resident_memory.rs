@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{
-    Clock, Entry, Key, Limits, ManualClock, MemoryStore, MemoryStoreOptions, Store, StoreFuture, WeighBy,
+    Clock, Entry, Key, Limits, ManualClock, MemoryStore, MemoryStoreOptions, Store, StoreFuture, Table, WeighBy,
 };
 
 const MIB: u64 = 1 << 20;
@@ -282,5 +282,32 @@ fn memory_goes_back_to_the_system_when_entries_go() {
         let (left, held) = (subject.grown(), full / 16);
         println!("{how}: {left} bytes left of {full}");
         assert!(left <= held, "{how}: {left} bytes left of {full}");
+    });
+}
+
+#[test]
+fn what_tables_of_any_number_shrink_by_goes_back_to_the_system_at_once() {
+    alone("what_tables_of_any_number_shrink_by_goes_back_to_the_system_at_once", &[64, 4096], |&tables| {
+        const BYTES: usize = 128 << 20;
+        let before = resident_bytes();
+        let rows = BYTES / tables / size_of::<u64>();
+        let mut held: Vec<Table<u64>> = Vec::new();
+        held.resize_with(tables, Table::default);
+        // Side by side and in turns, as those of a store grow.
+        for row in 0..rows as u64 {
+            held.iter_mut().for_each(|table| table.push(row));
+        }
+        let full = resident_bytes() - before;
+        assert!(full >= BYTES as u64, "{full} bytes");
+        held.iter_mut().for_each(|table| table.trim(rows / 4));
+        let left = resident_bytes() - before;
+        println!("{tables} tables: {left} bytes left of {full}");
+        assert!(left <= full / 4 + 2 * MIB, "{left} bytes left of {full}");
+        // The last of them, or one could be taken for what keeps all others.
+        let rest = held.split_off(tables - 1);
+        drop(held);
+        let left = resident_bytes() - before;
+        assert!(left <= full / 4 / tables as u64 + 2 * MIB, "{left} bytes left of {full}");
+        assert_eq!(rest[0].len(), rows / 4);
     });
 }

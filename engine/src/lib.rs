@@ -22,6 +22,7 @@ mod secret;
 mod slots;
 mod store;
 mod sync;
+mod table;
 mod tagged;
 mod value;
 
@@ -38,5 +39,6 @@ pub use store::{
     Batch, CompareAndSet, Counters, Entry, EvictionSample, Evictions, Insight, Limits, Recovery, SetIfAbsent,
     Store, StoreError, StoreFuture, StoreStats,
 };
+pub use table::Table;
 pub use tagged::TaggedDirectory;
 pub use value::Value;

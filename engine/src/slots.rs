@@ -6,6 +6,7 @@
 //! lowest, so that it comes down without newcomers as well.
 
 use crate::policy::Slot;
+use crate::table::Table;
 
 const BITS: u32 = u64::BITS;
 
@@ -13,9 +14,9 @@ const BITS: u32 = u64::BITS;
 #[derive(Default)]
 pub(crate) struct Slots {
     /// Set: below the bound and unused.
-    unused: Vec<u64>,
+    unused: Table<u64>,
     /// Set: the word of `unused` is not 0.
-    words: Vec<u64>,
+    words: Table<u64>,
     /// Words of `words` before this one are 0.
     from: usize,
     count: u32,
@@ -102,8 +103,8 @@ impl Slots {
     }
 
     /// Bytes of memory held.
-    pub(crate) const fn footprint_bytes(&self) -> usize {
-        (self.unused.capacity() + self.words.capacity()) * size_of::<u64>()
+    pub(crate) fn footprint_bytes(&self) -> usize {
+        self.unused.footprint_bytes() + self.words.footprint_bytes()
     }
 
     /// Every slot in use.

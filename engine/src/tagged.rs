@@ -3,6 +3,7 @@
 use crate::directory::{Budget, Directory, Entries, Insertion, Newcomer, Update, WeighBy};
 use crate::index::Index;
 use crate::policy::{EvictionPolicy, Slot};
+use crate::table::Table;
 
 #[derive(Clone, Copy)]
 struct Tag {
@@ -25,7 +26,7 @@ pub struct TaggedDirectory<P> {
 #[derive(Default)]
 struct Tagged {
     index: Index<Slot>,
-    tags: Vec<Tag>,
+    tags: Table<Tag>,
 }
 
 impl Tagged {
@@ -195,7 +196,7 @@ impl<P: EvictionPolicy> TaggedDirectory<P> {
     #[must_use]
     pub fn footprint_bytes(&self) -> usize {
         let Tagged { index, tags } = &self.tagged;
-        self.directory.footprint_bytes() + index.footprint_bytes() + tags.capacity() * size_of::<Tag>()
+        self.directory.footprint_bytes() + index.footprint_bytes() + tags.footprint_bytes()
     }
 
     /// See [`Directory::check_invariants`].

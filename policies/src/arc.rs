@@ -9,12 +9,12 @@
 //!
 //! `variant = "libcachesim"`: the target moves by the ratio alone.
 
-use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Gauge, Item, Slot, Table, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::options::{VARIANT, Variant};
 use crate::policy::{OptionDoc, Policy};
-use crate::structures::{GhostQueue, Segments, as_float, relocate_slot, trim_slots};
+use crate::structures::{GhostQueue, Segments, as_float, relocate_slot};
 
 /// `T1` of the paper, and index of its ghosts, `B1`.
 const ONCE: usize = 0;
@@ -29,7 +29,7 @@ const MOST_GHOSTS: u64 = 16;
 /// Balances recency against frequency by what its ghosts tell.
 pub struct Arc {
     segments: Segments<2>,
-    hashes: Vec<u64>,
+    hashes: Table<u64>,
     ghosts: [GhostQueue; 2],
     /// `p` of the paper: how much the entries seen once should weigh. Never outside 0 to the capacity.
     target: f64,
@@ -88,7 +88,7 @@ impl Policy for Arc {
     fn new(capacity: u64, _seed: u64, options: &ArcOptions) -> Self {
         let mut arc = Self {
             segments: Segments::default(),
-            hashes: Vec::new(),
+            hashes: Table::default(),
             ghosts: [GhostQueue::new(0), GhostQueue::new(0)],
             target: 0.0,
             capacity,
@@ -133,7 +133,7 @@ impl EvictionPolicy for Arc {
 
     fn trim(&mut self, slots: usize) {
         self.segments.trim(slots);
-        trim_slots(&mut self.hashes, slots);
+        self.hashes.trim(slots);
         self.ghosts.iter_mut().for_each(GhostQueue::trim);
     }
 
@@ -194,7 +194,7 @@ impl EvictionPolicy for Arc {
 
     fn footprint_bytes(&self) -> usize {
         self.segments.footprint_bytes()
-            + self.hashes.capacity() * size_of::<u64>()
+            + self.hashes.footprint_bytes()
             + self.ghosts.iter().map(GhostQueue::footprint_bytes).sum::<usize>()
     }
 

@@ -6,17 +6,17 @@
 //! moves entries of a queue instead of walking over fixed frames, so that slots freed by removals do not
 //! put newcomers in front of the hand. While nothing is removed the victims are the same.
 
-use engine::{EvictionPolicy, Item, Slot, Verdict, prefetch_one};
+use engine::{EvictionPolicy, Item, Slot, Table, Verdict, prefetch_one};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{OptionDoc, OptionError, Policy};
-use crate::structures::{SlotLinks, SlotList, relocate_slot, trim_slots};
+use crate::structures::{SlotLinks, SlotList, relocate_slot};
 
 /// Evicts the oldest entry that was not hit since the hand last passed it.
 pub struct Clock {
     links: SlotLinks,
     queue: SlotList,
-    hits: Vec<u8>,
+    hits: Table<u8>,
     most_hits: u8,
 }
 
@@ -57,7 +57,7 @@ impl Policy for Clock {
 
     fn new(_capacity: u64, _seed: u64, options: &ClockOptions) -> Self {
         let most_hits = u8::MAX >> (u8::BITS - options.bits);
-        Self { links: SlotLinks::default(), queue: SlotList::default(), hits: Vec::new(), most_hits }
+        Self { links: SlotLinks::default(), queue: SlotList::default(), hits: Table::default(), most_hits }
     }
 }
 
@@ -85,7 +85,7 @@ impl EvictionPolicy for Clock {
 
     fn trim(&mut self, slots: usize) {
         self.links.trim(slots);
-        trim_slots(&mut self.hits, slots);
+        self.hits.trim(slots);
     }
 
     fn insert(&mut self, slot: Slot, _item: &Item) {
@@ -130,7 +130,7 @@ impl EvictionPolicy for Clock {
     }
 
     fn footprint_bytes(&self) -> usize {
-        self.links.footprint_bytes() + self.hits.capacity()
+        self.links.footprint_bytes() + self.hits.footprint_bytes()
     }
 
     fn check_invariants(&self) {

@@ -14,11 +14,11 @@
 
 use std::cmp::Ordering;
 
-use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Gauge, Item, Slot, Table, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{OptionDoc, Policy};
-use crate::structures::{SlotHeap, Weights, relocate_slot, trim_slots};
+use crate::structures::{SlotHeap, Weights, relocate_slot};
 
 /// What one use of an entry of weight 1 is worth. Leaves 26 bits for uses before worth saturates,
 /// and 36 bits for the weight before a single use is worth nothing.
@@ -74,7 +74,7 @@ pub struct Gdsf {
     variant: Variant,
     /// By priority, then by the turn of the last use.
     heap: SlotHeap<(Priority, u64)>,
-    uses: Vec<u32>,
+    uses: Table<u32>,
     weights: Weights,
     /// The priority of what left last.
     inflation: Priority,
@@ -109,7 +109,7 @@ impl Policy for Gdsf {
         Self {
             variant: options.variant,
             heap: SlotHeap::default(),
-            uses: Vec::new(),
+            uses: Table::default(),
             weights: Weights::default(),
             inflation: Priority(0),
             newcomer: None,
@@ -141,7 +141,7 @@ impl EvictionPolicy for Gdsf {
 
     fn trim(&mut self, slots: usize) {
         self.heap.trim(slots);
-        trim_slots(&mut self.uses, slots);
+        self.uses.trim(slots);
         self.weights.trim(slots);
     }
 
@@ -191,7 +191,7 @@ impl EvictionPolicy for Gdsf {
     }
 
     fn footprint_bytes(&self) -> usize {
-        self.heap.footprint_bytes() + self.uses.capacity() * size_of::<u32>() + self.weights.footprint_bytes()
+        self.heap.footprint_bytes() + self.uses.footprint_bytes() + self.weights.footprint_bytes()
     }
 
     fn gauges(&self, visit: &mut dyn FnMut(Gauge)) {

@@ -13,12 +13,12 @@
 //! starts at one use, as in libCacheSim; the authors' own program restores its count. Where weights
 //! are bytes, regret fades over as many requests as the capacity has bytes, as in libCacheSim: hardly.
 
-use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Gauge, Item, Slot, Table, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{OptionDoc, OptionError, Policy};
 use crate::structures::{
-    FrequencyLists, GhostQueue, Random, SlotLinks, SlotList, Turn, Weights, relocate_slot, trim_slots,
+    FrequencyLists, GhostQueue, Random, SlotLinks, SlotList, Turn, Weights, relocate_slot,
 };
 
 /// The options of [`Lecar`].
@@ -50,7 +50,7 @@ pub struct Lecar {
     links: SlotLinks,
     recency: SlotList,
     frequency: FrequencyLists,
-    hashes: Vec<u64>,
+    hashes: Table<u64>,
     weights: Weights,
     resident_weight: u64,
     lru_history: History,
@@ -107,7 +107,7 @@ impl Policy for Lecar {
             links: SlotLinks::default(),
             recency: SlotList::default(),
             frequency: FrequencyLists::default(),
-            hashes: Vec::new(),
+            hashes: Table::default(),
             weights: Weights::default(),
             resident_weight: 0,
             lru_history: History::new(capacity / 2),
@@ -160,7 +160,7 @@ impl EvictionPolicy for Lecar {
     fn trim(&mut self, slots: usize) {
         self.links.trim(slots);
         self.frequency.trim(slots);
-        trim_slots(&mut self.hashes, slots);
+        self.hashes.trim(slots);
         self.weights.trim(slots);
         self.lru_history.trim();
         self.lfu_history.trim();
@@ -228,7 +228,7 @@ impl EvictionPolicy for Lecar {
     fn footprint_bytes(&self) -> usize {
         self.links.footprint_bytes()
             + self.frequency.footprint_bytes()
-            + self.hashes.capacity() * size_of::<u64>()
+            + self.hashes.footprint_bytes()
             + self.weights.footprint_bytes()
             + self.lru_history.footprint_bytes()
             + self.lfu_history.footprint_bytes()

@@ -12,18 +12,18 @@
 //! the heap is a lower bound, and is corrected when it comes to the top. A hit is O(1), an eviction
 //! O(log n) for each hit since.
 
-use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Gauge, Item, Slot, Table, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{OptionDoc, OptionError, Policy};
-use crate::structures::{GhostQueue, SlotHeap, Weights, relocate_slot, share, trim_slots};
+use crate::structures::{GhostQueue, SlotHeap, Weights, relocate_slot, share};
 
 /// Evicts the entry whose last but one use is longest ago.
 pub struct LruK {
     /// By [`Uses::rank`] as it was when the slot was last at the top.
     heap: SlotHeap<u64>,
-    uses: Vec<Uses>,
-    hashes: Vec<u64>,
+    uses: Table<Uses>,
+    hashes: Table<u64>,
     weights: Weights,
     weight: u64,
     /// Entries that have left, with their last use.
@@ -131,8 +131,8 @@ impl Policy for LruK {
     fn new(capacity: u64, _seed: u64, options: &LruKOptions) -> Self {
         let mut lru_k = Self {
             heap: SlotHeap::default(),
-            uses: Vec::new(),
-            hashes: Vec::new(),
+            uses: Table::default(),
+            hashes: Table::default(),
             weights: Weights::default(),
             weight: 0,
             history: GhostQueue::new(0),
@@ -172,8 +172,8 @@ impl EvictionPolicy for LruK {
 
     fn trim(&mut self, slots: usize) {
         self.heap.trim(slots);
-        trim_slots(&mut self.uses, slots);
-        trim_slots(&mut self.hashes, slots);
+        self.uses.trim(slots);
+        self.hashes.trim(slots);
         self.weights.trim(slots);
         self.history.trim();
     }
@@ -238,8 +238,8 @@ impl EvictionPolicy for LruK {
 
     fn footprint_bytes(&self) -> usize {
         self.heap.footprint_bytes()
-            + self.uses.capacity() * size_of::<Uses>()
-            + self.hashes.capacity() * size_of::<u64>()
+            + self.uses.footprint_bytes()
+            + self.hashes.footprint_bytes()
             + self.weights.footprint_bytes()
             + self.history.footprint_bytes()
     }

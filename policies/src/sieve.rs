@@ -4,17 +4,17 @@
 //! Zhang, Yang, Yue, Vigfusson and Rashmi, "SIEVE is Simpler than LRU: an Efficient Turn-Key
 //! Eviction Algorithm for Web Caches", NSDI 2024. No deviation.
 
-use engine::{EvictionPolicy, Item, Slot, Verdict, prefetch_one};
+use engine::{EvictionPolicy, Item, Slot, Table, Verdict, prefetch_one};
 
 use crate::policy::{NoOptions, OptionDoc, Policy};
-use crate::structures::{SlotLinks, SlotList, relocate_slot, trim_slots};
+use crate::structures::{SlotLinks, SlotList, relocate_slot};
 
 /// Evicts the first unvisited entry that a hand sweeping from old to new comes across.
 #[derive(Default)]
 pub struct Sieve {
     links: SlotLinks,
     queue: SlotList,
-    visited: Vec<bool>,
+    visited: Table<bool>,
     /// Where the next sweep starts; `None`: at the oldest entry.
     hand: Option<Slot>,
 }
@@ -66,7 +66,7 @@ impl EvictionPolicy for Sieve {
 
     fn trim(&mut self, slots: usize) {
         self.links.trim(slots);
-        trim_slots(&mut self.visited, slots);
+        self.visited.trim(slots);
     }
 
     fn insert(&mut self, slot: Slot, _item: &Item) {
@@ -114,7 +114,7 @@ impl EvictionPolicy for Sieve {
     }
 
     fn footprint_bytes(&self) -> usize {
-        self.links.footprint_bytes() + self.visited.capacity()
+        self.links.footprint_bytes() + self.visited.footprint_bytes()
     }
 
     fn check_invariants(&self) {

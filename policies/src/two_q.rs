@@ -10,12 +10,12 @@
 //! `variant = "libcachesim"`: a newcomer does not count, an entry larger than the queue's share is refused,
 //! and the main part pays first where it has outgrown the rest.
 
-use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Gauge, Item, Slot, Table, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::options::{VARIANT, Variant};
 use crate::policy::{OptionDoc, OptionError, Policy};
-use crate::structures::{GhostQueue, Segments, relocate_slot, share, trim_slots};
+use crate::structures::{GhostQueue, Segments, relocate_slot, share};
 
 /// `A1in` of the paper.
 const QUEUE: usize = 0;
@@ -25,7 +25,7 @@ const MAIN: usize = 1;
 /// Evicts the oldest entry of an entrance queue that is over its share, else the main part's least recent.
 pub struct TwoQ {
     segments: Segments<2>,
-    hashes: Vec<u64>,
+    hashes: Table<u64>,
     /// `A1out` of the paper.
     ghosts: GhostQueue,
     options: TwoQOptions,
@@ -95,7 +95,7 @@ impl Policy for TwoQ {
     fn new(capacity: u64, _seed: u64, options: &TwoQOptions) -> Self {
         let mut two_q = Self {
             segments: Segments::default(),
-            hashes: Vec::new(),
+            hashes: Table::default(),
             ghosts: GhostQueue::new(0),
             options: *options,
             capacity,
@@ -131,7 +131,7 @@ impl EvictionPolicy for TwoQ {
 
     fn trim(&mut self, slots: usize) {
         self.segments.trim(slots);
-        trim_slots(&mut self.hashes, slots);
+        self.hashes.trim(slots);
         self.ghosts.trim();
     }
 
@@ -198,7 +198,7 @@ impl EvictionPolicy for TwoQ {
 
     fn footprint_bytes(&self) -> usize {
         self.segments.footprint_bytes()
-            + self.hashes.capacity() * size_of::<u64>()
+            + self.hashes.footprint_bytes()
             + self.ghosts.footprint_bytes()
     }
 

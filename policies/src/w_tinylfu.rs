@@ -11,12 +11,12 @@
 //! - The sketch grows with the number of entries, so that it suits any weights.
 //! - A candidate counts once more, as in libCacheSim: what keeps coming back gets in sooner.
 
-use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict};
+use engine::{EvictionPolicy, Gauge, Item, Slot, Table, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::options::require;
 use crate::policy::{OptionDoc, OptionError, Policy};
-use crate::structures::{Sketch, SlotLinks, SlotList, Weights, relocate_slot, trim_slots};
+use crate::structures::{Sketch, SlotLinks, SlotList, Weights, relocate_slot};
 
 /// The main part's share that is protected.
 const PROTECTED_RATIO: f64 = 0.8;
@@ -36,8 +36,8 @@ pub struct WTinyLfu {
     links: SlotLinks,
     lists: [SlotList; 3],
     held: [u64; 3],
-    places: Vec<u8>,
-    tags: Vec<u32>,
+    places: Table<u8>,
+    tags: Table<u32>,
     weights: Weights,
     sketch: Sketch,
     /// The window's share of the capacity.
@@ -217,8 +217,8 @@ impl Policy for WTinyLfu {
             links: SlotLinks::default(),
             lists: [SlotList::default(); 3],
             held: [0; 3],
-            places: Vec::new(),
-            tags: Vec::new(),
+            places: Table::default(),
+            tags: Table::default(),
             weights: Weights::default(),
             sketch,
             window_ratio: options.window_ratio,
@@ -256,8 +256,8 @@ impl EvictionPolicy for WTinyLfu {
 
     fn trim(&mut self, slots: usize) {
         self.links.trim(slots);
-        trim_slots(&mut self.places, slots);
-        trim_slots(&mut self.tags, slots);
+        self.places.trim(slots);
+        self.tags.trim(slots);
         self.weights.trim(slots);
     }
 
@@ -348,8 +348,8 @@ impl EvictionPolicy for WTinyLfu {
 
     fn footprint_bytes(&self) -> usize {
         self.links.footprint_bytes()
-            + self.places.capacity()
-            + self.tags.capacity() * size_of::<u32>()
+            + self.places.footprint_bytes()
+            + self.tags.footprint_bytes()
             + self.weights.footprint_bytes()
             + self.sketch.footprint_bytes()
     }

@@ -15,6 +15,7 @@ use memmap2::{MmapMut, MmapOptions};
 
 use crate::policy::Slot;
 use crate::slots::Slots;
+use crate::table::Table;
 use crate::value::Value;
 
 use super::cells::{Cells, Location, MAX_CELL_BYTES, cell_bytes};
@@ -118,18 +119,18 @@ impl Piece {
 
 /// Things by number. The lowest unused number comes first, and where the highest ones are used no longer what is kept for them
 /// is given back.
-struct Table<T> {
-    rows: Vec<T>,
+struct Numbered<T> {
+    rows: Table<T>,
     numbers: Slots,
 }
 
-impl<T> Default for Table<T> {
+impl<T> Default for Numbered<T> {
     fn default() -> Self {
-        Self { rows: Vec::new(), numbers: Slots::default() }
+        Self { rows: Table::default(), numbers: Slots::default() }
     }
 }
 
-impl<T> Table<T> {
+impl<T> Numbered<T> {
     fn insert(&mut self, row: T) -> u32 {
         let number = self.numbers.take();
         match self.rows.get_mut(number.index()) {
@@ -145,8 +146,7 @@ impl<T> Table<T> {
         self.numbers.give_back(Slot::new(number));
         let bound = self.numbers.bound() as usize;
         if bound + bound / 4 + SPARE < self.rows.len() {
-            self.rows.truncate(bound);
-            self.rows.shrink_to_fit();
+            self.rows.trim(bound);
         }
         row
     }
@@ -164,8 +164,8 @@ impl<T> Table<T> {
 /// The large values of a shard.
 #[derive(Default)]
 pub(super) struct Outside {
-    values: Table<Option<Large>>,
-    pieces: Table<Piece>,
+    values: Numbered<Option<Large>>,
+    pieces: Numbered<Piece>,
 }
 
 /// The piece that a cell's owner stands for, where it is none of the slots.
@@ -358,8 +358,8 @@ mod tests {
             remove(&mut outside, stays, &mut cells);
             outside.check_invariants(0);
             assert_eq!(outside.excess_bytes(), 0);
-            let held = outside.values.rows.capacity().max(outside.pieces.rows.capacity());
-            assert!(held <= SPARE, "{held} rows are kept for nobody");
+            let held = outside.values.rows.footprint_bytes() + outside.pieces.rows.footprint_bytes();
+            assert!(held <= SPARE * ROW, "{held} bytes are kept for nobody");
         }
     }
 

@@ -7,6 +7,7 @@ use crate::cpu::prefetch_one;
 use crate::index::{Index, Place, Reader, Signpost};
 use crate::key::{HashSeed, Key};
 use crate::policy::Slot;
+use crate::table::Table;
 
 use super::cells::{Cells, Location};
 use super::outside::piece_of;
@@ -27,13 +28,13 @@ impl Place for Location {
 /// Where each record lies.
 pub(super) struct Places {
     by_key: Index<Location>,
-    by_slot: Vec<Location>,
+    by_slot: Table<Location>,
     hash_seed: HashSeed,
 }
 
 impl Places {
     pub(super) fn new(hash_seed: HashSeed, signpost: Signpost) -> Self {
-        Self { by_key: Index::new(signpost), by_slot: Vec::new(), hash_seed }
+        Self { by_key: Index::new(signpost), by_slot: Table::default(), hash_seed }
     }
 
     /// Empty ones that are to take the place of these.
@@ -128,14 +129,13 @@ impl Places {
     }
 
     /// Slots that memory is kept for.
-    pub(super) const fn slots(&self) -> usize {
+    pub(super) fn slots(&self) -> usize {
         self.by_slot.len()
     }
 
     /// Gives back what is kept for slots from this one on, of which none has a record.
     pub(super) fn trim(&mut self, slots: usize) {
-        self.by_slot.truncate(slots);
-        self.by_slot.shrink_to_fit();
+        self.by_slot.trim(slots);
     }
 
     /// Bytes of the index that so many records do not account for.

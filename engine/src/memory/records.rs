@@ -580,7 +580,7 @@ impl Records {
     }
 
     /// Slots that memory is kept for.
-    pub(super) const fn slots(&self) -> usize {
+    pub(super) fn slots(&self) -> usize {
         self.places.slots()
     }
 

@@ -4,9 +4,9 @@
 //! in the stack, the non-resident are what a newcomer's recency is judged by. So nodes have numbers of their
 //! own, and the resident ones know their slot.
 
-use engine::{ChainSecret, Slot};
+use engine::{ChainSecret, Slot, Table};
 
-use crate::structures::{SlotLinks, SlotList, Weights, trim_slots};
+use crate::structures::{SlotLinks, SlotList, Weights};
 
 /// A node's number. It is a slot of this structure's lists, not of the policy.
 pub(super) type Node = Slot;
@@ -49,9 +49,9 @@ struct Entry {
 /// Stack, queues, and who is in them.
 #[derive(Default)]
 pub(super) struct Stack {
-    entries: Vec<Entry>,
+    entries: Table<Entry>,
     weights: Weights,
-    node_of: Vec<u32>,
+    node_of: Table<u32>,
     recency_links: SlotLinks,
     recency: SlotList,
     weight_in_recency: u64,
@@ -63,7 +63,7 @@ pub(super) struct Stack {
     condemned: SlotList,
     free: SlotList,
     /// Per bucket of tags, its first non-resident. A power of two.
-    buckets: Vec<u32>,
+    buckets: Table<u32>,
     /// Chooses buckets.
     secret: ChainSecret,
     residents: usize,
@@ -165,7 +165,7 @@ impl Stack {
 
     /// So many buckets, with all non-residents in them but this one.
     fn rebuild_buckets(&mut self, buckets: usize, but: Option<Node>) {
-        self.buckets = vec![NONE; buckets];
+        self.buckets = Table::filled(NONE, buckets);
         for node in self.non_resident.iter_from_back(&self.queue_links).filter(|&node| Some(node) != but) {
             let bucket = self.bucket(self.tag(node));
             self.entries[node.index()].slot = std::mem::replace(&mut self.buckets[bucket], node.get());
@@ -329,7 +329,7 @@ impl Stack {
 
     /// Gives back what is kept for slots from this one on, which are nobody's, and for nodes that are none.
     pub(super) fn trim(&mut self, slots: usize) {
-        trim_slots(&mut self.node_of, slots);
+        self.node_of.trim(slots);
         self.drop_free_nodes();
         self.entries.shrink_to_fit();
         self.weights.trim(self.entries.len());
@@ -446,12 +446,12 @@ impl Stack {
     }
 
     pub(super) fn footprint_bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry>()
+        self.entries.footprint_bytes()
             + self.weights.footprint_bytes()
-            + self.node_of.capacity() * size_of::<u32>()
+            + self.node_of.footprint_bytes()
             + self.recency_links.footprint_bytes()
             + self.queue_links.footprint_bytes()
-            + self.buckets.capacity() * size_of::<u32>()
+            + self.buckets.footprint_bytes()
     }
 
     pub(super) fn check_invariants(&self) {
@@ -489,7 +489,7 @@ impl Stack {
         assert_eq!(in_use.clone().count() + self.free.len(), self.entries.len(), "other nodes are free");
         let residents = (0..)
             .map(Slot::new)
-            .zip(&self.entries)
+            .zip(self.entries.iter())
             .filter(|(_, entry)| !matches!(entry.status, Status::NonResident | Status::Free));
         for (node, entry) in residents {
             assert_eq!(self.node_of(Slot::new(entry.slot)), node, "a resident's slot leads to its node");

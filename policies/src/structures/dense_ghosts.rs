@@ -10,6 +10,8 @@
 //! Yang, Zhang, Qiu, Yue and Rashmi keep the ghosts of S3-FIFO in such a table (SOSP 2023). The second bucket is the
 //! one of cuckoo filters (Fan et al., CoNEXT 2014), without moving anything.
 
+use engine::Table;
+
 /// Bits of a fingerprint that count. A policy may keep so many, and no more, of a resident entry's.
 pub const DENSE_BITS: u32 = 29;
 
@@ -35,7 +37,8 @@ const PUSHES_PER_SWEEP: usize = BUCKET;
 /// Fingerprints pushed lately, up to a weight and a number, at about four bytes each.
 #[derive(Default)]
 pub struct DenseGhosts {
-    buckets: Vec<Bucket>,
+    /// Cells: a time above, the rest of a fingerprint below. Whether it is a ghost is a question of its age alone.
+    buckets: Table<[u32; BUCKET]>,
     /// Ghosts left of each tick, by its number modulo [`TICKS`], and their weight.
     ring: Vec<Tick>,
     /// The current tick, and the oldest of which there may be ghosts.
@@ -48,12 +51,6 @@ pub struct DenseGhosts {
     limit: Tick,
     held: Tick,
 }
-
-/// Cells: a time above, the rest of a fingerprint below. Whether it is a ghost is a question of its age alone. Aligned, so
-/// that none needs two lines of memory.
-#[derive(Clone, Copy)]
-#[repr(align(32))]
-struct Bucket([u32; BUCKET]);
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 struct Tick {
@@ -78,7 +75,7 @@ impl DenseGhosts {
             let buckets = (ghosts * CELLS_PERCENT / 100).div_ceil(BUCKET);
             // Time begins such that cells of zeroes are empty.
             let now = u64::from(EMPTY_AGE);
-            let buckets = vec![Bucket([0; BUCKET]); buckets];
+            let buckets = Table::zeroed(buckets);
             *self = Self { limit: self.limit, buckets, now, oldest: now, ..Self::default() };
             self.ring = vec![Tick::default(); if ghosts == 0 { 0 } else { TICKS }];
         }
@@ -102,7 +99,7 @@ impl DenseGhosts {
         let (first, second) = self.buckets_of(fingerprint);
         let place = self.survey(first).max(self.survey(second));
         let cell = self.stored_now() << REST_BITS | fingerprint & REST;
-        let before = std::mem::replace(&mut self.buckets[place.bucket()].0[place.cell()], cell);
+        let before = std::mem::replace(&mut self.buckets[place.bucket()][place.cell()], cell);
         // A branch would depend on chance, and on memory that is far away.
         self.count_off(before, u32::from(!place.is_free()));
         let tick = &mut self.ring[ring_place(self.now)];
@@ -118,17 +115,17 @@ impl DenseGhosts {
         let (first, second) = self.buckets_of(fingerprint);
         let alike = |cell: u32| (cell ^ fingerprint) & REST == 0;
         // All at once, since none is alike in most cases.
-        let (one, other) = (self.buckets[first].0, self.buckets[second].0);
+        let (one, other) = (self.buckets[first], self.buckets[second]);
         let any = one.iter().zip(other).fold(false, |any, (&one, other)| any | alike(one) | alike(other));
         any && (self.take_from(first, alike) || self.take_from(second, alike))
     }
 
     /// Forgets the first such ghost of a bucket. Returns whether there was one.
     fn take_from(&mut self, bucket: usize, alike: impl Fn(u32) -> bool) -> bool {
-        let found = self.buckets[bucket].0.iter().position(|&cell| alike(cell) && self.is_ghost(cell));
+        let found = self.buckets[bucket].iter().position(|&cell| alike(cell) && self.is_ghost(cell));
         if let Some(place) = found {
             let empty = self.empty();
-            let ghost = std::mem::replace(&mut self.buckets[bucket].0[place], empty);
+            let ghost = std::mem::replace(&mut self.buckets[bucket][place], empty);
             self.count_off(ghost, 1);
         }
         found.is_some()
@@ -148,8 +145,8 @@ impl DenseGhosts {
 
     /// Bytes of memory held.
     #[must_use]
-    pub const fn footprint_bytes(&self) -> usize {
-        self.buckets.capacity() * size_of::<Bucket>() + self.ring.capacity() * size_of::<Tick>()
+    pub fn footprint_bytes(&self) -> usize {
+        self.buckets.footprint_bytes() + self.ring.capacity() * size_of::<Tick>()
     }
 
     /// Checks the whole structure.
@@ -159,7 +156,7 @@ impl DenseGhosts {
     /// Where an invariant does not hold.
     pub fn check_invariants(&self) {
         let mut left = vec![0; self.ring.len()];
-        for &cell in self.buckets.iter().flat_map(|bucket| &bucket.0) {
+        for &cell in self.buckets.iter().flatten() {
             if self.is_ghost(cell) {
                 left[ring_place(self.now - u64::from(self.age(cell)))] += 1;
             } else {
@@ -188,7 +185,7 @@ impl DenseGhosts {
     fn survey(&self, bucket: usize) -> Place {
         let oldest = short(self.oldest_age());
         // In sixteen bits, since processors compare eight of those at once.
-        let ages = self.buckets[bucket].0.map(|cell| short(age(self.stored_now(), cell)));
+        let ages = self.buckets[bucket].map(|cell| short(age(self.stored_now(), cell)));
         let free = ages.into_iter().map(|age| u16::from(age > oldest)).sum::<u16>();
         // The age above, and below it how far the cell is from the bucket's end.
         let rank = |(age, before_end)| (if age > oldest { short(EMPTY_AGE) } else { age }) << 3 | before_end;
@@ -200,7 +197,7 @@ impl DenseGhosts {
     fn sweep_on(&mut self) {
         self.pushes_since_sweep = 0;
         let (now, oldest, empty) = (self.stored_now(), self.oldest_age(), self.empty());
-        let Bucket(cells) = &mut self.buckets[self.sweep];
+        let cells = &mut self.buckets[self.sweep];
         *cells = cells.map(|cell| if age(now, cell) > oldest { empty } else { cell });
         self.sweep = if self.sweep + 1 == self.buckets.len() { 0 } else { self.sweep + 1 };
     }

@@ -5,7 +5,7 @@
 //! implementing the LFU cache eviction scheme", 2010). Costs 12 bytes per slot and 32 per
 //! frequency in use; frequencies have 64 bits and never overflow.
 
-use engine::Slot;
+use engine::{Slot, Table};
 
 use super::{SlotLinks, SlotList};
 
@@ -23,8 +23,8 @@ struct Bucket {
 pub struct FrequencyLists {
     links: SlotLinks,
     /// Each slot's bucket; stale for slots that are not in the lists.
-    bucket_of: Vec<u32>,
-    buckets: Vec<Bucket>,
+    bucket_of: Table<u32>,
+    buckets: Table<Bucket>,
     lowest: u32,
     /// Buckets to reuse, linked by `higher`.
     free: u32,
@@ -36,8 +36,8 @@ impl Default for FrequencyLists {
     fn default() -> Self {
         Self {
             links: SlotLinks::default(),
-            bucket_of: Vec::new(),
-            buckets: Vec::new(),
+            bucket_of: Table::default(),
+            buckets: Table::default(),
             lowest: NONE,
             free: NONE,
             in_use: 0,
@@ -122,15 +122,15 @@ impl FrequencyLists {
     /// Gives back what is kept for slots from this one on, which are not in the lists.
     pub fn trim(&mut self, slots: usize) {
         self.links.trim(slots);
-        super::trim_slots(&mut self.bucket_of, slots);
+        self.bucket_of.trim(slots);
     }
 
     /// Bytes of memory held.
     #[must_use]
-    pub const fn footprint_bytes(&self) -> usize {
+    pub fn footprint_bytes(&self) -> usize {
         self.links.footprint_bytes()
-            + self.bucket_of.capacity() * size_of::<u32>()
-            + self.buckets.capacity() * size_of::<Bucket>()
+            + self.bucket_of.footprint_bytes()
+            + self.buckets.footprint_bytes()
     }
 
     /// Checks order, links and counts.

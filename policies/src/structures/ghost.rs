@@ -8,7 +8,7 @@
 //! for each ghost, which takes from one other. Which chain it is is the process's secret, as fingerprints are none.
 //! A ghost can carry a value, such as the time of its last use.
 
-use engine::{ChainSecret, Item, Slot};
+use engine::{ChainSecret, Item, Slot, Table};
 
 use super::{SlotLinks, SlotList, Weights};
 
@@ -29,14 +29,14 @@ pub struct GhostQueue<T = ()> {
     /// Nodes in the order of age. A node is a slot of this queue, not of the policy.
     queue: SlotList,
     links: SlotLinks,
-    hashes: Vec<u64>,
+    hashes: Table<u64>,
     weights: Weights,
-    values: Vec<T>,
+    values: Table<T>,
     /// Per node, the next one in its bucket, or in the list of free nodes.
-    chain: Vec<u32>,
+    chain: Table<u32>,
     first_free: u32,
     /// Per bucket, its first node. As many as there are nodes.
-    buckets: Vec<u32>,
+    buckets: Table<u32>,
     secret: ChainSecret,
 }
 
@@ -57,12 +57,12 @@ impl<T: Copy> GhostQueue<T> {
             weight: 0,
             queue: SlotList::default(),
             links: SlotLinks::default(),
-            hashes: Vec::new(),
+            hashes: Table::default(),
             weights: Weights::default(),
-            values: Vec::new(),
-            chain: Vec::new(),
+            values: Table::default(),
+            chain: Table::default(),
             first_free: NONE,
-            buckets: Vec::new(),
+            buckets: Table::default(),
             secret: ChainSecret::default(),
         }
     }
@@ -180,12 +180,13 @@ impl<T: Copy> GhostQueue<T> {
 
     /// Bytes of memory held.
     #[must_use]
-    pub const fn footprint_bytes(&self) -> usize {
+    pub fn footprint_bytes(&self) -> usize {
         self.links.footprint_bytes()
-            + self.hashes.capacity() * size_of::<u64>()
+            + self.hashes.footprint_bytes()
             + self.weights.footprint_bytes()
-            + self.values.capacity() * size_of::<T>()
-            + (self.chain.capacity() + self.buckets.capacity()) * size_of::<u32>()
+            + self.values.footprint_bytes()
+            + self.chain.footprint_bytes()
+            + self.buckets.footprint_bytes()
     }
 
     /// Checks the whole structure.

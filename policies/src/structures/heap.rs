@@ -3,15 +3,15 @@
 //! Four children per node: half the depth of a binary heap, and siblings share cache lines. Keys
 //! lie in the heap itself; every slot knows its place. Costs `size_of::<(K, u32)>()` + 4 bytes per slot.
 
-use engine::Slot;
+use engine::{Slot, Table};
 
 const CHILDREN: usize = 4;
 
 /// Slots ordered by a key, the smallest first.
 pub struct SlotHeap<K> {
-    nodes: Vec<Node<K>>,
+    nodes: Table<Node<K>>,
     /// Each slot's place in `nodes`; stale for slots that are not in the heap.
-    place: Vec<u32>,
+    place: Table<u32>,
 }
 
 #[derive(Clone, Copy)]
@@ -22,20 +22,20 @@ struct Node<K> {
 
 impl<K> Default for SlotHeap<K> {
     fn default() -> Self {
-        Self { nodes: Vec::new(), place: Vec::new() }
+        Self { nodes: Table::default(), place: Table::default() }
     }
 }
 
 impl<K: Ord + Copy> SlotHeap<K> {
     /// Number of slots.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
     /// Whether there is no slot.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
@@ -81,13 +81,13 @@ impl<K: Ord + Copy> SlotHeap<K> {
     /// Gives back what is kept for slots from this one on, which are not in it.
     pub fn trim(&mut self, slots: usize) {
         self.nodes.shrink_to_fit();
-        super::trim_slots(&mut self.place, slots);
+        self.place.trim(slots);
     }
 
     /// Bytes of memory held.
     #[must_use]
-    pub const fn footprint_bytes(&self) -> usize {
-        self.nodes.capacity() * size_of::<Node<K>>() + self.place.capacity() * size_of::<u32>()
+    pub fn footprint_bytes(&self) -> usize {
+        self.nodes.footprint_bytes() + self.place.footprint_bytes()
     }
 
     /// Checks the order and that every slot is found where it lies.

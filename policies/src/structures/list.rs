@@ -4,7 +4,7 @@
 //! costs 8 bytes per slot, whatever the number of lists. A policy that looks at something else of a slot whenever it looks
 //! at its links keeps that beside them, so that both come with one line of memory.
 
-use engine::{Slot, prefetch_one};
+use engine::{Slot, Table, prefetch_one};
 
 const NONE: u32 = u32::MAX;
 
@@ -22,14 +22,14 @@ struct Link<T: Copy> {
 /// The links of every slot, shared by the lists of one policy, and what it keeps beside them.
 #[derive(Default)]
 pub struct SlotLinks<T: Copy = ()> {
-    links: Vec<Link<T>>,
+    links: Table<Link<T>>,
 }
 
 impl<T: Copy + Default> SlotLinks<T> {
     /// Bytes of memory held.
     #[must_use]
-    pub const fn footprint_bytes(&self) -> usize {
-        self.links.capacity() * size_of::<Link<T>>()
+    pub fn footprint_bytes(&self) -> usize {
+        self.links.footprint_bytes()
     }
 
     /// What is kept beside the links of a slot that has been on a list.
@@ -45,7 +45,7 @@ impl<T: Copy + Default> SlotLinks<T> {
 
     /// Gives back what is kept for slots from this one on, which are on no list.
     pub fn trim(&mut self, slots: usize) {
-        super::trim_slots(&mut self.links, slots);
+        self.links.trim(slots);
     }
 
     fn ensure(&mut self, slot: Slot) {

@@ -35,8 +35,3 @@ pub fn relocate_slot<T: Copy>(kept: &mut [T], from: Slot, to: Slot) {
     kept[to.index()] = kept[from.index()];
 }
 
-/// Gives back what is kept for slots from this one on.
-pub fn trim_slots<T>(kept: &mut Vec<T>, slots: usize) {
-    kept.truncate(slots);
-    kept.shrink_to_fit();
-}

@@ -4,15 +4,15 @@
 //! that compares many samples then pays one cache miss per sample, not two. Costs
 //! `size_of::<(u32, T)>()` + 4 bytes per slot.
 
-use engine::Slot;
+use engine::{Slot, Table};
 
 use super::Random;
 
 /// Slots and what a policy keeps about each of them, in an order without meaning.
 pub struct Sampler<T> {
-    dense: Vec<Sample<T>>,
+    dense: Table<Sample<T>>,
     /// Each slot's place in `dense`; stale for slots that are not resident.
-    place: Vec<u32>,
+    place: Table<u32>,
 }
 
 struct Sample<T> {
@@ -22,20 +22,20 @@ struct Sample<T> {
 
 impl<T> Default for Sampler<T> {
     fn default() -> Self {
-        Self { dense: Vec::new(), place: Vec::new() }
+        Self { dense: Table::default(), place: Table::default() }
     }
 }
 
 impl<T> Sampler<T> {
     /// Number of slots.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.dense.len()
     }
 
     /// Whether there is no slot.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.dense.is_empty()
     }
 
@@ -100,13 +100,13 @@ impl<T> Sampler<T> {
     /// Gives back what is kept for slots from this one on, which are not in it.
     pub fn trim(&mut self, slots: usize) {
         self.dense.shrink_to_fit();
-        super::trim_slots(&mut self.place, slots);
+        self.place.trim(slots);
     }
 
     /// Bytes of memory held.
     #[must_use]
-    pub const fn footprint_bytes(&self) -> usize {
-        self.dense.capacity() * size_of::<Sample<T>>() + self.place.capacity() * size_of::<u32>()
+    pub fn footprint_bytes(&self) -> usize {
+        self.dense.footprint_bytes() + self.place.footprint_bytes()
     }
 
     /// Checks that every slot is found where it lies.

@@ -2,7 +2,7 @@
 //!
 //! Costs 9 bytes per slot, and 4 more only where weights are not 1.
 
-use engine::Slot;
+use engine::{Slot, Table};
 
 use super::{SlotLinks, SlotList, Weights};
 
@@ -15,7 +15,7 @@ pub struct Segments<const N: usize> {
     len: usize,
     weights: Weights,
     /// Stale for slots that are not resident.
-    segment_of: Vec<u8>,
+    segment_of: Table<u8>,
 }
 
 impl<const N: usize> Default for Segments<N> {
@@ -27,7 +27,7 @@ impl<const N: usize> Default for Segments<N> {
             weight: 0,
             len: 0,
             weights: Weights::default(),
-            segment_of: Vec::new(),
+            segment_of: Table::default(),
         }
     }
 }
@@ -141,13 +141,13 @@ impl<const N: usize> Segments<N> {
     pub fn trim(&mut self, slots: usize) {
         self.links.trim(slots);
         self.weights.trim(slots);
-        super::trim_slots(&mut self.segment_of, slots);
+        self.segment_of.trim(slots);
     }
 
     /// Bytes of memory held.
     #[must_use]
-    pub const fn footprint_bytes(&self) -> usize {
-        self.links.footprint_bytes() + self.weights.footprint_bytes() + self.segment_of.capacity()
+    pub fn footprint_bytes(&self) -> usize {
+        self.links.footprint_bytes() + self.weights.footprint_bytes() + self.segment_of.footprint_bytes()
     }
 
     /// Checks the whole structure.

@@ -5,6 +5,8 @@
 //! Efficient Cache Admission Policy", ACM Transactions on Storage 13(4), 2017. The four counters of a fingerprint
 //! lie within 64 bytes, so that counting costs one cache line.
 
+use engine::Table;
+
 const WORDS_PER_BLOCK: usize = 8;
 /// How often there may be room for the entries that there are, when some of it is given back.
 const MOST_ROOM: usize = 4;
@@ -19,7 +21,7 @@ const ROWS: usize = 4;
 /// Estimates of how often fingerprints were counted, from 0 to 15, in eight bytes per expected entry.
 #[derive(Default)]
 pub struct Sketch {
-    words: Vec<u64>,
+    words: Table<u64>,
     /// Additions since the counters were halved last, those that the halving has left included.
     additions: u64,
     /// Additions after which they are.
@@ -32,10 +34,10 @@ impl Sketch {
     /// start as what it was.
     pub fn ensure_entries(&mut self, entries: usize) {
         if self.words.is_empty() {
-            self.words = vec![0; FEWEST_ENTRIES];
+            self.words = Table::filled(0, FEWEST_ENTRIES);
         }
         while entries > self.words.len() {
-            self.words.extend_from_within(..);
+            self.words.double();
         }
         self.sample = 10 * entries.max(FEWEST_ENTRIES) as u64;
     }
@@ -50,8 +52,7 @@ impl Sketch {
                 // A mean of each counter, which cannot carry over.
                 *word = (*word & *other) + ((*word ^ *other) >> 1 & WITHOUT_TOP_BITS);
             }
-            self.words.truncate(half);
-            self.words.shrink_to_fit();
+            self.words.trim(half);
             self.additions /= 2;
         }
     }
@@ -99,13 +100,13 @@ impl Sketch {
 
     /// Bytes of memory held.
     #[must_use]
-    pub const fn footprint_bytes(&self) -> usize {
-        self.words.capacity() * size_of::<u64>()
+    pub fn footprint_bytes(&self) -> usize {
+        self.words.footprint_bytes()
     }
 
     /// Where a fingerprint's block begins, and the bits that choose its counters there.
     #[inline]
-    const fn place(&self, tag: u32) -> (usize, u64) {
+    fn place(&self, tag: u32) -> (usize, u64) {
         let mixed = (tag as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let mixed = mixed ^ mixed >> 29;
         let blocks = self.words.len() / WORDS_PER_BLOCK;
@@ -122,7 +123,7 @@ impl Sketch {
     fn halve(&mut self) {
         self.halvings += 1;
         let mut odd = 0;
-        for word in &mut self.words {
+        for word in self.words.iter_mut() {
             odd += u64::from((*word & LOW_BITS).count_ones());
             *word = *word >> 1 & WITHOUT_TOP_BITS;
         }

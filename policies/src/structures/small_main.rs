@@ -9,7 +9,7 @@
 
 use std::marker::PhantomData;
 
-use engine::{EvictionPolicy, Gauge, Item, Slot, Verdict, prefetch_one};
+use engine::{EvictionPolicy, Gauge, Item, Slot, Table, Verdict, prefetch_one};
 
 use super::{
     DENSE_BITS, DenseGhosts, GHOSTS_PER_RESIDENT, GhostQueue, SlotLinks, SlotList, Weights, dense_fingerprint,
@@ -122,7 +122,7 @@ enum Ghosts {
     /// In libCacheSim's order to the last entry, for which residents need their whole fingerprint.
     Exact {
         queue: GhostQueue,
-        hashes: Vec<u64>,
+        hashes: Table<u64>,
     },
 }
 
@@ -154,13 +154,13 @@ pub struct SmallMain<R> {
     links: SlotLinks<[u8; 3]>,
     small: SlotList,
     main: SlotList,
-    marks: Vec<Mark>,
+    marks: Table<Mark>,
     weights: Weights,
     small_weight: u64,
     main_weight: u64,
     ghosts: Ghosts,
     /// Per entry, [`Self::insertions`] when it came into the small queue. Only if windowed.
-    inserted_at: Vec<u32>,
+    inserted_at: Table<u32>,
     /// Insertions into the small queue, wrapping.
     insertions: u32,
     /// Further insertions that end an entry's window.
@@ -190,7 +190,7 @@ impl<R: Rules> SmallMain<R> {
     pub fn with_shape(capacity: u64, shape: Shape) -> Self {
         let ghosts = if shape.libcachesim {
             let queue = GhostQueue::new(share(shape.ghost_ratio, capacity));
-            Ghosts::Exact { queue, hashes: Vec::new() }
+            Ghosts::Exact { queue, hashes: Table::default() }
         } else {
             Ghosts::Dense(LimitedGhosts::default())
         };
@@ -201,12 +201,12 @@ impl<R: Rules> SmallMain<R> {
             links: SlotLinks::default(),
             small: SlotList::default(),
             main: SlotList::default(),
-            marks: Vec::new(),
+            marks: Table::default(),
             weights: Weights::default(),
             small_weight: 0,
             main_weight: 0,
             ghosts,
-            inserted_at: Vec::new(),
+            inserted_at: Table::default(),
             insertions: 0,
             window: 0,
             returns: false,
@@ -418,11 +418,11 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
 
     fn trim(&mut self, slots: usize) {
         self.links.trim(slots);
-        super::trim_slots(&mut self.marks, slots);
-        super::trim_slots(&mut self.inserted_at, slots);
+        self.marks.trim(slots);
+        self.inserted_at.trim(slots);
         if let Ghosts::Exact { queue, hashes } = &mut self.ghosts {
             queue.trim();
-            super::trim_slots(hashes, slots);
+            hashes.trim(slots);
         }
         self.weights.trim(slots);
     }
@@ -545,12 +545,12 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
     fn footprint_bytes(&self) -> usize {
         let ghosts = match &self.ghosts {
             Ghosts::Dense(ghosts) => ghosts.table.footprint_bytes(),
-            Ghosts::Exact { queue, hashes } => queue.footprint_bytes() + hashes.capacity() * size_of::<u64>(),
+            Ghosts::Exact { queue, hashes } => queue.footprint_bytes() + hashes.footprint_bytes(),
         };
         self.links.footprint_bytes()
-            + self.marks.capacity() * size_of::<Mark>()
+            + self.marks.footprint_bytes()
             + self.weights.footprint_bytes()
-            + self.inserted_at.capacity() * size_of::<u32>()
+            + self.inserted_at.footprint_bytes()
             + ghosts
     }
 

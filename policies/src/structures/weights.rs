@@ -1,12 +1,12 @@
 //! Weights of slots that cost no memory while all of them are 1, as they are where items are counted.
 
-use engine::Slot;
+use engine::{Slot, Table};
 
 /// The weight of each slot; 1 for those never set to anything else.
 #[derive(Default)]
 pub struct Weights {
     /// Slots beyond the end weigh 1.
-    weights: Vec<u32>,
+    weights: Table<u32>,
 }
 
 impl Weights {
@@ -40,13 +40,13 @@ impl Weights {
 
     /// Gives back what is kept for slots from this one on.
     pub fn trim(&mut self, slots: usize) {
-        super::trim_slots(&mut self.weights, slots);
+        self.weights.trim(slots);
     }
 
     /// Bytes of memory held.
     #[must_use]
-    pub const fn footprint_bytes(&self) -> usize {
-        self.weights.capacity() * size_of::<u32>()
+    pub fn footprint_bytes(&self) -> usize {
+        self.weights.footprint_bytes()
     }
 }
 

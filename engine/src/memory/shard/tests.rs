@@ -167,7 +167,7 @@ fn what_the_index_has_in_excess_is_charged_as_soon_as_it_has_grown() {
         (seed.hash(&Key::shared(&name).expect("short")) >> 48).is_multiple_of(64)
     };
     let mut most = 0;
-    for (items, number) in (1..=300_000_u64).zip((0..).filter(of_one_segment)) {
+    for (items, number) in (1..=700_000_u64).zip((0..).filter(of_one_segment)) {
         let charge = numbered.set(number, b"value", None);
         let excess = numbered.shard.entries.records.excess_bytes(items);
         assert_eq!(
