@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{
-    Clock, Entry, Key, Limits, ManualClock, MemoryStore, MemoryStoreOptions, Store, StoreFuture, Table, WeighBy,
+    Clock, Entry, Key, Limits, ManualClock, MemoryStore, MemoryStoreOptions, Store, StoreFuture, Table,
+    WeighBy,
 };
 
 const MIB: u64 = 1 << 20;
@@ -295,11 +296,15 @@ fn what_tables_of_any_number_shrink_by_goes_back_to_the_system_at_once() {
         held.resize_with(tables, Table::default);
         // Side by side and in turns, as those of a store grow.
         for row in 0..rows as u64 {
-            held.iter_mut().for_each(|table| table.push(row));
+            for table in &mut held {
+                table.push(row);
+            }
         }
         let full = resident_bytes() - before;
         assert!(full >= BYTES as u64, "{full} bytes");
-        held.iter_mut().for_each(|table| table.trim(rows / 4));
+        for table in &mut held {
+            table.trim(rows / 4);
+        }
         let left = resident_bytes() - before;
         println!("{tables} tables: {left} bytes left of {full}");
         assert!(left <= full / 4 + 2 * MIB, "{left} bytes left of {full}");

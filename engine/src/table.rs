@@ -201,12 +201,22 @@ mod memory {
             }
         }
 
-        unsafe fn grow(&self, at: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        unsafe fn grow(
+            &self,
+            at: NonNull<u8>,
+            old: Layout,
+            new: Layout,
+        ) -> Result<NonNull<[u8]>, AllocError> {
             // SAFETY: as the caller promises, for either direction.
             unsafe { self.resize(at, old, new) }
         }
 
-        unsafe fn shrink(&self, at: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        unsafe fn shrink(
+            &self,
+            at: NonNull<u8>,
+            old: Layout,
+            new: Layout,
+        ) -> Result<NonNull<[u8]>, AllocError> {
             // SAFETY: as the caller promises, for either direction.
             unsafe { self.resize(at, old, new) }
         }
@@ -218,12 +228,16 @@ mod memory {
         /// # Safety
         ///
         /// The memory is of this allocator and of the old layout, and nobody looks at it there again if this succeeds.
-        unsafe fn resize(self, at: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        unsafe fn resize(
+            self,
+            at: NonNull<u8>,
+            old: Layout,
+            new: Layout,
+        ) -> Result<NonNull<[u8]>, AllocError> {
             if is_mapped(old) && is_mapped(new) {
                 // SAFETY: a mapping of the old size, which its owner no longer looks at where it was.
-                let moved = unsafe {
-                    libc::mremap(at.as_ptr().cast(), old.size(), new.size(), libc::MREMAP_MAYMOVE)
-                };
+                let moved =
+                    unsafe { libc::mremap(at.as_ptr().cast(), old.size(), new.size(), libc::MREMAP_MAYMOVE) };
                 return mapped(moved, new);
             }
             let resized = self.allocate(new)?;

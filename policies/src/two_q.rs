@@ -197,9 +197,7 @@ impl EvictionPolicy for TwoQ {
     }
 
     fn footprint_bytes(&self) -> usize {
-        self.segments.footprint_bytes()
-            + self.hashes.footprint_bytes()
-            + self.ghosts.footprint_bytes()
+        self.segments.footprint_bytes() + self.hashes.footprint_bytes() + self.ghosts.footprint_bytes()
     }
 
     fn gauges(&self, visit: &mut dyn FnMut(Gauge)) {

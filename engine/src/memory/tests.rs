@@ -363,7 +363,7 @@ fn entries_and_the_slots_that_they_leave_are_charged_what_is_kept_for_them() {
     const ENTRIES: u32 = 100;
     // What is kept by slot: where the cell is, the policy's share, and a link on the wheel.
     let (location, policy, link) = (4, POLICY_BYTES as u64, 8);
-    let share_of_index = 7;
+    let share_of_index = 8;
     let subject = Subject::new(1, 1000);
     let used = || subject.stats().counters.memory_bytes;
     let delete = |number: u32| {

@@ -128,9 +128,7 @@ impl FrequencyLists {
     /// Bytes of memory held.
     #[must_use]
     pub fn footprint_bytes(&self) -> usize {
-        self.links.footprint_bytes()
-            + self.bucket_of.footprint_bytes()
-            + self.buckets.footprint_bytes()
+        self.links.footprint_bytes() + self.bucket_of.footprint_bytes() + self.buckets.footprint_bytes()
     }
 
     /// Checks order, links and counts.

@@ -34,4 +34,3 @@ pub use weights::Weights;
 pub fn relocate_slot<T: Copy>(kept: &mut [T], from: Slot, to: Slot) {
     kept[to.index()] = kept[from.index()];
 }
-

@@ -107,7 +107,7 @@ impl Sketch {
     /// Where a fingerprint's block begins, and the bits that choose its counters there.
     #[inline]
     fn place(&self, tag: u32) -> (usize, u64) {
-        let mixed = (tag as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mixed = u64::from(tag).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let mixed = mixed ^ mixed >> 29;
         let blocks = self.words.len() / WORDS_PER_BLOCK;
         let block = ((mixed >> 32) as usize & blocks.wrapping_sub(1)) * WORDS_PER_BLOCK;

@@ -158,7 +158,7 @@ impl Numbered {
 
 #[test]
 #[cfg_attr(miri, ignore = "hundreds of thousands of steps")]
-fn what_the_index_has_in_excess_is_charged_as_soon_as_it_has_grown() {
+fn what_the_index_has_in_excess_is_charged_while_it_has_it() {
     let mut numbered = Numbered::new(Budget::of_items(u64::MAX));
     let seed = numbered.seed.clone();
     // Keys that all lie in one part of the index, so that it grows as a whole.
@@ -166,18 +166,26 @@ fn what_the_index_has_in_excess_is_charged_as_soon_as_it_has_grown() {
         let name = number.to_le_bytes();
         (seed.hash(&Key::shared(&name).expect("short")) >> 48).is_multiple_of(64)
     };
-    let mut most = 0;
-    for (items, number) in (1..=700_000_u64).zip((0..).filter(of_one_segment)) {
-        let charge = numbered.set(number, b"value", None);
+    let numbers: Vec<u64> = (0..).filter(of_one_segment).take(150_000).collect();
+    let mut charge = 0;
+    let check = |numbered: &Numbered, charge: u32| {
+        let items = numbered.shard.directory.items();
         let excess = numbered.shard.entries.records.excess_bytes(items);
-        assert_eq!(
-            numbered.shard.directory.dense_bytes(),
-            items * u64::from(charge) + excess,
-            "{items} items"
-        );
-        most = most.max(excess);
+        let charged = items * u64::from(charge) + excess;
+        assert_eq!(numbered.shard.directory.dense_bytes(), charged, "{items} items");
+        excess
+    };
+    for &number in &numbers {
+        charge = numbered.set(number, b"value", None);
+        check(&numbered, charge);
     }
+    let excess = numbers.iter().rev().map(|&number| {
+        assert!(numbered.delete(number));
+        check(&numbered, charge)
+    });
+    let (most, last) = excess.fold((0, 0), |(most, _), excess| (most.max(excess), excess));
     assert!(most > 0, "there was some excess");
+    assert_eq!(last, 0, "and none is left");
 }
 
 #[test]
