@@ -96,7 +96,7 @@ struct Segment {
 
 /// Room for a fifth more entries; and once, on the way up, for a part of that which differs from segment to segment.
 fn more(room: u32, segment: usize) -> u32 {
-    let more = (room / 5).max(FULL / 4);
+    let more = (room / 5).max(FULL / 2);
     let segment = u32::try_from(segment).expect("there are 64");
     let crosses = room < DIVERGED && room + more >= DIVERGED;
     room + if crosses { 1 + ((more * segment) >> SEGMENTS.ilog2()) } else { more }

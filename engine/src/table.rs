@@ -70,8 +70,8 @@ impl<T: Clone> Table<T> {
         Self(table)
     }
 
-    /// Adds rows alike, or drops the last ones, until there are so many.
-    #[inline]
+    /// Adds rows alike, or drops the last ones, until there are so many. Rare, so no part of those that ask first whether it has to be.
+    #[inline(never)]
     pub fn resize(&mut self, rows: usize, row: T) {
         self.0.resize(rows, row);
     }

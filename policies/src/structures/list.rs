@@ -48,6 +48,7 @@ impl<T: Copy + Default> SlotLinks<T> {
         self.links.trim(slots);
     }
 
+    #[inline]
     fn ensure(&mut self, slot: Slot) {
         if slot.index() >= self.links.len() {
             self.links.resize(slot.index() + 1, Link { newer: NONE, older: NONE, beside: T::default() });
