@@ -28,20 +28,22 @@ use crate::sync::{Mutex, MutexGuard};
 
 pub(crate) const FRAME_BYTES: usize = 64 * 1024;
 const FRAMES_PER_CHUNK: usize = 32;
-const CHUNK_BYTES: usize = FRAMES_PER_CHUNK * FRAME_BYTES;
+pub(crate) const CHUNK_BYTES: usize = FRAMES_PER_CHUNK * FRAME_BYTES;
 /// Frames that nobody has and that hold memory, once there were more than [`MOST_IDLE`] of them.
 const KEPT_IDLE: usize = FRAMES_PER_CHUNK + 4;
 /// Beyond this many, all but [`KEPT_IDLE`] have their memory given back, many with one look at the chunks.
 const MOST_IDLE: usize = KEPT_IDLE + 2 * FRAMES_PER_CHUNK;
 
-struct Chunk {
+/// As much memory as a huge page has, and aligned like one.
+pub(crate) struct Chunk {
     mapping: MmapRaw,
     /// Where in the mapping the chunk begins.
     start: usize,
 }
 
 impl Chunk {
-    fn map() -> io::Result<Self> {
+    /// One in small pages, of which none is held yet.
+    pub(crate) fn map() -> io::Result<Self> {
         // Twice the size holds the aligned chunk wherever it is; what is not touched costs nothing.
         let mapping = MmapMut::map_anon(2 * CHUNK_BYTES)?;
         let start = mapping.as_ptr().align_offset(CHUNK_BYTES);
@@ -53,7 +55,7 @@ impl Chunk {
 
     /// From now on only what is written to is held. The whole mapping is advised, here and below, or the kernel could not merge
     /// it with its neighbours and would run out of areas.
-    fn stay_small(&self) {
+    pub(crate) fn stay_small(&self) {
         #[cfg(all(target_os = "linux", not(miri)))]
         let _ = self.mapping.advise(memmap2::Advice::NoHugePage);
     }
@@ -61,43 +63,44 @@ impl Chunk {
     /// Makes it a huge page. A wish: where huge pages are switched off or there is none, small ones do, and the kernel may
     /// see to it later. All that it holds is copied: medians of 0.7 and 3.6 ms on a machine whose memory was very slow. Its frames
     /// may be used meanwhile: whoever needs a page that is being copied waits for that.
-    fn become_huge(&self) {
+    pub(crate) fn become_huge(&self) {
         #[cfg(all(target_os = "linux", not(miri)))]
         let _ = self.mapping.advise(memmap2::Advice::HugePage);
         #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
         if huge_pages_are_on() {
-            let start = self.mapping.as_mut_ptr().wrapping_add(self.start);
+            let start = self.start();
             // SAFETY: the range is the chunk's, which is mapped; and whatever lies there stays as it is.
             let _ = unsafe { libc::madvise(start.cast(), CHUNK_BYTES, libc::MADV_COLLAPSE) };
         }
     }
 
+    /// Where its memory begins.
+    pub(crate) fn start(&self) -> *mut u8 {
+        self.mapping.as_mut_ptr().wrapping_add(self.start)
+    }
+
     fn frame(self: &Arc<Self>, chunk: usize, frame: usize) -> Frame {
-        let at = self.mapping.as_mut_ptr().wrapping_add(self.start + frame * FRAME_BYTES);
+        let at = self.start().wrapping_add(frame * FRAME_BYTES);
         let bytes = NonNull::new(at.cast()).expect("a mapping is somewhere");
         let number = u32::try_from(chunk * FRAMES_PER_CHUNK + frame).expect("frames are counted in u32");
         Frame { bytes, number, chunk: Arc::clone(self) }
     }
 
-    /// Gives the memory of some frames back: when they are taken again, they are zeroes.
+    /// Gives the memory of some of it back: what is there from then on is zeroes.
     ///
     /// # Safety
     ///
-    /// Nobody has them.
-    unsafe fn give_back(&self, first: usize, frames: usize) {
-        let start = self.start + first * FRAME_BYTES;
+    /// Nobody has it.
+    pub(crate) unsafe fn give_back(&self, from: usize, bytes: usize) {
+        assert!(from + bytes <= CHUNK_BYTES, "what is given back is the chunk's");
+        let start = self.start + from;
         #[cfg(all(target_os = "linux", not(miri)))]
         // Memory that its owner has locked (mlockall) stays; nothing else can refuse it.
         // SAFETY: the range is one of an anonymous private mapping, and nobody has a reference into it.
-        let _ = unsafe {
-            self.mapping.unchecked_advise_range(
-                memmap2::UncheckedAdvice::DontNeed,
-                start,
-                frames * FRAME_BYTES,
-            )
-        };
+        let _ =
+            unsafe { self.mapping.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, bytes) };
         #[cfg(not(all(target_os = "linux", not(miri))))]
-        let _ = (start, frames);
+        let _ = (start, bytes);
     }
 }
 
@@ -370,8 +373,9 @@ impl Chunks {
             while mapped.idle != 0 {
                 let first = mapped.idle.trailing_zeros();
                 let frames = (mapped.idle >> first).trailing_ones();
+                let (from, bytes) = (first as usize * FRAME_BYTES, frames as usize * FRAME_BYTES);
                 // SAFETY: they are free.
-                unsafe { mapped.chunk.give_back(first as usize, frames as usize) };
+                unsafe { mapped.chunk.give_back(from, bytes) };
                 mapped.idle &= !(u32::MAX >> (u32::BITS - frames) << first);
                 self.idle -= frames as usize;
             }

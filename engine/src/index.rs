@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cpu::{equal_bytes, prefetch_address, prefetch_one};
 use crate::policy::Slot;
-use crate::table::Table;
+use crate::zone::Block;
 
 const LANES: usize = 12;
 const SEGMENTS: usize = 64;
@@ -88,7 +88,7 @@ impl<P, T, F: FnMut(P) -> Option<T>> Reader<P> for F {
 
 #[derive(Default)]
 struct Segment {
-    buckets: Table<Bucket>,
+    buckets: Block<Bucket>,
     len: u32,
     /// Entries above which it grows.
     room: u32,
@@ -356,7 +356,7 @@ impl Segment {
         if buckets == self.buckets.len() {
             return;
         }
-        let mut fresh = Self { buckets: Table::filled(EMPTY, buckets), len: self.len, room };
+        let mut fresh = Self { buckets: Block::filled(EMPTY, buckets), len: self.len, room };
         for place in self.places() {
             fresh.put(hash_of(place), place);
         }

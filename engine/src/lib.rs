@@ -25,6 +25,7 @@ mod sync;
 mod table;
 mod tagged;
 mod value;
+mod zone;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cpu::prefetch_one;

@@ -54,6 +54,7 @@ use crate::store::{
 };
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::value::Value;
+use crate::zone::merge_one;
 
 use limits::SharedLimits;
 use options::{build_policy, default_shards};
@@ -625,7 +626,7 @@ impl Store for MemoryStore {
     }
 
     fn tidy(&self) -> bool {
-        self.frames.merge_one()
+        self.frames.merge_one() || merge_one()
     }
 
     fn stats(&self) -> StoreFuture<'_, StoreStats> {
