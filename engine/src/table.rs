@@ -12,7 +12,7 @@ use std::ops::{Deref, DerefMut};
 use allocator_api2::alloc::Allocator;
 use allocator_api2::vec::Vec;
 
-use self::memory::TableMemory;
+pub(crate) use self::memory::TableMemory;
 
 /// Bytes from which on a table has a mapping to itself: a page.
 #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
@@ -131,7 +131,7 @@ impl<T: fmt::Debug> fmt::Debug for Table<T> {
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu", not(miri))))]
 mod memory {
-    pub(super) use allocator_api2::alloc::Global as TableMemory;
+    pub(crate) use allocator_api2::alloc::Global as TableMemory;
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
@@ -150,7 +150,7 @@ mod memory {
 
     /// The allocator of tables: mappings, but for small ones.
     #[derive(Clone, Copy, Default)]
-    pub(super) struct TableMemory;
+    pub(crate) struct TableMemory;
 
     fn is_mapped(layout: Layout) -> bool {
         layout.size() >= MAPPED_FROM && layout.align() <= PAGE_BYTES

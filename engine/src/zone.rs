@@ -80,9 +80,10 @@ mod memory {
     // Not shuttle's: nothing happens under it that the order of threads could matter for.
     use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-    use allocator_api2::alloc::{AllocError, Allocator, Global};
+    use allocator_api2::alloc::{AllocError, Allocator};
 
     use crate::frames::{CHUNK_BYTES, Chunk};
+    use crate::table::TableMemory;
 
     const PAGE_BYTES: usize = 4096;
     const PAGES_PER_CHUNK: usize = CHUNK_BYTES / PAGE_BYTES;
@@ -152,9 +153,11 @@ mod memory {
             self.pages = Pages::Small;
             // Or the system would fill it up again.
             self.chunk.stay_small();
-            for page in (0..PAGES_PER_CHUNK).filter(|&page| !self.is_used(page)) {
-                // SAFETY: nobody has it.
-                unsafe { self.chunk.give_back(page * PAGE_BYTES, PAGE_BYTES) };
+            let mut end = 0;
+            while let Some(first) = (end..PAGES_PER_CHUNK).find(|&page| !self.is_used(page)) {
+                end = (first..PAGES_PER_CHUNK).find(|&page| self.is_used(page)).unwrap_or(PAGES_PER_CHUNK);
+                // SAFETY: nobody has them.
+                unsafe { self.chunk.give_back(first * PAGE_BYTES, (end - first) * PAGE_BYTES) };
             }
         }
     }
@@ -201,11 +204,12 @@ mod memory {
             mapped.free += pages;
             if mapped.free == PAGES_PER_CHUNK {
                 chunks.remove(&start);
-            } else if mapped.pages == Pages::Huge && mapped.free > FEW {
-                mapped.hold_what_is_used();
-            } else {
+            } else if mapped.pages != Pages::Huge {
                 // SAFETY: as the caller promises. What is being merged may be filled up again, and is given back after that.
                 unsafe { mapped.chunk.give_back(first * PAGE_BYTES, pages * PAGE_BYTES) };
+            } else if mapped.free > FEW {
+                // For less it is not taken apart.
+                mapped.hold_what_is_used();
             }
         }
 
@@ -250,7 +254,7 @@ mod memory {
         }
     }
 
-    /// The allocator of blocks: the zone, but for those that are smaller than a page or very large.
+    /// The allocator of blocks: the zone, but for those that are smaller than a page or very large, which are no other than tables.
     #[derive(Clone, Copy, Default)]
     pub(super) struct ZoneMemory;
 
@@ -268,11 +272,11 @@ mod memory {
         *ARE_SMALL.get_or_init(|| usize::try_from(page_bytes()) == Ok(PAGE_BYTES))
     }
 
-    // SAFETY: memory is of the zone or of `Global`, which of them the layout tells alone, so it goes back to where it came from, whichever
+    // SAFETY: memory is of the zone or of tables, which of them the layout tells alone, so it goes back to where it came from, whichever
     // of these equal allocators it is handed to. The zone hands out whole pages, none twice, and keeps them mapped until they are given back.
     unsafe impl Allocator for ZoneMemory {
         fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-            let Some(pages) = pages_of(layout) else { return Global.allocate(layout) };
+            let Some(pages) = pages_of(layout) else { return TableMemory.allocate(layout) };
             let at = ZONE.take(pages).ok_or(AllocError)?;
             Ok(NonNull::slice_from_raw_parts(at, layout.size()))
         }
@@ -281,8 +285,8 @@ mod memory {
             match pages_of(layout) {
                 // SAFETY: taken with this layout, as the caller promises, who does not look at it again.
                 Some(pages) => unsafe { ZONE.give_back(at, pages) },
-                // SAFETY: as the caller promises, it is of this layout, hence of `Global`.
-                None => unsafe { Global.deallocate(at, layout) },
+                // SAFETY: as the caller promises, it is of this layout, hence not of the zone.
+                None => unsafe { TableMemory.deallocate(at, layout) },
             }
         }
     }
