@@ -1,6 +1,6 @@
 //! What the C library's allocator keeps of what was freed.
 //!
-//! Entries lie in mappings of their own. Everything else comes from the allocator, and GNU's gives back only what lies at the
+//! Entries lie in mappings of their own, as does most of what is kept of each. Everything else comes from the allocator, and GNU's gives back only what lies at the
 //! end of its heaps: a page that is still in use somewhere behind a peak keeps all of it.
 
 /// Has the allocator give all whole pages back to the system that nothing lies in. It takes its heaps one after the other, and

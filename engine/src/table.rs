@@ -6,7 +6,6 @@
 //! to the system at once. Elsewhere than on Linux, tables come from the allocator.
 
 use std::alloc::{Layout, handle_alloc_error};
-use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use allocator_api2::alloc::Allocator;
@@ -120,12 +119,6 @@ impl<T> DerefMut for Table<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
         &mut self.0
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for Table<T> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
     }
 }
 

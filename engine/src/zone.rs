@@ -1,7 +1,7 @@
 //! The zone: memory for parts of the index, page by page, side by side in huge pages.
 //!
-//! A part is small and takes exactly what it needs, so it would never have a huge page to itself; and of an index that processors
-//! have no near cache for, half of what is waited for is where its pages lie. So parts of all indexes of the process share chunks, as large
+//! A part is small and takes exactly what it needs, so it would never have a huge page to itself; and in a large index, finding
+//! where a bucket's page lies takes half as long as fetching the bucket. So parts of all indexes of the process share chunks, as large
 //! as a huge page and aligned like one. First they are in small pages, of which only those are held that somebody has. Once next to none is left
 //! a chunk is made a huge page, by [`merge_one`] and not by who takes a page, since that takes milliseconds at worst. What
 //! is given back goes back to the system at once, and a chunk of which nothing is left is unmapped. Elsewhere than on Linux, and where pages
