@@ -15,104 +15,19 @@
     reason = "shards have parts of a mapping each to themselves; measured in docs/benchmarks.md"
 )]
 
-use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-#[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
-use std::sync::OnceLock;
 use std::sync::{Arc, PoisonError};
 
-use memmap2::{MmapMut, MmapRaw};
-
+use crate::chunk::{CHUNK_BYTES, Chunk};
 use crate::sync::{Mutex, MutexGuard};
 
 pub(crate) const FRAME_BYTES: usize = 64 * 1024;
-const FRAMES_PER_CHUNK: usize = 32;
-pub(crate) const CHUNK_BYTES: usize = FRAMES_PER_CHUNK * FRAME_BYTES;
+const FRAMES_PER_CHUNK: usize = CHUNK_BYTES / FRAME_BYTES;
 /// Frames that nobody has and that hold memory, once there were more than [`MOST_IDLE`] of them.
 const KEPT_IDLE: usize = FRAMES_PER_CHUNK + 4;
 /// Beyond this many, all but [`KEPT_IDLE`] have their memory given back, many with one look at the chunks.
 const MOST_IDLE: usize = KEPT_IDLE + 2 * FRAMES_PER_CHUNK;
-
-/// As much memory as a huge page has, and aligned like one.
-pub(crate) struct Chunk {
-    mapping: MmapRaw,
-    /// Where in the mapping the chunk begins.
-    start: usize,
-}
-
-impl Chunk {
-    /// One in small pages, of which none is held yet.
-    pub(crate) fn map() -> io::Result<Self> {
-        // Twice the size holds the aligned chunk wherever it is; what is not touched costs nothing.
-        let mapping = MmapMut::map_anon(2 * CHUNK_BYTES)?;
-        let start = mapping.as_ptr().align_offset(CHUNK_BYTES);
-        assert!(start <= CHUNK_BYTES, "a chunk lies in its mapping");
-        let chunk = Self { mapping: mapping.into(), start };
-        chunk.stay_small();
-        Ok(chunk)
-    }
-
-    /// From now on only what is written to is held. The whole mapping is advised, here and below, or the kernel could not merge
-    /// it with its neighbours and would run out of areas.
-    pub(crate) fn stay_small(&self) {
-        #[cfg(all(target_os = "linux", not(miri)))]
-        let _ = self.mapping.advise(memmap2::Advice::NoHugePage);
-    }
-
-    /// Makes it a huge page. A wish: where huge pages are switched off or there is none, small ones do, and the kernel may
-    /// see to it later. All that it holds is copied: medians of 0.7 and 3.6 ms on a machine whose memory was very slow. Its frames
-    /// may be used meanwhile: whoever needs a page that is being copied waits for that.
-    pub(crate) fn become_huge(&self) {
-        #[cfg(all(target_os = "linux", not(miri)))]
-        let _ = self.mapping.advise(memmap2::Advice::HugePage);
-        #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
-        if huge_pages_are_on() {
-            let start = self.start();
-            // SAFETY: the range is the chunk's, which is mapped; and whatever lies there stays as it is.
-            let _ = unsafe { libc::madvise(start.cast(), CHUNK_BYTES, libc::MADV_COLLAPSE) };
-        }
-    }
-
-    /// Where its memory begins.
-    pub(crate) fn start(&self) -> *mut u8 {
-        self.mapping.as_mut_ptr().wrapping_add(self.start)
-    }
-
-    fn frame(self: &Arc<Self>, chunk: usize, frame: usize) -> Frame {
-        let at = self.start().wrapping_add(frame * FRAME_BYTES);
-        let bytes = NonNull::new(at.cast()).expect("a mapping is somewhere");
-        let number = u32::try_from(chunk * FRAMES_PER_CHUNK + frame).expect("frames are counted in u32");
-        Frame { bytes, number, chunk: Arc::clone(self) }
-    }
-
-    /// Gives the memory of some of it back: what is there from then on is zeroes.
-    ///
-    /// # Safety
-    ///
-    /// Nobody has it.
-    pub(crate) unsafe fn give_back(&self, from: usize, bytes: usize) {
-        assert!(from + bytes <= CHUNK_BYTES, "what is given back is the chunk's");
-        let start = self.start + from;
-        #[cfg(all(target_os = "linux", not(miri)))]
-        // Memory that its owner has locked (mlockall) stays; nothing else can refuse it.
-        // SAFETY: the range is one of an anonymous private mapping, and nobody has a reference into it.
-        let _ =
-            unsafe { self.mapping.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, bytes) };
-        #[cfg(not(all(target_os = "linux", not(miri))))]
-        let _ = (start, bytes);
-    }
-}
-
-/// Whether the system is to have any: this advice does not ask.
-#[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
-fn huge_pages_are_on() -> bool {
-    static ARE_ON: OnceLock<bool> = OnceLock::new();
-    *ARE_ON.get_or_init(|| {
-        let setting = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
-        setting.is_ok_and(|setting| !setting.contains("[never]"))
-    })
-}
 
 /// 64 KiB that belong to their owner alone. What was written to them before may still be there.
 ///
@@ -128,6 +43,16 @@ pub(crate) struct Frame {
 unsafe impl Send for Frame {}
 // SAFETY: by a shared reference its bytes are only read.
 unsafe impl Sync for Frame {}
+
+impl Frame {
+    fn of(chunk: &Arc<Chunk>, number_of_chunk: usize, frame: usize) -> Self {
+        let at = chunk.start().wrapping_add(frame * FRAME_BYTES);
+        let bytes = NonNull::new(at.cast()).expect("a mapping is somewhere");
+        let number =
+            u32::try_from(number_of_chunk * FRAMES_PER_CHUNK + frame).expect("frames are counted in u32");
+        Self { bytes, number, chunk: Arc::clone(chunk) }
+    }
+}
 
 impl Deref for Frame {
     type Target = [u8; FRAME_BYTES];
@@ -284,7 +209,7 @@ impl Chunks {
         mapped.idle &= !(1 << frame);
         mapped.free &= !(1 << frame);
         self.to_merge += usize::from(mapped.is_to_merge());
-        let taken = mapped.chunk.frame(number, frame as usize);
+        let taken = Frame::of(&mapped.chunk, number, frame as usize);
         self.free -= 1;
         while self.free > 0 && self.all[self.first].as_ref().is_none_or(|mapped| mapped.free == 0) {
             self.first += 1;

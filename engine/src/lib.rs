@@ -7,6 +7,7 @@
 //!
 //! **Architecture invariant.** This crate knows no tokio, no serde, no telemetry and no policy.
 
+mod chunk;
 mod clock;
 mod cpu;
 mod directory;

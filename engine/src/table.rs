@@ -2,8 +2,12 @@
 //!
 //! What an allocator gets back of a vector it keeps for whoever asks next, and gives it to the system when it sees fit. So where few
 //! large entries take the place of millions of small ones, all that was kept for those would be held beside the large ones. Therefore
-//! a table has a mapping to itself from [`MAPPED_FROM`] on. It grows without being copied (`mremap`), and what it shrinks by goes back
-//! to the system at once. Elsewhere than on Linux, tables come from the allocator.
+//! a table has a mapping to itself from a page on. It grows without being copied (`mremap`), and what it shrinks by goes back
+//! to the system at once. A large one becomes huge pages as far as it is filled, by [`merge_one`] and not by who fills it. Elsewhere
+//! than on Linux, tables come from the allocator.
+
+#[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
+mod memory;
 
 use std::alloc::{Layout, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
@@ -11,11 +15,17 @@ use std::ops::{Deref, DerefMut};
 use allocator_api2::alloc::Allocator;
 use allocator_api2::vec::Vec;
 
-pub(crate) use self::memory::TableMemory;
-
-/// Bytes from which on a table has a mapping to itself: a page.
 #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
-const MAPPED_FROM: usize = 4096;
+pub(crate) use self::memory::{TableMemory, merge_one};
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu", not(miri))))]
+pub(crate) use allocator_api2::alloc::Global as TableMemory;
+
+/// There is nothing to be merged.
+#[cfg(not(all(target_os = "linux", target_env = "gnu", not(miri))))]
+pub(crate) const fn merge_one() -> bool {
+    false
+}
 
 /// A vector for what is kept of each entry.
 pub struct Table<T>(Vec<T, TableMemory>);
@@ -119,129 +129,6 @@ impl<T> DerefMut for Table<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
         &mut self.0
-    }
-}
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu", not(miri))))]
-mod memory {
-    pub(crate) use allocator_api2::alloc::Global as TableMemory;
-}
-
-#[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
-mod memory {
-    #![expect(unsafe_code, reason = "only mappings give memory back at once; measured in docs/benchmarks.md")]
-
-    use std::alloc::Layout;
-    use std::ptr::{self, NonNull};
-
-    use allocator_api2::alloc::{AllocError, Allocator, Global};
-
-    use super::MAPPED_FROM;
-
-    /// What no page of a system is smaller than.
-    const PAGE_BYTES: usize = 4096;
-
-    /// The allocator of tables: mappings, but for small ones.
-    #[derive(Clone, Copy, Default)]
-    pub(crate) struct TableMemory;
-
-    fn is_mapped(layout: Layout) -> bool {
-        layout.size() >= MAPPED_FROM && layout.align() <= PAGE_BYTES
-    }
-
-    /// As an allocator answers, for what the kernel answered.
-    fn mapped(at: *mut libc::c_void, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-        if at == libc::MAP_FAILED {
-            return Err(AllocError);
-        }
-        let at = NonNull::new(at.cast()).ok_or(AllocError)?;
-        Ok(NonNull::slice_from_raw_parts(at, layout.size()))
-    }
-
-    fn map(layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: a new mapping, wherever there is room, of no file.
-        let at = unsafe { libc::mmap(ptr::null_mut(), layout.size(), access, kind, -1, 0) };
-        let mapped = mapped(at, layout)?;
-        // Huge pages would hold memory behind the last row, up to 2 MiB of it for each table. Where the kernel knows of none, it refuses.
-        // SAFETY: the mapping is there, and keeps what is in it.
-        let _ = unsafe { libc::madvise(at, layout.size(), libc::MADV_NOHUGEPAGE) };
-        Ok(mapped)
-    }
-
-    // SAFETY: memory is a mapping or `Global`'s, which of them the layout tells alone, so it goes back to where it came from, whichever
-    // of these equal allocators it is handed to. A mapping begins with a page, and so is aligned as any layout that is mapped asks. It
-    // stays until it is unmapped or moved by `mremap`, by whoever has it.
-    unsafe impl Allocator for TableMemory {
-        fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-            if is_mapped(layout) { map(layout) } else { Global.allocate(layout) }
-        }
-
-        fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-            // A new mapping is zeroes.
-            if is_mapped(layout) { map(layout) } else { Global.allocate_zeroed(layout) }
-        }
-
-        unsafe fn deallocate(&self, at: NonNull<u8>, layout: Layout) {
-            if is_mapped(layout) {
-                // SAFETY: a mapping of this size, or the caller would not hand it back with this layout; nobody looks at it again.
-                let unmapped = unsafe { libc::munmap(at.as_ptr().cast(), layout.size()) };
-                debug_assert_eq!(unmapped, 0, "a mapping can be unmapped");
-            } else {
-                // SAFETY: as the caller promises, it is of this layout, hence of `Global`.
-                unsafe { Global.deallocate(at, layout) };
-            }
-        }
-
-        unsafe fn grow(
-            &self,
-            at: NonNull<u8>,
-            old: Layout,
-            new: Layout,
-        ) -> Result<NonNull<[u8]>, AllocError> {
-            // SAFETY: as the caller promises, for either direction.
-            unsafe { self.resize(at, old, new) }
-        }
-
-        unsafe fn shrink(
-            &self,
-            at: NonNull<u8>,
-            old: Layout,
-            new: Layout,
-        ) -> Result<NonNull<[u8]>, AllocError> {
-            // SAFETY: as the caller promises, for either direction.
-            unsafe { self.resize(at, old, new) }
-        }
-    }
-
-    impl TableMemory {
-        /// Memory of another size, with what both sizes have room for.
-        ///
-        /// # Safety
-        ///
-        /// The memory is of this allocator and of the old layout, and nobody looks at it there again if this succeeds.
-        unsafe fn resize(
-            self,
-            at: NonNull<u8>,
-            old: Layout,
-            new: Layout,
-        ) -> Result<NonNull<[u8]>, AllocError> {
-            if is_mapped(old) && is_mapped(new) {
-                // SAFETY: a mapping of the old size, which its owner no longer looks at where it was.
-                let moved =
-                    unsafe { libc::mremap(at.as_ptr().cast(), old.size(), new.size(), libc::MREMAP_MAYMOVE) };
-                return mapped(moved, new);
-            }
-            let resized = self.allocate(new)?;
-            // SAFETY: both have room for so many bytes, and one of them is new. Then nobody looks at the old one.
-            unsafe {
-                let bytes = old.size().min(new.size());
-                resized.cast::<u8>().copy_from_nonoverlapping(at, bytes);
-                self.deallocate(at, old);
-            }
-            Ok(resized)
-        }
     }
 }
 

@@ -78,14 +78,13 @@ mod memory {
     use std::collections::BTreeMap;
     use std::ptr::NonNull;
     // Not shuttle's: nothing happens under it that the order of threads could matter for.
-    use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
     use allocator_api2::alloc::{AllocError, Allocator};
 
-    use crate::frames::{CHUNK_BYTES, Chunk};
+    use crate::chunk::{CHUNK_BYTES, Chunk, PAGE_BYTES, pages_are_small};
     use crate::table::TableMemory;
 
-    const PAGE_BYTES: usize = 4096;
     const PAGES_PER_CHUNK: usize = CHUNK_BYTES / PAGE_BYTES;
     const WORDS: usize = PAGES_PER_CHUNK / u64::BITS as usize;
     /// With no more free pages than this a chunk is made a huge page, which holds them, too.
@@ -262,14 +261,6 @@ mod memory {
     fn pages_of(layout: Layout) -> Option<usize> {
         let fits = (PAGE_BYTES..=MOST_BYTES).contains(&layout.size()) && layout.align() <= PAGE_BYTES;
         (fits && pages_are_small()).then(|| layout.size().div_ceil(PAGE_BYTES))
-    }
-
-    /// Whether the system can give back what the zone calls a page.
-    fn pages_are_small() -> bool {
-        static ARE_SMALL: OnceLock<bool> = OnceLock::new();
-        // SAFETY: sysconf(3) only tells.
-        let page_bytes = || unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-        *ARE_SMALL.get_or_init(|| usize::try_from(page_bytes()) == Ok(PAGE_BYTES))
     }
 
     // SAFETY: memory is of the zone or of tables, which of them the layout tells alone, so it goes back to where it came from, whichever

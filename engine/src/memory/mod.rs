@@ -55,7 +55,7 @@ use crate::store::{
 };
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::value::Value;
-use crate::zone::merge_one;
+use crate::{table, zone};
 
 use limits::SharedLimits;
 use options::{build_policy, default_shards};
@@ -627,7 +627,7 @@ impl Store for MemoryStore {
     }
 
     fn tidy(&self) -> bool {
-        self.frames.merge_one() || merge_one()
+        self.frames.merge_one() || zone::merge_one() || table::merge_one()
     }
 
     fn stats(&self) -> StoreFuture<'_, StoreStats> {
