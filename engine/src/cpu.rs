@@ -1,7 +1,7 @@
 //! Three things that processors do well and that Rust has no safe and reliable name for: asking for memory ahead of its
 //! use, so that several cache misses pass at once, comparing sixteen bytes at a time, and writing sixteen at once.
 //!
-//! One of the four modules of the project with unsafe code. No use of it touches memory that it was not lent.
+//! One of the few modules of the project with unsafe code. No use of it touches memory that it was not lent.
 
 /// As on most processors. Where a line is longer, some requests are for the same one.
 const LINE_BYTES: usize = 64;
@@ -51,27 +51,27 @@ fn prefetch_line(at: *const u8) {
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
 const fn prefetch_line(_at: *const u8) {}
 
-/// A bit for each byte that is this one, the first byte's the lowest.
+/// A bit for each byte that is the same on both sides, the first byte's the lowest.
 #[inline]
 #[cfg(target_arch = "x86_64")]
 #[expect(
     unsafe_code,
     reason = "compilers do not find these instructions by themselves; measured in docs/benchmarks.md"
 )]
-pub(crate) fn equal_bytes(bytes: [u8; 16], byte: u8) -> u32 {
-    use std::arch::x86_64::{__m128i, _mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set1_epi8};
+pub(crate) fn equal_bytes(left: [u8; 16], right: [u8; 16]) -> u32 {
+    use std::arch::x86_64::{__m128i, _mm_cmpeq_epi8, _mm_movemask_epi8};
     // SAFETY: SSE2, which the instructions belong to, is part of x86-64; and any sixteen bytes are a vector of them.
     unsafe {
-        let bytes = std::mem::transmute::<[u8; 16], __m128i>(bytes);
-        _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(byte.cast_signed()))).cast_unsigned()
+        let [left, right] = std::mem::transmute::<[[u8; 16]; 2], [__m128i; 2]>([left, right]);
+        _mm_movemask_epi8(_mm_cmpeq_epi8(left, right)).cast_unsigned()
     }
 }
 
 /// The same, spelt out.
 #[inline]
 #[cfg(any(test, not(target_arch = "x86_64")))]
-pub(crate) fn equal_bytes_in_turn(bytes: [u8; 16], byte: u8) -> u32 {
-    (0..).zip(bytes).map(|(place, other)| u32::from(other == byte) << place).sum()
+pub(crate) fn equal_bytes_in_turn(left: [u8; 16], right: [u8; 16]) -> u32 {
+    (0..).zip(left.iter().zip(right)).map(|(place, (left, right))| u32::from(*left == right) << place).sum()
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -129,8 +129,10 @@ mod tests {
     proptest! {
         #[test]
         fn sixteen_bytes_are_compared_at_once_as_they_are_one_by_one(bytes: [u8; 16], place in 0..16_usize, other: u8) {
-            for byte in [bytes[place], other, 0, u8::MAX] {
-                prop_assert_eq!(equal_bytes(bytes, byte), equal_bytes_in_turn(bytes, byte));
+            let mut like = bytes;
+            like[place] = other;
+            for others in [bytes, like, [bytes[place]; 16], [other; 16], [0; 16], [u8::MAX; 16]] {
+                prop_assert_eq!(equal_bytes(bytes, others), equal_bytes_in_turn(bytes, others));
             }
         }
     }

@@ -204,7 +204,7 @@ impl Bucket {
     /// The lanes whose tag is this one.
     #[inline]
     fn lanes_with(&self, tag: u8) -> Lanes {
-        Lanes(equal_bytes(self.head, tag) & ((1 << LANES) - 1))
+        Lanes(equal_bytes(self.head, [tag; LANES + size_of::<u32>()]) & ((1 << LANES) - 1))
     }
 
     #[inline]

@@ -103,6 +103,14 @@ impl<T> Lock<T> {
         }
     }
 
+    #[inline]
+    fn release(&self) {
+        self.is_held.store(false, Ordering::Release);
+        if self.is_awaited.load(Ordering::Relaxed) {
+            self.wake_one();
+        }
+    }
+
     /// Sleeps until it is worth trying again. Whether the lock has been acquired instead.
     fn sleep(&self) -> bool {
         let mut sleepers = self.sleepers();
@@ -132,6 +140,16 @@ impl<T> Lock<T> {
     }
 }
 
+impl<T> Guard<'_, T> {
+    /// As to drop it, for who has come to the end of its use: since nothing has panicked, it is not asked for. Each instruction between
+    /// the memory that one look-up waits for and what the next one asks for counts, as processors look only so far ahead.
+    #[inline]
+    pub(crate) fn release(self) {
+        self.lock.release();
+        std::mem::forget(self);
+    }
+}
+
 impl<T> Deref for Guard<'_, T> {
     type Target = T;
 
@@ -157,10 +175,7 @@ impl<T> Drop for Guard<'_, T> {
         if !self.was_panicking && panicking() {
             self.lock.is_poisoned.store(true, Ordering::Relaxed);
         }
-        self.lock.is_held.store(false, Ordering::Release);
-        if self.lock.is_awaited.load(Ordering::Relaxed) {
-            self.lock.wake_one();
-        }
+        self.lock.release();
     }
 }
 

@@ -77,12 +77,18 @@ impl Value {
     /// follows them, some may be copied as well; it is never shown.
     #[inline]
     pub(crate) fn read(len: usize, from: &[u8], into: &mut Option<Self>) {
-        match u8::try_from(len) {
-            Ok(len_byte) if len <= INLINE_BYTES => match from.first_chunk::<INLINE_BYTES>() {
-                Some(blocks) => Self::read_blocks(len_byte, blocks.as_chunks().0, into),
-                None => *into = Some(Self(Held::Inline(Inline::exactly(len_byte, from)))),
-            },
-            _ => *into = Some(Self::copied(&from[..len])),
+        if len > INLINE_BYTES {
+            *into = Some(Self::copied(&from[..len]));
+            return;
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "as many bytes as fit a handle are counted by one"
+        )]
+        let len = len as u8;
+        match from.first_chunk::<INLINE_BYTES>() {
+            Some(blocks) => Self::read_blocks(len, blocks.as_chunks().0, into),
+            None => *into = Some(Self(Held::Inline(Inline::exactly(len, from)))),
         }
     }
 

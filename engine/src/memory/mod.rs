@@ -62,7 +62,9 @@ use options::{build_policy, default_shards};
 use pool::{Credit, Pool};
 use records::{MOST_RECORD_BYTES, NewRecord, Records};
 use resize::PAUSE;
-use shard::{Compared, HashedKey, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Soon, Undone, Write};
+use shard::{
+    Compared, HashedKey, Read, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Soon, Undone, Write,
+};
 
 pub use blocking::RunBlocking;
 pub use options::{BuildPolicy, MemoryStoreOptions};
@@ -463,8 +465,19 @@ impl MemoryStore {
     /// Reads a key's live value, if there is one, to where it is wanted.
     #[inline]
     fn read(&self, index: usize, key: HashedKey<'_>, value: &mut Option<Value>) {
+        let mut shard = self.lock(index);
+        match shard.get(key, || self.now_nanos(), value) {
+            Read::Done => shard.release(),
+            left => self.finish(shard, left),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn finish(&self, mut shard: Guard<'_, Shard>, left: Read) {
         let mut removed = Removed::default();
-        self.lock(index).get(key, || self.now_nanos(), &mut removed, value);
+        shard.finish(left, || self.now_nanos(), &mut removed);
+        drop(shard);
     }
 
     /// Removes a key; whether a live value was there.

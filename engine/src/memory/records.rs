@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::cpu::prefetch;
+use crate::cpu::{equal_bytes, prefetch};
 use crate::expiry::ExpiryWheel;
 use crate::frames::Frames;
 use crate::index::{INDEX_BYTES_PER_ENTRY, Reader, Signpost};
@@ -132,6 +132,14 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
+/// The slot and the lengths of the record that begins with these bytes.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "one half each")]
+fn header_at(bytes: &[u8]) -> (u32, u32) {
+    let header = u64_at(bytes, 0);
+    (header as u32, (header >> 32) as u32)
+}
+
 /// The key of a record with these lengths, and where its value begins.
 #[inline]
 fn key_at(bytes: &[u8], lengths: u32) -> (Key<'_>, usize) {
@@ -163,6 +171,7 @@ impl<'a> Record<'a> {
 pub(super) struct Found<'a> {
     /// From its cell on.
     bytes: &'a [u8],
+    slot: u32,
     lengths: u32,
     /// Where the value begins.
     value: usize,
@@ -171,7 +180,7 @@ pub(super) struct Found<'a> {
 impl Found<'_> {
     #[inline]
     pub(super) fn slot(&self) -> Slot {
-        Slot::new(u32_at(self.bytes, 0))
+        Slot::new(self.slot)
     }
 
     #[inline]
@@ -198,15 +207,16 @@ pub(super) fn key_in(cell: &[u8]) -> Key<'_> {
 /// compare their first and their last bytes, of which some may be the same ones.
 #[inline]
 fn same(left: &[u8], right: &[u8]) -> bool {
-    const BLOCK: usize = size_of::<u128>();
+    const BLOCK: usize = 16;
+    const ALL: u32 = (1 << BLOCK) - 1;
     let len = left.len();
     if len != right.len() || !(BLOCK..=2 * BLOCK).contains(&len) {
         return left == right;
     }
     let block =
-        |bytes: &[u8], at: usize| u128::from_ne_bytes(bytes[at..at + BLOCK].try_into().expect("a block"));
-    let difference = block(left, 0) ^ block(right, 0) | block(left, len - BLOCK) ^ block(right, len - BLOCK);
-    difference == 0
+        |bytes: &[u8], at: usize| -> [u8; BLOCK] { bytes[at..at + BLOCK].try_into().expect("a block") };
+    let last = len - BLOCK;
+    equal_bytes(block(left, 0), block(right, 0)) & equal_bytes(block(left, last), block(right, last)) == ALL
 }
 
 /// A record that was taken out.
@@ -248,7 +258,7 @@ impl<'a> Reader<Location> for UnderKey<'a> {
         let (bytes, cell_bytes) = cells.from(at);
         // The value is asked for with the key: it is what comes next in most cases.
         prefetch(bytes, cell_bytes);
-        let lengths = u32_at(bytes, 4);
+        let (slot, lengths) = header_at(bytes);
         if (lengths ^ lengths_of(key)) & (HAS_NAMESPACE | NAME_MASK) != 0 {
             return None;
         }
@@ -265,7 +275,7 @@ impl<'a> Reader<Location> for UnderKey<'a> {
             at += namespace.len();
         }
         let value = at + name.len();
-        same(&bytes[at..value], name).then_some(Found { bytes, lengths, value })
+        same(&bytes[at..value], name).then_some(Found { bytes, slot, lengths, value })
     }
 }
 

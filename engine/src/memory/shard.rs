@@ -69,6 +69,16 @@ pub(super) enum Soon {
     Nobody,
 }
 
+/// What a read has left to be done, which may remove entries and is rare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    Done,
+    /// The entry that was found has expired.
+    Expired(Slot),
+    /// The policy is still to be told, since it may let others go because of that.
+    Hit(Slot),
+}
+
 /// What became of a comparison.
 pub(super) enum Compared {
     Done(CompareAndSet),
@@ -130,15 +140,18 @@ impl Hits {
 }
 
 impl Hits {
-    const fn is_full(&self) -> bool {
-        self.len == Self::MOST
+    /// Whether there was room.
+    #[inline]
+    fn push(&mut self, slot: Slot) -> bool {
+        let Some(place) = self.slots.get_mut(self.len) else { return false };
+        *place = slot;
+        self.len += 1;
+        true
     }
 
-    /// There must be room.
     #[inline]
-    const fn push(&mut self, slot: Slot) {
-        self.slots[self.len] = slot;
-        self.len += 1;
+    fn last(&self) -> Option<Slot> {
+        self.slots.get(self.len.wrapping_sub(1)).copied()
     }
 }
 
@@ -209,20 +222,24 @@ impl Shard {
         &mut self,
         key: HashedKey<'_>,
         now: impl Fn() -> u64 + Copy,
-        removed: &mut Removed,
         value: &mut Option<Value>,
-    ) {
+    ) -> Read {
         self.prefetch_victim();
+        // Not when it hits: what is asked for here is asked for while its successor waits for the index anyway.
+        if self.directory.is_large()
+            && let Some(slot) = self.hits.last()
+        {
+            self.directory.approach(slot);
+        }
         let records = &self.entries.records;
         let Some(found) = records.find(key) else {
             self.counters.misses += 1;
-            return;
+            return Read::Done;
         };
         let slot = found.slot();
         if found.deadline_nanos().is_some_and(|deadline| deadline <= now()) {
-            self.expire(slot, removed);
             self.counters.misses += 1;
-            return;
+            return Read::Expired(slot);
         }
         records.read_value(&found, value);
         if self.entries.ages.samples(key.hash) {
@@ -230,15 +247,25 @@ impl Shard {
         }
         if self.directory.sheds_on_hit() {
             self.counters.hits += 1;
-            let (directory, mut entries) = self.evicting(now, removed);
-            directory.hit(slot, &mut entries);
-        } else {
-            if self.hits.is_full() {
-                self.tell_hits();
-            }
+            return Read::Hit(slot);
+        }
+        if !self.hits.push(slot) {
+            self.tell_hits();
             self.hits.push(slot);
-            if self.directory.is_large() {
-                self.directory.approach(slot);
+        }
+        Read::Done
+    }
+
+    /// Does what a read has left to be done under the same hold.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn finish(&mut self, read: Read, now: impl Fn() -> u64, removed: &mut Removed) {
+        match read {
+            Read::Done => {}
+            Read::Expired(slot) => self.expire(slot, removed),
+            Read::Hit(slot) => {
+                let (directory, mut entries) = self.evicting(now, removed);
+                directory.hit(slot, &mut entries);
             }
         }
     }
