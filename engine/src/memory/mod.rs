@@ -283,7 +283,7 @@ impl MemoryStore {
         match operation(&mut shard, write, &mut removed) {
             Ok(done) => {
                 self.settle(&mut shard);
-                drop(shard);
+                shard.release();
                 Ok(done)
             }
             // What the shard was lent so far stays there for the next attempt.

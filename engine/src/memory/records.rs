@@ -242,6 +242,8 @@ const fn name_len(lengths: u32) -> usize {
 struct UnderKey<'a> {
     cells: &'a Cells,
     key: &'a Key<'a>,
+    /// What the key says of them.
+    lengths: u32,
 }
 
 impl<'a> Reader<Location> for UnderKey<'a> {
@@ -254,12 +256,12 @@ impl<'a> Reader<Location> for UnderKey<'a> {
         reason = "the middle of every operation: a tenth of a get's instructions"
     )]
     fn read(&mut self, at: Location) -> Option<Found<'a>> {
-        let Self { cells, key } = self;
+        let Self { cells, key, lengths: of_key } = *self;
         let (bytes, cell_bytes) = cells.from(at);
         // The value is asked for with the key: it is what comes next in most cases.
         prefetch(bytes, cell_bytes);
         let (slot, lengths) = header_at(bytes);
-        if (lengths ^ lengths_of(key)) & (HAS_NAMESPACE | NAME_MASK) != 0 {
+        if (lengths ^ of_key) & (HAS_NAMESPACE | NAME_MASK) != 0 {
             return None;
         }
         let mut at = if lengths & HAS_DEADLINE == 0 { HEADER_BYTES } else { HEADER_BYTES + DEADLINE_BYTES };
@@ -327,7 +329,7 @@ impl Records {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "as for the reader")]
     pub(super) fn find<'a>(&'a self, HashedKey { key, hash }: HashedKey<'a>) -> Option<Found<'a>> {
-        self.places.find(hash, UnderKey { cells: &self.cells, key })
+        self.places.find(hash, UnderKey { cells: &self.cells, key, lengths: lengths_of(key) })
     }
 
     /// Asks for the first record that may be under this hash.
