@@ -160,7 +160,7 @@ fn a_transport_knows_the_service_and_its_wire_and_no_shard_policy_or_sibling() {
 }
 
 #[test]
-fn no_module_but_eight_has_unsafe_code() {
+fn no_module_but_a_few_has_unsafe_code() {
     let workspace = Workspace::read(root());
     let lints = workspace.lint("unsafe_code");
     assert_eq!(lints.as_deref(), Some("deny"), "workspace.lints.rust.unsafe_code");
