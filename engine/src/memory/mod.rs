@@ -11,8 +11,8 @@
 //! taken before a shard's, never after, and so it is by a write that evicts under several holds. So is that of [`resize`], which is
 //! never held together with the former.
 //! That of [`Frames`] is taken after a shard's, or with none: where cells need another frame or give one back, which is
-//! also when chunks are mapped and unmapped, and where full ones are looked for. So is that of the [zone](crate::zone), where a part of the index
-//! grows or shrinks, and that of large [tables](crate::table), where one of those does. Nothing else is locked under any of them.
+//! also when chunks are mapped and unmapped, and where full ones are looked for. So is that of the [zone], where a part of the index
+//! grows or shrinks, and that of large [tables](table), where one of those does. Nothing else is locked under any of them.
 //!
 //! # Limits
 //!
