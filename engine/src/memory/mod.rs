@@ -486,7 +486,7 @@ impl MemoryStore {
         let mut shard = self.lock(self.shard_of(key.hash));
         let deleted = shard.delete(key, || self.now_nanos(), &mut removed);
         self.settle(&mut shard);
-        drop(shard);
+        shard.release();
         deleted
     }
 
