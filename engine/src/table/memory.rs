@@ -147,9 +147,9 @@ unsafe fn resize_large(at: NonNull<u8>, old: usize, new: usize) -> Result<NonNul
     let mut tables = large();
     // SAFETY: as the caller promises, here and below. Nothing is mapped elsewhere yet.
     let in_place = mapped(unsafe { libc::mremap(at.as_ptr().cast(), old, new, 0) });
-    let is_aligned = at.as_ptr().addr().is_multiple_of(CHUNK_BYTES);
+    let stays = new < LARGE_FROM || !pages_are_small() || at.as_ptr().addr().is_multiple_of(CHUNK_BYTES);
     let resized = match in_place {
-        Ok(_) if is_aligned || new < LARGE_FROM => at,
+        Ok(_) if stays => at,
         // SAFETY: as the caller promises; and in place it would have the new size by now.
         in_place => unsafe { move_aligned(at, if in_place.is_ok() { new } else { old }, new)? },
     };
@@ -364,5 +364,21 @@ mod tests {
         assert!(table.iter().enumerate().all(|(number, &row)| row == number as u64));
         table.trim(0);
         assert_eq!(merged(&table), None);
+    }
+
+    #[test]
+    fn a_large_table_grows_though_the_kernel_has_it_in_two_areas() {
+        let mut table = Table::default();
+        for number in 0..4 * ROWS {
+            table.push(number as u64);
+        }
+        let start = table.as_ptr().addr();
+        // Of another kind than the rest from now on.
+        advise(ptr::without_provenance_mut(start), CHUNK_BYTES, libc::MADV_HUGEPAGE);
+        table.push(4 * ROWS as u64);
+        assert!(table.iter().enumerate().all(|(number, &row)| row == number as u64));
+        let at = table.as_ptr().addr();
+        assert_eq!((table.footprint_bytes(), at % CHUNK_BYTES), (8 * CHUNK_BYTES, 0));
+        assert_eq!(large().get(&at).map(|table| table.bytes), Some(8 * CHUNK_BYTES));
     }
 }
