@@ -10,6 +10,9 @@
 #[path = "../../../engine/src/memory/cells.rs"]
 #[expect(dead_code, reason = "the memory store's own, of which only a part is measured")]
 mod cells;
+#[path = "../../../engine/src/chunk.rs"]
+#[expect(dead_code, reason = "the memory store's own, of which only a part is measured")]
+mod chunk;
 #[path = "../../../engine/src/frames.rs"]
 #[cfg_attr(test, expect(unused_imports, reason = "what its tests use; they run with the engine's"))]
 #[expect(dead_code, reason = "the memory store's own, of which only a part is measured")]
