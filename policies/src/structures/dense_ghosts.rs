@@ -10,7 +10,7 @@
 //! Yang, Zhang, Qiu, Yue and Rashmi keep the ghosts of S3-FIFO in such a table (SOSP 2023). The second bucket is the
 //! one of cuckoo filters (Fan et al., CoNEXT 2014), without moving anything.
 
-use engine::Table;
+use engine::{Table, prefetch_one};
 
 /// Bits of a fingerprint that count. A policy may keep so many, and no more, of a resident entry's.
 pub const DENSE_BITS: u32 = 29;
@@ -30,6 +30,8 @@ const EMPTY_AGE: u32 = CYCLE / 2;
 const TICKS: usize = 128;
 /// Ticks in which as many ghosts are pushed as there are cells.
 const TICKS_PER_TABLE: usize = 64;
+/// Buckets from which on they are asked for before they are needed: more than processors have near them.
+const FAR: usize = 1 << 13;
 /// Pushes after which the sweep goes on by a bucket, so that no ghost that is over is mistaken for one a cycle younger. It
 /// goes round once while [`TICKS_PER_TABLE`] pass and a few pushes more.
 const PUSHES_PER_SWEEP: usize = BUCKET;
@@ -105,6 +107,15 @@ impl DenseGhosts {
         let tick = &mut self.ring[ring_place(self.now)];
         (tick.ghosts, tick.weight) = (tick.ghosts + 1, tick.weight + weight);
         (self.held.ghosts, self.held.weight) = (self.held.ghosts + 1, self.held.weight + weight);
+    }
+
+    /// Asks for what a fingerprint that will be pushed soon, or looked for, leads to, where that is far away.
+    pub fn prefetch(&self, fingerprint: u32) {
+        if self.buckets.len() >= FAR {
+            let (first, second) = self.buckets_of(fingerprint);
+            prefetch_one(self.buckets.get(first));
+            prefetch_one(self.buckets.get(second));
+        }
     }
 
     /// Forgets a fingerprint. Returns whether it was remembered.

@@ -527,7 +527,11 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
             Queue::Small => (&self.small, self.shape.promotion_hits),
         };
         let mut oldest = queue.iter_from_back(&self.links).take(LOOK_AHEAD);
-        oldest.find(|slot| self.marks[slot.index()].hits() < enough)
+        let next = oldest.find(|slot| self.marks[slot.index()].hits() < enough)?;
+        if let Ghosts::Dense(ghosts) = &self.ghosts {
+            ghosts.table.prefetch(join(self.marks[next.index()], self.links.beside(next)));
+        }
+        Some(next)
     }
 
     fn resize(&mut self, capacity: u64) {
