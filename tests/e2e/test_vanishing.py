@@ -16,6 +16,9 @@ from http2 import Http2, address_of, frame
 from network import joined, vanish
 from server import Server, wait_until
 
+# Its clients have to answer pings within moments, and are made of Python.
+pytestmark = pytest.mark.alone
+
 SERVES, STAYS, VANISHES = "192.0.2.1", "192.0.2.2", "192.0.2.3"
 GET = frame(pb.CacheKey(key="k").SerializeToString())
 GET_LARGE = frame(pb.CacheKey(key="large").SerializeToString())
