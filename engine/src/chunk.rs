@@ -42,7 +42,7 @@ impl Chunk {
     }
 
     /// Makes it a huge page. A wish: where huge pages are switched off or there is none, small ones do, and the kernel may
-    /// see to it later. All that it holds is copied: medians of 0.7 and 3.6 ms on a machine whose memory was very slow. Its frames
+    /// see to it later. All that it holds is copied: medians of 0.7 and 3.6 ms on a machine whose memory was very slow. What lies in it
     /// may be used meanwhile: whoever needs a page that is being copied waits for that.
     pub(crate) fn become_huge(&self) {
         #[cfg(all(target_os = "linux", not(miri)))]

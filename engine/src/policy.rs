@@ -149,7 +149,8 @@ pub trait EvictionPolicy: Send {
     fn hit(&mut self, slot: Slot);
 
     /// A live entry was read, and [`hit`](Self::hit) will come a little later: asks for the memory that it will look at
-    /// ([`prefetch_one`](crate::prefetch_one)). A hint, which comes where there are many entries.
+    /// ([`prefetch_one`](crate::prefetch_one)). A hint, which comes where there are many entries, with the next reads if at all, and maybe
+    /// more than once.
     fn approach(&self, slot: Slot) {
         let _ = slot;
     }

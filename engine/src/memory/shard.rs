@@ -225,7 +225,7 @@ impl Shard {
         value: &mut Option<Value>,
     ) -> Read {
         self.prefetch_victim();
-        // Not when it hits: what is asked for here is asked for while its successor waits for the index anyway.
+        // What the hit before this one will look at, and not this one's own once it has hit: here the index is waited for anyway.
         if self.directory.is_large()
             && let Some(slot) = self.hits.last()
         {

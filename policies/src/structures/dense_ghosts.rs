@@ -109,7 +109,7 @@ impl DenseGhosts {
         (self.held.ghosts, self.held.weight) = (self.held.ghosts + 1, self.held.weight + weight);
     }
 
-    /// Asks for what a fingerprint that will be pushed soon, or looked for, leads to, where that is far away.
+    /// Asks for what a fingerprint that will be pushed soon leads to, where that is far away.
     pub fn prefetch(&self, fingerprint: u32) {
         if self.buckets.len() >= FAR {
             let (first, second) = self.buckets_of(fingerprint);
