@@ -71,6 +71,10 @@ pub(crate) fn equal_bytes(left: [u8; 16], right: [u8; 16]) -> u32 {
 #[inline]
 #[cfg(any(test, not(target_arch = "x86_64")))]
 pub(crate) fn equal_bytes_in_turn(left: [u8; 16], right: [u8; 16]) -> u32 {
+    // As names are that have been found.
+    if left == right {
+        return u32::from(u16::MAX);
+    }
     (0..).zip(left.iter().zip(right)).map(|(place, (left, right))| u32::from(*left == right) << place).sum()
 }
 
