@@ -122,10 +122,12 @@ def test_a_client_that_is_not_listed_is_denied_in_the_handshake(files, authority
                 get(client, "/live")
         line = server.wait_for_line("client refused")
         assert line["level"] == "INFO" and UNLISTED in json.dumps(line) and "127.0.0.1" in line["peer"], line
+        # A client hears of its refusal, and the log tells of it, before it is counted.
+        wait_until(lambda: refused("http"), "it is counted")
         assert refused("http") == 1
         with connect(server.grpc, authority.credentials(identity(UNLISTED))) as stub:
             assert_refused(lambda: stub.Get(KEY, timeout=10), StatusCode.UNAVAILABLE)
-        assert refused("grpc") >= 1
+        wait_until(lambda: refused("grpc"), "it is counted")
 
         # Before and after a rotation.
         certificate, key = authority.sign()
