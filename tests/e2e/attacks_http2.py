@@ -241,8 +241,8 @@ def unfinished_bodies(path):
                 client = attacker.raw()
                 client.settimeout(2)
                 # The windows are wide once they are known.
-                client.recv(4096)
                 with contextlib.suppress(OSError):
+                    client.recv(4096)
                     client.sendall(begun)
                 time.sleep(0.005)
 
@@ -265,8 +265,8 @@ def untaken_reflection(attacker):
             client = attacker.raw(PREFACE + http2_frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 0)))
             client.settimeout(2)
             # The windows are wide once they are known.
-            client.recv(4096)
             with contextlib.suppress(OSError):
+                client.recv(4096)
                 client.sendall(opened)
 
     return step

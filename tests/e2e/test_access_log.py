@@ -158,7 +158,9 @@ def test_a_full_disk_costs_lines_and_nothing_else(tmp_path):
         keys = [f"k{number}" for number in range(1_000)]
         stub.MultiGet(pb.MultiCacheKeyRequest(keys=keys))
         assert "No space left" in server.wait_for_line("access log: cannot be written")["error"]
-        assert server.wait_for_line("lines are lost")["lost_lines"] >= 900
+        # From here on the writer takes nothing from the queue; before, it may have emptied it in the middle of a call.
+        stub.MultiGet(pb.MultiCacheKeyRequest(keys=keys))
+        assert server.wait_for_line("lines are lost")["lost_lines"] > 0
         assert not stub.Get(pb.CacheKey(key="k")).found
         metric = 'tiny_cache_telemetry_dropped_total{signal="access_log"} '
         [lost] = [line for line in fetch(server.http, "/metrics").body.decode().splitlines() if line.startswith(metric)]

@@ -14,7 +14,7 @@ import yaml
 import zstandard
 from clients import fetch
 from http2 import Http2, frame
-from server import ROOT, Server
+from server import ROOT, Server, wait_until
 
 KIB, MIB = 1 << 10, 1 << 20
 UNITS = {"": 1, "m": MIB, "M": MIB, "Mi": MIB, "MiB": MIB, "Gi": 1 << 30, "GiB": 1 << 30}
@@ -81,7 +81,8 @@ def resident(server, what):
 
 
 def stats(server):
-    return fetch(server.http, "/stats").json()
+    """Its figures, which a server that is busy may have no time for."""
+    return wait_until(lambda: (answer := fetch(server.http, "/stats")).status == 200 and answer, "the figures").json()
 
 
 class Zeros:

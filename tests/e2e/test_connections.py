@@ -129,7 +129,7 @@ def test_what_an_old_connection_has_in_flight_ends_with_the_grace(configured):
     [("grpc", b""), ("grpc", b"PRI * HT"), ("http", b""), ("http", b"PRI * HT"), ("http", b"GET /live HTTP/1.1\r\nhost: x\r\n")],
 )
 def test_a_client_that_never_finishes_its_first_words_is_closed(configured, port, said):
-    with configured('handshake_timeout = "100ms"') as server:
+    with configured('handshake_timeout = "300ms"') as server:
         with socket.create_connection(address_of(getattr(server, port)), 10) as silent:
             silent.sendall(said)
             with contextlib.suppress(ConnectionResetError):

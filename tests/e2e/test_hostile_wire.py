@@ -26,8 +26,8 @@ pytestmark = pytest.mark.alone
 
 # Of an attack, and half of it of the quiet before.
 SECONDS = 0.8
-# What the machine's noise may add to the 99th percentile of a second, of the best of several and of one.
-NOISE_SECONDS, MORE_NOISE_SECONDS = 0.01, 0.03
+# What the machine's noise may add to the 99th percentile of a second, of the best of several.
+NOISE_SECONDS = 0.01
 TRIES = 5
 # Of fewer calls in quiet nothing can be said.
 LEAST_CALLS = 20
@@ -143,12 +143,14 @@ def test_ten_thousand_idle_connections_cost_little_and_hurt_nobody(many_files):
                 idle.append(client)
             for client in idle:
                 assert client.recv(9), "the server's settings"
-            held = time.monotonic()
             cost = (resident(server, "VmRSS") - before) / len(idle)
-            time.sleep(SECONDS / 2)
-            end = time.monotonic()
+            windows = []
+            for _ in range(TRIES):
+                begin = time.monotonic()
+                time.sleep(SECONDS / 2)
+                windows.append((begin, time.monotonic()))
             assert fetch(server.http, "/ready").status == 200
         print(f"{cost / KIB:.1f} KiB for an idle connection")
         assert cost <= 32 * KIB
-        idle_p99 = percentile99(taken_within(calls, held, end))
-        assert idle_p99 <= max(2 * quiet, quiet + MORE_NOISE_SECONDS)
+        idle_p99 = min(percentile99(taken_within(calls, *window)) for window in windows)
+        assert idle_p99 <= max(2 * quiet, quiet + NOISE_SECONDS)

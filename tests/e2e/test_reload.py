@@ -67,7 +67,8 @@ def reloads(server):
 
 
 def stats(server):
-    return fetch(server.http, "/stats").json()
+    """Its figures, which a server that is busy may have no time for."""
+    return wait_until(lambda: (answer := fetch(server.http, "/stats")).status == 200 and answer, "the figures").json()
 
 
 def resident(server):

@@ -131,9 +131,10 @@ def test_a_hangup_rotates_the_certificates_under_load(files, authority, mutual):
             certificate, key = authority.sign()
             files.write(certificate, key)
             server.signal(signal.SIGHUP)
-            wait_until(lambda: shown_certificate(server.grpc) == serial(certificate), "the new certificate")
-            assert len(server.lines("certificates reloaded")) == rotation
-            assert metrics_of(server.http)[RELOADS] == rotation
+            # It is shown, counted and told of, in this order.
+            server.wait_for_line("certificates reloaded", count=rotation)
+            assert shown_certificate(server.grpc) == serial(certificate)
+            assert len(server.lines("certificates reloaded")) == metrics_of(server.http)[RELOADS] == rotation
             go_on()
         assert metrics_of(server.http)[FAILURES] == 0
 
@@ -145,8 +146,9 @@ def test_changed_files_rotate_the_certificates_under_load(files, authority, tmp_
     with Server("--config", config) as server, load(server, authority.credentials()) as go_on:
         certificate, key = authority.sign()
         files.write(certificate, key)
-        wait_until(lambda: shown_certificate(server.grpc) == serial(certificate), "the new certificate")
-        assert server.lines("certificates reloaded") and metrics_of(server.http)[RELOADS] == 1
+        server.wait_for_line("certificates reloaded")
+        assert shown_certificate(server.grpc) == serial(certificate)
+        assert metrics_of(server.http)[RELOADS] == 1
         go_on()
 
 
@@ -229,7 +231,8 @@ def test_new_certificates_that_are_bad_change_nothing_but_are_told(files, author
         certificate, key = authority.sign()
         files.write(certificate, key)
         server.signal(signal.SIGHUP)
-        wait_until(lambda: shown_certificate(server.grpc) == serial(certificate), "the good ones again")
+        server.wait_for_line("certificates reloaded")
+        assert shown_certificate(server.grpc) == serial(certificate), "the good ones again"
         assert metrics_of(server.http)[RELOADS] == 1
         go_on()
 

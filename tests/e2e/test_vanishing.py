@@ -213,14 +213,15 @@ def test_connections_of_a_machine_that_vanished_are_let_go_whatever_they_were_in
                 yield lambda: answered(client)
 
         with Load(session, clients=2) as others:
-            at_rest = held(server, stays)
+            # The others may have a call in flight, whose parts come and go one after another.
+            at_rest = [held(server, stays) for _ in range(20)]
             clients = Clients(server, functools.partial(clients_machine.connect, source=VANISHES)).all()
             assert peers_of(server) == {client.getsockname()[1] for client in clients.values()}
             vanish(clients_machine, VANISHES)
             seconds = seconds_held(server, clients, WITHIN_SECONDS)
             assert None not in seconds.values(), seconds
             others.wait_for_more()
-            wait_until(lambda: held(server, stays) == at_rest, f"everything is as it was, {at_rest}")
+            wait_until(lambda: held(server, stays) in at_rest, f"everything is as it was, {at_rest}")
             unsent = lambda: sum(unsent for _, unsent, _ in sockets_to_vanished(server))
             wait_until(lambda: unsent() < 1000, "the kernel holds none of the answers either", WITHIN_SECONDS)
         for client in clients.values():

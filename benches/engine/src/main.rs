@@ -16,7 +16,7 @@ usage: bench-engine [--rounds=3] [--only=SUBJECT,…] [ROW …]
 
 SUBJECT  quick_cache, \"quick_cache of Bytes\", moka, foyer, \"lru in a mutex\", \"bare table in a mutex\", or \"tiny-cache POLICY [OPTION=VALUE …]\"
 ROW      1-thread, 1-thread-copied, 2-threads, 2-threads-copied, 8-threads, 2-threads-hot-key, batches, 10M-entries,
-         10M-entries-batches; default: all. Copied: each value that is read is copied somewhere. Batches: of 100 keys.
+         10M-entries-2-threads, 10M-entries-batches; default: all. Copied: each value that is read is copied somewhere. Batches: of 100 keys.
          Those of 10M entries take a third of the rounds.";
 
 const PEER: &str = "quick_cache";
@@ -34,7 +34,7 @@ const ONE_THREAD: Load = Load {
 };
 const TEN_MILLIONS: Load =
     Load { keys: 100_000_000, capacity: 10_000_000, operations: 10_000_000, ..ONE_THREAD };
-const ROWS: [(&str, Load); 9] = [
+const ROWS: [(&str, Load); 10] = [
     ("1-thread", ONE_THREAD),
     ("1-thread-copied", Load { copied: true, ..ONE_THREAD }),
     ("2-threads", Load { threads: 2, ..ONE_THREAD }),
@@ -43,14 +43,16 @@ const ROWS: [(&str, Load); 9] = [
     ("2-threads-hot-key", Load { threads: 2, hot: true, ..ONE_THREAD }),
     ("batches", Load { batch: 100, ..ONE_THREAD }),
     ("10M-entries", TEN_MILLIONS),
+    ("10M-entries-2-threads", Load { threads: 2, ..TEN_MILLIONS }),
     ("10M-entries-batches", Load { batch: 100, ..TEN_MILLIONS }),
 ];
 /// Rows of which the first is to be compared with the second.
-const AGAINST: [(&str, &str); 5] = [
+const AGAINST: [(&str, &str); 6] = [
     ("8-threads", "2-threads"),
     ("2-threads-hot-key", "2-threads"),
     ("batches", "1-thread"),
     ("10M-entries", "1-thread"),
+    ("10M-entries-2-threads", "2-threads"),
     ("10M-entries-batches", "batches"),
 ];
 
