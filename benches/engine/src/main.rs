@@ -5,10 +5,11 @@
 //! round, and its best round counts: whatever else the machine does can only make a round slower. Prints tables in Markdown.
 
 mod load;
+mod memory;
 mod subjects;
 
 use load::{Keys, Load, Outcome};
-use subjects::{OURS, Subject};
+use subjects::{ENTRY_BYTES, OURS, Subject};
 
 const USAGE: &str = "\
 usage: bench-engine [--rounds=3] [--only=SUBJECT,…] [ROW …]
@@ -133,9 +134,14 @@ fn main() {
         std::process::exit(2);
     };
     let mut outcomes: Vec<(&str, Vec<Outcome>)> = Vec::new();
+    // By the number of entries, each in the minutes in which these are measured.
+    let mut waits: Vec<(u32, f64)> = Vec::new();
     for (row, load) in
         ROWS.into_iter().filter(|(row, _)| rows.is_empty() || rows.iter().any(|name| name == row))
     {
+        if waits.iter().all(|&(entries, _)| entries != load.capacity) {
+            waits.push((load.capacity, memory::wait_nanos(load.capacity as usize * ENTRY_BYTES)));
+        }
         let best = measure(
             load,
             &subjects,
@@ -173,5 +179,9 @@ fn main() {
                 println!("| {name} | {:.2} |", this.operations_per_second / that.operations_per_second);
             }
         }
+    }
+    println!("\n| memory as large as so many entries | ns for a line to which another led |\n|---:|---:|");
+    for (entries, nanos) in waits {
+        println!("| {entries} | {nanos:.0} |");
     }
 }

@@ -12,6 +12,8 @@ pub type KeyBytes = [u8; 16];
 
 /// What every subject stores.
 pub const VALUE: [u8; 100] = [7; 100];
+/// What an entry is at the least.
+pub const ENTRY_BYTES: usize = size_of::<KeyBytes>() + VALUE.len();
 
 /// A cache as the loop sees it.
 pub trait Subject: Send + Sync {
