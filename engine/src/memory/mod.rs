@@ -29,29 +29,32 @@
 mod ages;
 mod blocking;
 mod cells;
+mod lending;
 mod limits;
 mod options;
 mod outside;
 mod places;
 mod pool;
+mod record;
 mod records;
 mod resize;
 mod shard;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod writes;
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crate::directory::{Budget, Interrupted};
+use crate::directory::Budget;
 use crate::frames::Frames;
 use crate::index::{Signpost, Signposts};
 use crate::key::Key;
 use crate::lock::{Guard, Lock};
 use crate::store::{
-    Batch, CompareAndSet, Entry, Evictions, Insight, Limits, Recovery, SetIfAbsent, Store, StoreError,
-    StoreFuture, StoreStats,
+    Batch, CompareAndSet, Entry, Evictions, Insight, Limits, Recovery, SetIfAbsent, Store, StoreFuture,
+    StoreStats,
 };
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::value::Value;
@@ -59,12 +62,9 @@ use crate::{table, zone};
 
 use limits::SharedLimits;
 use options::{build_policy, default_shards};
-use pool::{Credit, Pool};
-use records::{MOST_RECORD_BYTES, NewRecord, Records};
-use resize::PAUSE;
-use shard::{
-    Compared, HashedKey, Read, Removed, SHARD_BYTES_PER_ENTRY, Shard, Shortage, Soon, Undone, Write,
-};
+use pool::Pool;
+use records::{MOST_RECORD_BYTES, Records};
+use shard::{HashedKey, Read, Removed, SHARD_BYTES_PER_ENTRY, Shard};
 
 pub use blocking::RunBlocking;
 pub use options::{BuildPolicy, MemoryStoreOptions};
@@ -231,215 +231,6 @@ impl MemoryStore {
         self.lock(index)
     }
 
-    /// Refuses a value that is larger than any may be.
-    #[inline]
-    fn check_size(&self, value: &[u8]) -> Result<(), StoreError> {
-        let (size, limit) = (value.len() as u64, self.limits.max_value_bytes());
-        if size > limit {
-            self.rejected_oversize.fetch_add(1, Ordering::Relaxed);
-            return Err(StoreError::ValueTooLarge { size, limit });
-        }
-        Ok(())
-    }
-
-    /// Copies and measures an entry of [permitted size](Self::check_size), of whose key this is the hash, before any lock is taken.
-    #[inline]
-    fn write<'a>(&self, entry: &'a Entry<'a>, hash: u64) -> Write<'a> {
-        let deadline_nanos = entry.ttl.map(|ttl| self.now_nanos().saturating_add(nanos(ttl)));
-        let record = NewRecord::new(&entry.key, entry.value, deadline_nanos);
-        let charge = self.bytes_per_entry + record.charge();
-        Write {
-            key: HashedKey { key: &entry.key, hash },
-            record,
-            charge: u32::try_from(charge).expect("limits::possible keeps charges below 4 GiB"),
-            interrupted: Interrupted::default(),
-        }
-    }
-
-    /// Runs a write on its shard, which the hash of its key tells.
-    #[inline]
-    fn run_write<'a, T>(
-        &self,
-        entry: &'a Entry<'a>,
-        hash: u64,
-        operation: impl FnMut(&mut Shard, &mut Write<'a>, &mut Removed) -> Result<T, Undone>,
-    ) -> Result<T, StoreError> {
-        self.check_size(entry.value)?;
-        self.run(&mut self.write(entry, hash), operation)
-    }
-
-    /// Runs a write on its shard, lending room as it needs. Nearly always one hold of the lock is enough.
-    #[inline]
-    fn run<'a, T>(
-        &self,
-        write: &mut Write<'a>,
-        mut operation: impl FnMut(&mut Shard, &mut Write<'a>, &mut Removed) -> Result<T, Undone>,
-    ) -> Result<T, StoreError> {
-        self.check_charge(write.charge)?;
-        let index = self.shard_of(write.key.hash);
-        let mut removed = Removed::default();
-        let mut shard = self.lock(index);
-        self.top_up(&mut shard, write);
-        match operation(&mut shard, write, &mut removed) {
-            Ok(done) => {
-                self.settle(&mut shard);
-                shard.release();
-                Ok(done)
-            }
-            // What the shard was lent so far stays there for the next attempt.
-            Err(undone) => {
-                drop(shard);
-                drop(removed);
-                self.run_on(index, write, undone, &mut operation)
-            }
-        }
-    }
-
-    /// Goes on with a write for which one hold of the lock was not enough, reclaiming room as it needs. Where more entries have
-    /// to leave than may under one hold, others have their turn in between, and the room that is made is put
-    /// aside: whoever else writes meanwhile makes room of their own.
-    #[cold]
-    #[inline(never)]
-    fn run_on<'a, T>(
-        &self,
-        index: usize,
-        write: &mut Write<'a>,
-        mut undone: Undone,
-        operation: &mut dyn FnMut(&mut Shard, &mut Write<'a>, &mut Removed) -> Result<T, Undone>,
-    ) -> Result<T, StoreError> {
-        let charge = write.charge;
-        let mut reclaiming = None;
-        // Room put aside, or taken from other shards, for this write alone.
-        let mut credit = Credit::none(&self.pool);
-        loop {
-            let was_alone = reclaiming.is_some();
-            if undone != Undone::Seeking && !was_alone {
-                // One at a time, or two could each hold half of what either needs.
-                reclaiming = Some(self.turn(&self.reclaiming));
-            }
-            match undone {
-                Undone::Interrupted | Undone::Seeking => self.pause(PAUSE),
-                Undone::Shortage(shortage) if self.shards.len() > 1 => {
-                    credit = self.block(|| self.reclaim(index, shortage));
-                }
-                Undone::Shortage(_) if was_alone => return Err(self.exhausted(charge)),
-                // Somebody may have had room put aside.
-                Undone::Shortage(_) => {}
-            }
-            // Asked each time: the limit may have been lowered since.
-            self.check_charge(charge)?;
-            let mut removed = Removed::default();
-            let mut shard = self.lock(index);
-            shard.add_to_budget(credit.spend());
-            self.top_up(&mut shard, write);
-            undone = match operation(&mut shard, write, &mut removed) {
-                Ok(done) => {
-                    self.settle(&mut shard);
-                    drop(shard);
-                    return Ok(done);
-                }
-                Err(undone) => undone,
-            };
-            if undone == Undone::Interrupted && reclaiming.is_some() {
-                credit.budget.bytes = Self::put_aside(&mut shard, charge);
-            }
-            drop(shard);
-            drop(removed);
-        }
-    }
-
-    /// Refuses what is larger than everything may be.
-    #[inline]
-    fn check_charge(&self, charge: u32) -> Result<(), StoreError> {
-        if u64::from(charge) > self.limits.max_memory_bytes() { Err(self.exhausted(charge)) } else { Ok(()) }
-    }
-
-    /// Stores an entry whatever is there.
-    #[inline]
-    fn store<'a>(&self, entry: &'a Entry<'a>, hash: u64) -> Result<(), StoreError> {
-        self.run_write(entry, hash, |shard, write, removed| shard.set(write, || self.now_nanos(), removed))
-    }
-
-    /// Stores an entry where the expected value is there. A large one is compared while nobody waits for the lock. If another is
-    /// there afterwards, somebody else has stored it meanwhile, and it is looked at anew.
-    fn compare<'a>(
-        &self,
-        expected: &[u8],
-        entry: &'a Entry<'a>,
-        hash: u64,
-    ) -> Result<CompareAndSet, StoreError> {
-        self.check_size(entry.value)?;
-        let write = &mut self.write(entry, hash);
-        let mut equal = None;
-        loop {
-            let compared = self.run(write, |shard, write, removed| {
-                shard.compare_and_set(expected, equal.as_ref(), write, || self.now_nanos(), removed)
-            })?;
-            match compared {
-                Compared::Done(outcome) => return Ok(outcome),
-                // It was there, whatever is now.
-                Compared::Later(value) if value != expected => return Ok(CompareAndSet::Mismatch),
-                Compared::Later(value) => equal = Some(value),
-            }
-        }
-    }
-
-    /// Takes from a shard what it has to spare for an entry of this charge; how many bytes.
-    #[cold]
-    fn put_aside(shard: &mut Shard, charge: u32) -> u64 {
-        let (budget, used) = (shard.directory().budget(), shard.directory().bytes());
-        let spare = budget.bytes.saturating_sub(used).min(charge.into());
-        shard.set_budget(Budget { bytes: budget.bytes - spare, ..budget });
-        spare
-    }
-
-    #[cold]
-    fn exhausted(&self, charge: u32) -> StoreError {
-        self.rejected_capacity.fetch_add(1, Ordering::Relaxed);
-        StoreError::CapacityExhausted { needed: charge.into(), limit: self.limits.max_memory_bytes() }
-    }
-
-    /// Adds to a shard's budget what a write needs, as far as the pool has it.
-    #[inline]
-    fn top_up(&self, shard: &mut Shard, write: &Write<'_>) {
-        let directory = shard.directory();
-        let budget = directory.budget();
-        let items = (directory.items() + 1).saturating_sub(budget.items);
-        let bytes = (directory.bytes() + u64::from(write.charge) + shard.most_beside(write))
-            .saturating_sub(budget.bytes);
-        shard.add_to_budget(self.pool.lend(items, bytes));
-    }
-
-    /// Gives back what a shard has been lent far beyond its use.
-    #[inline]
-    fn settle(&self, shard: &mut Shard) {
-        // A single shard keeps everything.
-        if self.shards.len() > 1 {
-            let (directory, slack) = (shard.directory(), self.pool.slack());
-            let budget = directory.budget();
-            if budget.items.saturating_sub(directory.items()) > slack.items
-                || budget.bytes.saturating_sub(directory.bytes()) > slack.bytes
-            {
-                self.give_back_spare(shard, slack);
-            }
-        }
-    }
-
-    #[cold]
-    fn give_back_spare(&self, shard: &mut Shard, slack: Budget) {
-        let budget = shard.directory().budget();
-        let spare = |budget: u64, used: u64, slack: u64| {
-            let unused = budget.saturating_sub(used);
-            if unused > slack { unused - slack / 2 } else { 0 }
-        };
-        let back = Budget {
-            items: spare(budget.items, shard.directory().items(), slack.items),
-            bytes: spare(budget.bytes, shard.directory().bytes(), slack.bytes),
-        };
-        shard.set_budget(Budget { items: budget.items - back.items, bytes: budget.bytes - back.bytes });
-        self.pool.give_back(back);
-    }
-
     /// [Approaches](Self::approached) so many keys of a batch at a time, and then their records; their hashes.
     fn approach_all<'k>(&self, keys: impl ExactSizeIterator<Item = &'k Key<'k>>) -> [u64; APPROACHED] {
         let mut hashes = [0; APPROACHED];
@@ -488,44 +279,6 @@ impl MemoryStore {
         self.settle(&mut shard);
         shard.release();
         deleted
-    }
-
-    /// Takes room from the other shards, evicting as it must, until the shortage is made up or
-    /// nothing is left to take.
-    fn reclaim(&self, wanting: usize, shortage: Shortage) -> Credit<'_> {
-        let mut credit = Credit::none(&self.pool);
-        credit.budget = self.pool.lend(shortage.items, shortage.bytes);
-        let shards = self.shards.len();
-        for index in (wanting + 1..wanting + shards).map(|index| index % shards) {
-            loop {
-                let missing = Budget {
-                    items: shortage.items.saturating_sub(credit.budget.items),
-                    bytes: shortage.bytes.saturating_sub(credit.budget.bytes),
-                };
-                if missing.items == 0 && missing.bytes == 0 {
-                    return credit;
-                }
-                let mut removed = Removed::default();
-                let mut shard = self.lock(index);
-                let directory = shard.directory();
-                let budget = directory.budget();
-                let taken = Budget {
-                    items: missing.items.min(budget.items - directory.items()),
-                    bytes: missing.bytes.min(budget.bytes.saturating_sub(directory.bytes())),
-                };
-                shard.set_budget(Budget {
-                    items: budget.items - taken.items,
-                    bytes: budget.bytes - taken.bytes,
-                });
-                credit.budget.items += taken.items;
-                credit.budget.bytes += taken.bytes;
-                let is_used = taken.items == 0 && taken.bytes == 0;
-                if is_used && shard.evict_one(|| self.now_nanos(), &mut removed) == Soon::Nobody {
-                    break;
-                }
-            }
-        }
-        credit
     }
 }
 

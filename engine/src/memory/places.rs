@@ -11,7 +11,7 @@ use crate::table::Table;
 
 use super::cells::{Cells, Location};
 use super::outside::piece_of;
-use super::records::key_in;
+use super::record::key_in;
 
 impl Place for Location {
     #[inline]

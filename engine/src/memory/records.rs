@@ -1,18 +1,13 @@
 //! Records: the bytes of entries, by key and by slot.
 //!
-//! An entry is one cell: a header of eight bytes, the deadline where there is one, the namespace where
-//! there is one, the name and the value. Only a value too large for a cell lies [`outside`](super::outside).
+//! An entry is one cell, which holds its [record](super::record). Only a value too large for a cell lies [`outside`](super::outside).
 //! What lies in cells is copied out to readers, so that nothing that a reader holds keeps a cell alive.
-//!
-//! ```text
-//! slot: u32 | lengths and flags: u32 | deadline: u64? | length, namespace? | name | value, or its number
-//! ```
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::cpu::{equal_bytes, prefetch};
+use crate::cpu::prefetch;
 use crate::expiry::ExpiryWheel;
 use crate::frames::Frames;
 use crate::index::{INDEX_BYTES_PER_ENTRY, Reader, Signpost};
@@ -23,30 +18,10 @@ use crate::value::Value;
 use super::cells::{Cells, Location, MAX_CELL_BYTES, cell_bytes};
 use super::outside::{NewLarge, Outside, piece_of};
 use super::places::Places;
-
-const HEADER_BYTES: usize = 8;
-const DEADLINE_BYTES: usize = 8;
-const OUTSIDE_BYTES: usize = 4;
-
-/// Bits of the header's second half: the value's length, the name's length, two flags.
-const VALUE_BITS: u32 = 13;
-const NAME_BITS: u32 = 12;
-const NAME_MASK: u32 = ((1 << NAME_BITS) - 1) << VALUE_BITS;
-const HAS_DEADLINE: u32 = 1 << 30;
-const HAS_NAMESPACE: u32 = 1 << 31;
-/// In place of a value's length: the value lies outside.
-const OUTSIDE: u32 = (1 << VALUE_BITS) - 1;
-
-const _: () = assert!(MAX_CELL_BYTES < OUTSIDE as usize && crate::key::MAX_NAME_BYTES < 1 << NAME_BITS);
-const _: () = assert!(
-    HEADER_BYTES
-        + DEADLINE_BYTES
-        + 1
-        + crate::key::MAX_NAMESPACE_BYTES
-        + crate::key::MAX_NAME_BYTES
-        + OUTSIDE_BYTES
-        <= MAX_CELL_BYTES
-);
+use super::record::{
+    Found, HAS_DEADLINE, OUTSIDE, OUTSIDE_BYTES, Record, Stored, before_value, deadline_in, key_at, key_in,
+    lengths_of, u32_at, write,
+};
 
 /// Bytes that a resident entry costs beside its cell and its share of the index: where the cell is.
 pub(super) const BYTES_PER_ENTRY: usize = size_of::<Location>();
@@ -96,11 +71,6 @@ impl<'a> NewRecord<'a> {
     }
 }
 
-const fn before_value(key: &Key<'_>, deadline: bool) -> usize {
-    let namespace = if key.namespace().is_empty() { 0 } else { 1 + key.namespace().len() };
-    HEADER_BYTES + if deadline { DEADLINE_BYTES } else { 0 } + namespace + key.name().len()
-}
-
 /// Bytes of memory that a record costs: its cell, its location, its place on the wheel, and what its value
 /// costs outside.
 const fn charge(cell_bytes: usize, deadline: bool, outside: usize) -> usize {
@@ -108,134 +78,11 @@ const fn charge(cell_bytes: usize, deadline: bool, outside: usize) -> usize {
     cell_bytes + BYTES_PER_ENTRY + wheel + outside
 }
 
-/// A record as it lies in its cell.
-struct Record<'a> {
-    deadline_nanos: Option<u64>,
-    key: Key<'a>,
-    value: Stored<'a>,
-    len: usize,
-}
-
-enum Stored<'a> {
-    Inside(&'a [u8]),
-    /// A number in [`Records::outside`].
-    Outside(usize),
-}
-
-#[inline]
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
-}
-
-#[inline]
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
-}
-
-/// The slot and the lengths of the record that begins with these bytes.
-#[inline]
-#[expect(clippy::cast_possible_truncation, reason = "one half each")]
-fn header_at(bytes: &[u8]) -> (u32, u32) {
-    let header = u64_at(bytes, 0);
-    (header as u32, (header >> 32) as u32)
-}
-
-/// The key of a record with these lengths, and where its value begins.
-#[inline]
-fn key_at(bytes: &[u8], lengths: u32) -> (Key<'_>, usize) {
-    let mut at = if lengths & HAS_DEADLINE == 0 { HEADER_BYTES } else { HEADER_BYTES + DEADLINE_BYTES };
-    let mut namespace: &[u8] = &[];
-    if lengths & HAS_NAMESPACE != 0 {
-        let len = usize::from(bytes[at]);
-        namespace = &bytes[at + 1..][..len];
-        at += 1 + len;
-    }
-    let value = at + name_len(lengths);
-    (Key::new(namespace, &bytes[at..value]).expect("a stored key was one"), value)
-}
-
-impl<'a> Record<'a> {
-    #[inline]
-    fn read(cell: &'a [u8]) -> Self {
-        let lengths = u32_at(cell, 4);
-        let (key, at) = key_at(cell, lengths);
-        let (value, value_len) = match lengths & OUTSIDE {
-            OUTSIDE => (Stored::Outside(u32_at(cell, at) as usize), OUTSIDE_BYTES),
-            len => (Stored::Inside(&cell[at..at + len as usize]), len as usize),
-        };
-        let deadline_nanos = (lengths & HAS_DEADLINE != 0).then(|| u64_at(cell, HEADER_BYTES));
-        Self { deadline_nanos, key, value, len: at + value_len }
-    }
-}
-/// A record that was found under its key: all that is left to read of it.
-pub(super) struct Found<'a> {
-    /// From its cell on.
-    bytes: &'a [u8],
-    slot: u32,
-    lengths: u32,
-    /// Where the value begins.
-    value: usize,
-}
-
-impl Found<'_> {
-    #[inline]
-    pub(super) fn slot(&self) -> Slot {
-        Slot::new(self.slot)
-    }
-
-    #[inline]
-    pub(super) fn deadline_nanos(&self) -> Option<u64> {
-        (self.lengths & HAS_DEADLINE != 0).then(|| u64_at(self.bytes, HEADER_BYTES))
-    }
-}
-
-/// Writes bytes, and gives what follows them.
-#[inline]
-fn put<'a>(to: &'a mut [u8], bytes: &[u8]) -> &'a mut [u8] {
-    let (part, rest) = to.split_at_mut(bytes.len());
-    part.copy_from_slice(bytes);
-    rest
-}
-
-/// The key of the record in a cell.
-#[inline]
-pub(super) fn key_in(cell: &[u8]) -> Key<'_> {
-    key_at(cell, u32_at(cell, 4)).0
-}
-
-/// Whether two slices hold the same bytes. Most names are short: to call the C library takes longer than to
-/// compare their first and their last bytes, of which some may be the same ones.
-#[inline]
-fn same(left: &[u8], right: &[u8]) -> bool {
-    const BLOCK: usize = 16;
-    const ALL: u32 = (1 << BLOCK) - 1;
-    let len = left.len();
-    if len != right.len() || !(BLOCK..=2 * BLOCK).contains(&len) {
-        return left == right;
-    }
-    let block =
-        |bytes: &[u8], at: usize| -> [u8; BLOCK] { bytes[at..at + BLOCK].try_into().expect("a block") };
-    let last = len - BLOCK;
-    equal_bytes(block(left, 0), block(right, 0)) & equal_bytes(block(left, last), block(right, last)) == ALL
-}
-
 /// A record that was taken out.
 pub(super) struct Taken {
     pub(super) hash: u64,
     pub(super) charge: usize,
     pub(super) has_deadline: bool,
-}
-
-/// What a key says of its record's lengths.
-#[inline]
-#[expect(clippy::cast_possible_truncation, reason = "a key bounds its name")]
-const fn lengths_of(key: &Key<'_>) -> u32 {
-    let name = (key.name().len() as u32) << VALUE_BITS;
-    if key.namespace().is_empty() { name } else { name | HAS_NAMESPACE }
-}
-
-const fn name_len(lengths: u32) -> usize {
-    (lengths >> VALUE_BITS & ((1 << NAME_BITS) - 1)) as usize
 }
 
 /// Reads records that are under a key.
@@ -249,35 +96,13 @@ struct UnderKey<'a> {
 impl<'a> Reader<Location> for UnderKey<'a> {
     type Found = Found<'a>;
 
-    /// Where a cell holds another key, its lengths tell in most cases.
     #[inline(always)]
-    #[expect(
-        clippy::inline_always,
-        reason = "the middle of every operation: a tenth of a get's instructions"
-    )]
+    #[expect(clippy::inline_always, reason = "as for what it does")]
     fn read(&mut self, at: Location) -> Option<Found<'a>> {
-        let Self { cells, key, lengths: of_key } = *self;
-        let (bytes, cell_bytes) = cells.from(at);
+        let (bytes, cell_bytes) = self.cells.from(at);
         // The value is asked for with the key: it is what comes next in most cases.
         prefetch(bytes, cell_bytes);
-        let (slot, lengths) = header_at(bytes);
-        if (lengths ^ of_key) & (HAS_NAMESPACE | NAME_MASK) != 0 {
-            return None;
-        }
-        let mut at = if lengths & HAS_DEADLINE == 0 { HEADER_BYTES } else { HEADER_BYTES + DEADLINE_BYTES };
-        let (namespace, name) = (key.namespace(), key.name());
-        if !namespace.is_empty() {
-            if usize::from(bytes[at]) != namespace.len() {
-                return None;
-            }
-            at += 1;
-            if !same(&bytes[at..at + namespace.len()], namespace) {
-                return None;
-            }
-            at += namespace.len();
-        }
-        let value = at + name.len();
-        same(&bytes[at..value], name).then_some(Found { bytes, slot, lengths, value })
+        Found::under(self.key, self.lengths, bytes)
     }
 }
 
@@ -370,24 +195,22 @@ impl Records {
     fn charge_of(&self, record: &Record<'_>) -> usize {
         let outside = match record.value {
             Stored::Inside(_) => 0,
-            Stored::Outside(number) => self.outside.charge(number),
+            Stored::Outside(number) => self.outside.charge(number as usize),
         };
         charge(cell_bytes(record.len), record.deadline_nanos.is_some(), outside)
     }
 
     pub(super) fn deadline_nanos(&self, slot: Slot) -> Option<u64> {
-        let cell = self.cells.bytes(self.places.of(slot));
-        (u32_at(cell, 4) & HAS_DEADLINE != 0).then(|| u64_at(cell, HEADER_BYTES))
+        deadline_in(self.cells.bytes(self.places.of(slot)))
     }
 
     /// Reads the value that was found to where its reader will find it.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "as for finding it: a call costs a fifth of what is done in it")]
     pub(super) fn read_value(&self, found: &Found<'_>, into: &mut Option<Value>) {
-        let from = &found.bytes[found.value..];
-        match found.lengths & OUTSIDE {
-            OUTSIDE => *into = Some(self.outside_value(from)),
-            len => Value::read(len as usize, from, into),
+        match found.value() {
+            (OUTSIDE, number) => *into = Some(self.outside_value(number)),
+            (len, from) => Value::read(len as usize, from, into),
         }
     }
 
@@ -400,14 +223,14 @@ impl Records {
     pub(super) fn mapped_value(&self, slot: Slot) -> Option<&Bytes> {
         match self.record(slot).value {
             Stored::Inside(_) => None,
-            Stored::Outside(number) => self.outside.mapped(number),
+            Stored::Outside(number) => self.outside.mapped(number as usize),
         }
     }
 
     pub(super) fn value_is(&self, slot: Slot, expected: &[u8]) -> bool {
         match self.record(slot).value {
             Stored::Inside(value) => value == expected,
-            Stored::Outside(number) => self.outside.value_is(number, expected, &self.cells),
+            Stored::Outside(number) => self.outside.value_is(number as usize, expected, &self.cells),
         }
     }
 
@@ -429,29 +252,11 @@ impl Records {
     fn write(&mut self, at: Location, slot: Slot, key: &Key<'_>, new: &mut NewRecord<'_>) {
         let NewRecord { value, deadline_nanos, .. } = *new;
         self.value_bytes += value.len() as u64;
-        let outside = new.large.take().map(|large| self.outside.insert(*large, &mut self.cells));
-        let value_len =
-            if outside.is_some() { OUTSIDE } else { u32::try_from(value.len()).expect("it fits a cell") };
-        let mut lengths = value_len | lengths_of(key);
-        if deadline_nanos.is_some() {
-            lengths |= HAS_DEADLINE;
-        }
-        let bytes = self.cells.bytes_mut(at);
-        bytes[..4].copy_from_slice(&slot.get().to_le_bytes());
-        bytes[4..HEADER_BYTES].copy_from_slice(&lengths.to_le_bytes());
-        let mut rest = &mut bytes[HEADER_BYTES..];
-        if let Some(deadline) = deadline_nanos {
-            rest = put(rest, &deadline.to_le_bytes());
-        }
-        if !key.namespace().is_empty() {
-            rest = put(rest, &[u8::try_from(key.namespace().len()).expect("a key bounds its namespace")]);
-            rest = put(rest, key.namespace());
-        }
-        rest = put(rest, key.name());
-        match outside {
-            None => put(rest, value),
-            Some(number) => put(rest, &number.to_le_bytes()),
+        let value = match new.large.take() {
+            Some(large) => Stored::Outside(self.outside.insert(*large, &mut self.cells)),
+            None => Stored::Inside(value),
         };
+        write(self.cells.bytes_mut(at), slot, key, deadline_nanos, &value);
     }
 
     /// Takes a slot's record out, and says what it was. The hash of its key is computed where it is not known. What is to be freed
@@ -567,7 +372,7 @@ impl Records {
                 Stored::Inside(value) => value.len(),
                 Stored::Outside(number) => {
                     outside += 1;
-                    self.outside.len(number)
+                    self.outside.len(number as usize)
                 }
             } as u64;
         }
@@ -604,24 +409,5 @@ impl Records {
     /// Whether a slot has a record.
     pub(super) fn is_stored(&self, slot: Slot) -> bool {
         self.places.get(slot).is_some()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_the_same_where_each_byte_is() {
-        for len in 0..70 {
-            let name = vec![b'n'; len];
-            assert!(same(&name, &name.clone()), "{len} bytes");
-            assert!(!same(&name, &[&name[..], b"n"].concat()), "{len} bytes and one more");
-            for at in 0..len {
-                let mut other = name.clone();
-                other[at] = b'N';
-                assert!(!same(&name, &other), "{len} bytes, another one at {at}");
-            }
-        }
     }
 }

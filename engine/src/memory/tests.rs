@@ -9,10 +9,12 @@ use std::thread::{self, ThreadId};
 use bytes::Bytes;
 
 use super::resize::STEPS_PER_HOLD;
+use super::shard::Compared;
 use super::statistics::BACKLOG_STEPS;
 use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::policy::{EvictionPolicy, Item, Slot, Verdict};
+use crate::store::StoreError;
 
 const MIB: u64 = 1 << 20;
 /// What the policy is said to keep for an entry.
