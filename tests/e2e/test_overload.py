@@ -4,6 +4,7 @@ How much is served under twice the load that can be, and in which time, is measu
 """
 
 import contextlib
+import statistics
 import threading
 import time
 from concurrent import futures
@@ -121,7 +122,8 @@ def test_probes_do_not_wait_for_those_who_ask_for_too_much(tmp_path):
         wait_until(lambda: ended() == CONNECTIONS * CALLS, "all answers", timeout=50)
         # Behind all that was asked for before, a probe would have waited for most of it.
         whole = time.monotonic() - began
-        # Each time, so that the best will do: the others tell of the machine.
-        assert all(min(taken - by_idle for taken, by_idle in pairs) < LONGEST_SECONDS for pairs in probes.values()), (probes, whole)
+        # Each time, so medians will do: a single one may tell of the machine.
+        longest = max(statistics.median(taken - by_idle for taken, by_idle in pairs) for pairs in probes.values())
+        assert longest < LONGEST_SECONDS, (probes, whole)
         wait_until(lambda: fetch(server.http, "/health").json()["active_requests"] == 0, "nothing in hand", timeout=5)
         wait_until(lambda: alone() < max(3 * quiet, 0.02), f"a lone call as before, {quiet} s", timeout=5)

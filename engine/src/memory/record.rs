@@ -46,7 +46,7 @@ pub(super) const fn lengths_of(key: &Key<'_>) -> u32 {
 }
 
 const fn name_len(lengths: u32) -> usize {
-    (lengths >> VALUE_BITS & ((1 << NAME_BITS) - 1)) as usize
+    ((lengths & NAME_MASK) >> VALUE_BITS) as usize
 }
 
 /// Bytes of a record under this key up to its value.
