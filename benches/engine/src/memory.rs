@@ -10,33 +10,44 @@ use rand::{RngExt, SeedableRng};
 
 /// As processors fetch them.
 const LINE_BYTES: usize = 64;
-const STEPS: u32 = 4_000_000;
+const STEPS: u32 = 1_000_000;
 
-/// Nanoseconds for a line of so much memory, in huge pages where there are any. Each line tells the next, at random, so that nothing can be
+/// A way through memory, in huge pages where there are any. Each line tells the next, at random, so that nothing can be
 /// asked for ahead: what no read of a table in memory can be without.
-#[expect(clippy::cast_possible_truncation, reason = "some GiB have fewer than 2^32 lines")]
-pub fn wait_nanos(bytes: usize) -> f64 {
-    let lines = (bytes / LINE_BYTES) as u32;
-    let mut memory = MmapMut::map_anon(lines as usize * LINE_BYTES).expect("memory");
-    #[cfg(target_os = "linux")]
-    let _ = memory.advise(memmap2::Advice::HugePage);
-    // One way through all of them, in an order by chance.
-    let mut order: Vec<u32> = (0..lines).collect();
-    order.shuffle(&mut SmallRng::seed_from_u64(7));
-    for (&line, next) in order.iter().zip(order.iter().cycle().skip(1)) {
-        memory[line as usize * LINE_BYTES..][..4].copy_from_slice(&next.to_le_bytes());
-    }
-    drop(order);
-    let mut at = SmallRng::seed_from_u64(8).random_range(0..lines);
-    let mut walk = |steps| {
-        for _ in 0..steps {
-            let line = &memory[at as usize * LINE_BYTES..][..4];
-            at = u32::from_le_bytes(line.try_into().expect("four bytes"));
+pub struct Walk {
+    memory: MmapMut,
+    at: u32,
+}
+
+impl Walk {
+    #[expect(clippy::cast_possible_truncation, reason = "some GiB have fewer than 2^32 lines")]
+    pub fn through(bytes: usize) -> Self {
+        let lines = (bytes / LINE_BYTES) as u32;
+        let mut memory = MmapMut::map_anon(lines as usize * LINE_BYTES).expect("memory");
+        #[cfg(target_os = "linux")]
+        let _ = memory.advise(memmap2::Advice::HugePage);
+        // One way through all of them, in an order by chance.
+        let mut order: Vec<u32> = (0..lines).collect();
+        order.shuffle(&mut SmallRng::seed_from_u64(7));
+        for (&line, next) in order.iter().zip(order.iter().cycle().skip(1)) {
+            memory[line as usize * LINE_BYTES..][..4].copy_from_slice(&next.to_le_bytes());
         }
-        black_box(at);
-    };
-    walk(STEPS / 4);
-    let began = Instant::now();
-    walk(STEPS);
-    began.elapsed().as_secs_f64() * 1e9 / f64::from(STEPS)
+        Self { memory, at: SmallRng::seed_from_u64(8).random_range(0..lines) }
+    }
+
+    fn go(&mut self, steps: u32) {
+        for _ in 0..steps {
+            let line = &self.memory[self.at as usize * LINE_BYTES..][..4];
+            self.at = u32::from_le_bytes(line.try_into().expect("four bytes"));
+        }
+        black_box(self.at);
+    }
+
+    /// Nanoseconds for a line.
+    pub fn wait_nanos(&mut self) -> f64 {
+        self.go(STEPS / 4);
+        let began = Instant::now();
+        self.go(STEPS);
+        began.elapsed().as_secs_f64() * 1e9 / f64::from(STEPS)
+    }
 }
