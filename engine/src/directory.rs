@@ -217,6 +217,11 @@ impl<P: EvictionPolicy> Directory<P> {
         self.policy.approach(slot);
     }
 
+    /// See [`EvictionPolicy::approach_newcomer`].
+    pub fn approach_newcomer(&self, fingerprint: u64) {
+        self.policy.approach_newcomer(fingerprint);
+    }
+
     /// [`hit`](Self::hit) for several entries, in this order, where [none leave for it](Self::sheds_on_hit).
     pub fn hit_all(&mut self, slots: &[Slot]) {
         debug_assert!(!self.sheds_on_hit, "what leaves must be told at once");

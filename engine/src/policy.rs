@@ -155,6 +155,12 @@ pub trait EvictionPolicy: Send {
         let _ = slot;
     }
 
+    /// An item with this hash may be at the door soon: asks for the memory that [`admit`](Self::admit) will look at for it. A hint, as
+    /// [`approach`](Self::approach) is.
+    fn approach_newcomer(&self, hash: u64) {
+        let _ = hash;
+    }
+
     /// Live entries were read, one after the other: [`hit`](Self::hit) for each, in one call.
     fn hit_all(&mut self, slots: &[Slot]) {
         for &slot in slots {
@@ -268,6 +274,9 @@ impl<P: EvictionPolicy + ?Sized> EvictionPolicy for Box<P> {
     }
     fn hit_all(&mut self, slots: &[Slot]) {
         (**self).hit_all(slots);
+    }
+    fn approach_newcomer(&self, hash: u64) {
+        (**self).approach_newcomer(hash);
     }
     fn step_aside(&mut self) -> Option<u64> {
         (**self).step_aside()

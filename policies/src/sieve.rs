@@ -4,17 +4,17 @@
 //! Zhang, Yang, Yue, Vigfusson and Rashmi, "SIEVE is Simpler than LRU: an Efficient Turn-Key
 //! Eviction Algorithm for Web Caches", NSDI 2024. No deviation.
 
-use engine::{EvictionPolicy, Item, Slot, Table, Verdict, prefetch_one};
+use engine::{EvictionPolicy, Item, Slot, Verdict};
 
 use crate::policy::{NoOptions, OptionDoc, Policy};
-use crate::structures::{SlotLinks, SlotList, relocate_slot};
+use crate::structures::{SlotBits, SlotLinks, SlotList};
 
 /// Evicts the first unvisited entry that a hand sweeping from old to new comes across.
 #[derive(Default)]
 pub struct Sieve {
     links: SlotLinks,
     queue: SlotList,
-    visited: Table<bool>,
+    visited: SlotBits,
     /// Where the next sweep starts; `None`: at the oldest entry.
     hand: Option<Slot>,
 }
@@ -25,7 +25,7 @@ impl Sieve {
         let oldest = || self.queue.back().expect("evict needs a resident entry");
         let mut candidate = self.hand.unwrap_or_else(oldest);
         let mut left = entries;
-        while left > 0 && std::mem::take(&mut self.visited[candidate.index()]) {
+        while left > 0 && self.visited.take(candidate) {
             candidate = self.queue.newer(&self.links, candidate).unwrap_or_else(oldest);
             left -= 1;
         }
@@ -47,6 +47,7 @@ impl Policy for Sieve {
         "FIFO with a visited bit and a sweeping hand: quick demotion of what is used once";
     const PAPER: &'static str = "Zhang et al., SIEVE is Simpler than LRU, NSDI 2024";
     const OPTIONS: &'static [OptionDoc] = &[];
+    /// Links and a bit, rounded up.
     const BYTES_PER_ENTRY: usize = 9;
     type Options = NoOptions;
 
@@ -58,7 +59,7 @@ impl Policy for Sieve {
 impl EvictionPolicy for Sieve {
     fn relocate(&mut self, from: Slot, to: Slot) {
         self.queue.relocate(&mut self.links, from, to);
-        relocate_slot(&mut self.visited, from, to);
+        self.visited.relocate(from, to);
         if self.hand == Some(from) {
             self.hand = Some(to);
         }
@@ -71,18 +72,11 @@ impl EvictionPolicy for Sieve {
 
     fn insert(&mut self, slot: Slot, _item: &Item) {
         self.queue.push_front(&mut self.links, slot);
-        if slot.index() >= self.visited.len() {
-            self.visited.resize(slot.index() + 1, false);
-        }
-        self.visited[slot.index()] = false;
+        self.visited.enter(slot);
     }
 
     fn hit(&mut self, slot: Slot) {
-        self.visited[slot.index()] = true;
-    }
-
-    fn approach(&self, slot: Slot) {
-        prefetch_one(self.visited.get(slot.index()));
+        self.visited.set(slot);
     }
 
     fn remove(&mut self, slot: Slot) {

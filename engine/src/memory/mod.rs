@@ -77,6 +77,14 @@ const SWEEP_PAUSE: Duration = Duration::from_micros(100);
 const APPROACHED: usize = 16;
 /// Bytes of entries from which on those of a batch are asked for together: more than processors have near them.
 const FAR_BYTES: u64 = 64 << 20;
+
+/// Whether the keys of a batch may come in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Newcomers {
+    Expected,
+    None,
+}
+
 /// Puts each shard on cache lines of its own, two of them since some processors fetch pairs.
 #[repr(align(128))]
 struct Padded<T>(T);
@@ -100,6 +108,8 @@ pub struct MemoryStore {
     reclaiming: Mutex<()>,
     resizing: Mutex<()>,
     bytes_per_entry: usize,
+    /// Whether the policy looks at no key's fingerprint, which then need not be made.
+    ignores_fingerprints: bool,
     options: MemoryStoreOptions,
 }
 
@@ -126,9 +136,11 @@ impl MemoryStore {
         assert!(shards.is_power_of_two(), "the number of shards is a power of two, not {shards}");
         let pool = Pool::new(limits::budget(&limits), shards as u64);
         let (signposts, frames) = (Signposts::new(shards), Arc::<Frames>::default());
+        let mut ignores_fingerprints = true;
         let store_shards = (0..shards)
             .map(|index| {
                 let policy = build_policy(&options, &limits, shards, index);
+                ignores_fingerprints &= policy.ignores_hashes();
                 let budget = if shards == 1 { pool.take_all() } else { Budget { items: 0, bytes: 0 } };
                 let signpost = Signpost { among: signposts.clone(), index };
                 let records = Records::new(options.hash_seed.clone(), signpost, Arc::clone(&frames));
@@ -157,6 +169,7 @@ impl MemoryStore {
             reclaiming: Mutex::new(()),
             resizing: Mutex::new(()),
             bytes_per_entry,
+            ignores_fingerprints,
             options,
         }
     }
@@ -232,25 +245,38 @@ impl MemoryStore {
     }
 
     /// [Approaches](Self::approached) so many keys of a batch at a time, and then their records; their hashes.
-    fn approach_all<'k>(&self, keys: impl ExactSizeIterator<Item = &'k Key<'k>>) -> [u64; APPROACHED] {
+    fn approach_all<'k>(
+        &self,
+        keys: impl Iterator<Item = &'k Key<'k>> + Clone,
+        newcomers: Newcomers,
+    ) -> [u64; APPROACHED] {
         let mut hashes = [0; APPROACHED];
-        let len = keys.len();
-        for (hash, key) in hashes.iter_mut().zip(keys) {
+        for (hash, key) in hashes.iter_mut().zip(keys.clone()) {
             *hash = self.approached(key).hash;
         }
-        self.approach_records(&hashes[..len]);
+        self.approach_records(keys.zip(hashes), newcomers);
         hashes
     }
 
     /// Asks for what is probably under these hashes, where there is so much that most of it is in no near cache: the records arrive together.
-    fn approach_records(&self, hashes: &[u64]) {
-        for &hash in hashes {
+    fn approach_records<'k>(&self, keys: impl Iterator<Item = (&'k Key<'k>, u64)>, newcomers: Newcomers) {
+        for (key, hash) in keys {
+            let fingerprint = (newcomers == Newcomers::Expected).then(|| self.fingerprint(key));
             let mut shard = self.lock(self.shard_of(hash));
             if shard.directory().bytes() < FAR_BYTES / self.shards.len() as u64 {
                 return;
             }
             shard.prefetch(hash);
+            if let Some(fingerprint) = fingerprint {
+                shard.prefetch_for(fingerprint);
+            }
         }
+    }
+
+    /// What the policy knows a key by; 0 where it looks at none.
+    #[inline]
+    fn fingerprint(&self, key: &Key<'_>) -> u64 {
+        if self.ignores_fingerprints { 0 } else { key.fingerprint() }
     }
 
     /// Reads a key's live value, if there is one, to where it is wanted.
@@ -324,7 +350,7 @@ impl Store for MemoryStore {
         let mut results = Vec::with_capacity(keys.len());
         let mut bytes = 0;
         'batch: for keys in keys.chunks(APPROACHED) {
-            for (key, hash) in keys.iter().zip(self.approach_all(keys.iter())) {
+            for (key, hash) in keys.iter().zip(self.approach_all(keys.iter(), Newcomers::None)) {
                 // Read to where it stays: to move a value takes as long as to read it.
                 if let Ok(value) = results.push_mut(Ok(None)) {
                     self.read(self.shard_of(hash), HashedKey { key, hash }, value);
@@ -340,7 +366,7 @@ impl Store for MemoryStore {
 
     fn set_many<'a>(&'a self, entries: &'a [Entry<'a>]) -> StoreFuture<'a, Batch<()>> {
         let results = entries.chunks(APPROACHED).flat_map(|entries| {
-            let hashes = self.approach_all(entries.iter().map(|entry| &entry.key));
+            let hashes = self.approach_all(entries.iter().map(|entry| &entry.key), Newcomers::Expected);
             entries.iter().zip(hashes).map(|(entry, hash)| self.store(entry, hash))
         });
         StoreFuture::ready(Ok(results.collect()))
@@ -348,7 +374,7 @@ impl Store for MemoryStore {
 
     fn delete_many<'a>(&'a self, keys: &'a [Key<'a>]) -> StoreFuture<'a, Batch<bool>> {
         let results = keys.chunks(APPROACHED).flat_map(|keys| {
-            let hashes = self.approach_all(keys.iter());
+            let hashes = self.approach_all(keys.iter(), Newcomers::None);
             keys.iter().zip(hashes).map(|(key, hash)| Ok(self.remove(HashedKey { key, hash })))
         });
         StoreFuture::ready(Ok(results.collect()))

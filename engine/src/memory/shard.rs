@@ -9,7 +9,6 @@ use bytes::Bytes;
 
 use crate::directory::{Budget, Directory, Insertion, Interrupted, Newcomer, Update, WeighBy};
 use crate::expiry::{Expired, ExpiryWheel};
-use crate::key::Key;
 use crate::policy::{EvictionPolicy, Slot};
 use crate::store::{CompareAndSet, Counters, EvictionSample, SetIfAbsent};
 use crate::value::Value;
@@ -27,6 +26,8 @@ pub(super) struct Write<'a> {
     pub(super) key: HashedKey<'a>,
     pub(super) record: NewRecord<'a>,
     pub(super) charge: u32,
+    /// What the policy knows the key by; 0 where it looks at none.
+    pub(super) fingerprint: u64,
     pub(super) interrupted: Interrupted,
 }
 
@@ -217,6 +218,14 @@ impl Shard {
         self.entries.records.prefetch_under(hash);
     }
 
+    /// Asks for what the policy will look at before it lets somebody in, where that is in no near cache.
+    #[inline]
+    pub(super) fn prefetch_for(&self, fingerprint: u64) {
+        if self.directory.is_large() && !self.directory.ignores_fingerprints() {
+            self.directory.approach_newcomer(fingerprint);
+        }
+    }
+
     /// Reads a key's live value, if there is one, to where it is wanted.
     pub(super) fn get(
         &mut self,
@@ -277,6 +286,7 @@ impl Shard {
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Result<(), Undone> {
+        self.prefetch_for(write.fingerprint);
         match self.find_live(write.key, now, removed) {
             Some(slot) => self.replace(slot, write, now, removed),
             None => self.insert(write, now, removed),
@@ -289,6 +299,7 @@ impl Shard {
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Result<SetIfAbsent, Undone> {
+        self.prefetch_for(write.fingerprint);
         match self.find_live(write.key, now, removed) {
             Some(_) => Ok(SetIfAbsent::Exists),
             None => self.insert(write, now, removed).map(|()| SetIfAbsent::Stored),
@@ -467,7 +478,7 @@ impl Shard {
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Result<(), Undone> {
-        let newcomer = Newcomer { fingerprint: self.fingerprint(write.key.key), charge: write.charge };
+        let newcomer = Newcomer { fingerprint: write.fingerprint, charge: write.charge };
         let evicted_before = self.counters.evictions;
         let bounds = self.bounds();
         let (directory, mut entries) = self.evicting(now, removed);
@@ -501,12 +512,11 @@ impl Shard {
         removed: &mut Removed,
     ) -> Result<(), Undone> {
         let evicted_before = self.counters.evictions;
-        let fingerprint = self.fingerprint(write.key.key);
         let bounds = self.bounds();
         let (directory, mut entries) = self.evicting(now, removed);
         let interrupted = &mut write.interrupted;
         let update =
-            directory.update_within(bounds, slot, fingerprint, write.charge, interrupted, &mut entries);
+            directory.update_within(bounds, slot, write.fingerprint, write.charge, interrupted, &mut entries);
         let Some(update) = update else {
             return Err(self.interrupted(evicted_before, write));
         };
@@ -537,11 +547,6 @@ impl Shard {
         let evicted = self.counters.evictions - evicted_before;
         self.make_dense(evicted, write.charge.into());
         if evicted == 0 && !self.directory.has_unused() { Undone::Seeking } else { Undone::Interrupted }
-    }
-
-    #[inline]
-    fn fingerprint(&self, key: &Key<'_>) -> u64 {
-        if self.directory.ignores_fingerprints() { 0 } else { key.fingerprint() }
     }
 
     fn store(&mut self, slot: Slot, write: &mut Write<'_>, now: impl Fn() -> u64) {

@@ -31,6 +31,7 @@ impl MemoryStore {
         Write {
             key: HashedKey { key: &entry.key, hash },
             record,
+            fingerprint: self.fingerprint(&entry.key),
             charge: u32::try_from(charge).expect("limits::possible keeps charges below 4 GiB"),
             interrupted: Interrupted::default(),
         }

@@ -2,6 +2,7 @@
 
 use engine::Slot;
 
+mod bits;
 mod dense_ghosts;
 mod frequency;
 mod ghost;
@@ -16,6 +17,7 @@ mod small_main;
 mod turn;
 mod weights;
 
+pub use bits::SlotBits;
 pub use dense_ghosts::{DENSE_BITS, DenseGhosts, dense_fingerprint};
 pub use frequency::FrequencyLists;
 pub use ghost::{GHOSTS_PER_RESIDENT, GhostQueue};

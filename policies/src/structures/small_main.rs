@@ -476,6 +476,12 @@ impl<R: Rules> EvictionPolicy for SmallMain<R> {
         prefetch_one(self.marks.get(slot.index()));
     }
 
+    fn approach_newcomer(&self, hash: u64) {
+        if let Ghosts::Dense(ghosts) = &self.ghosts {
+            ghosts.table.prefetch(dense_fingerprint(hash));
+        }
+    }
+
     fn update(&mut self, slot: Slot, item: &Item) {
         let old = u64::from(self.weights.get(slot));
         let queue = if self.marks[slot.index()].is_in_main() {

@@ -1,5 +1,7 @@
 //! What a shard tells its policy and when, and what it charges.
 
+mod fingerprints;
+
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,9 +9,16 @@ use std::time::Duration;
 use super::super::{BuildPolicy, MemoryStore, MemoryStoreOptions};
 use super::*;
 use crate::index::{Signpost, Signposts};
-use crate::key::HashSeed;
+use crate::key::{HashSeed, Key};
 use crate::policy::{Item, Verdict};
 use crate::store::{Entry, Limits, Store, StoreFuture};
+
+/// With eight bytes for what is kept of an entry beside its record.
+fn write<'a>(key: HashedKey<'a>, value: &'a [u8], deadline_nanos: Option<u64>) -> Write<'a> {
+    let record = NewRecord::new(key.key, value, deadline_nanos);
+    let charge = u32::try_from(8 + record.charge()).expect("small");
+    Write { key, record, charge, fingerprint: key.key.fingerprint(), interrupted: Interrupted::default() }
+}
 
 /// First in, first out; writes down what it is told and asked.
 struct Recorder {
@@ -77,10 +86,7 @@ fn told(script: &str) -> String {
         let key = HashedKey { key: &key, hash: seed.hash(&key) };
         match word.as_bytes()[0] {
             b'+' => {
-                let record = NewRecord::new(key.key, b"value", None);
-                let charge = u32::try_from(8 + record.charge()).expect("small");
-                let mut write = Write { key, record, charge, interrupted: Interrupted::default() };
-                shard.set(&mut write, || 0, &mut removed).expect("room");
+                shard.set(&mut write(key, b"value", None), || 0, &mut removed).expect("room");
             }
             b'-' => assert!(shard.delete(key, || 0, &mut removed), "{word}"),
             b'!' => assert_eq!(shard.evict_one(|| 0, &mut removed), Soon::Evicted, "{word}"),
@@ -132,9 +138,8 @@ impl Numbered {
         let name = number.to_le_bytes();
         let key = Key::shared(&name).expect("short");
         let key = HashedKey { key: &key, hash: self.seed.hash(&key) };
-        let record = NewRecord::new(key.key, value, deadline_nanos);
-        let charge = u32::try_from(8 + record.charge()).expect("small");
-        let mut write = Write { key, record, charge, interrupted: Interrupted::default() };
+        let mut write = write(key, value, deadline_nanos);
+        let charge = write.charge;
         let bytes = |shard: &Shard| {
             shard.directory.bytes() - shard.entries.records.excess_bytes(shard.directory.items())
         };
