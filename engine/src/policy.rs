@@ -156,7 +156,7 @@ pub trait EvictionPolicy: Send {
     }
 
     /// An item with this hash may be at the door soon: asks for the memory that [`admit`](Self::admit) will look at for it. A hint, as
-    /// [`approach`](Self::approach) is.
+    /// [`approach`](Self::approach) is, which comes for batches.
     fn approach_newcomer(&self, hash: u64) {
         let _ = hash;
     }

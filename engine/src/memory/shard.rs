@@ -286,7 +286,6 @@ impl Shard {
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Result<(), Undone> {
-        self.prefetch_for(write.fingerprint);
         match self.find_live(write.key, now, removed) {
             Some(slot) => self.replace(slot, write, now, removed),
             None => self.insert(write, now, removed),
@@ -299,7 +298,6 @@ impl Shard {
         now: impl Fn() -> u64 + Copy,
         removed: &mut Removed,
     ) -> Result<SetIfAbsent, Undone> {
-        self.prefetch_for(write.fingerprint);
         match self.find_live(write.key, now, removed) {
             Some(_) => Ok(SetIfAbsent::Exists),
             None => self.insert(write, now, removed).map(|()| SetIfAbsent::Stored),

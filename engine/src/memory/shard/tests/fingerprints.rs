@@ -95,11 +95,11 @@ fn told(ignores_hashes: bool) -> Vec<(&'static str, u64)> {
 
 #[test]
 #[cfg_attr(miri, ignore = "tens of thousands of steps")]
-fn a_policy_knows_keys_by_their_fingerprints_and_among_many_entries_hears_of_them_early() {
+fn a_policy_knows_keys_by_their_fingerprints_and_hears_early_of_a_batch_among_many_entries() {
     let [new, other] = [&b"new"[..], b"other"].map(|name| Key::shared(name).expect("short").fingerprint());
-    let single = [("approach", new), ("admit", new), ("insert", new), ("approach", new), ("update", new)];
-    let batch = [("approach", other), ("approach", other), ("admit", other), ("insert", other)];
-    assert_eq!(told(false), [&single[..], &batch].concat());
+    let single = [("admit", new), ("insert", new), ("update", new)];
+    let batch = [("approach", other), ("admit", other), ("insert", other)];
+    assert_eq!(told(false), [single, batch].concat());
 }
 
 #[test]
