@@ -24,7 +24,7 @@ pub struct Mode {
 
 const SKEW: f64 = 0.99;
 const KEYS_PER_ENTRY: u32 = 10;
-/// Reads before the first turn for each entry that there is room for. A cache is full after two to four, and beyond twenty the hit ratio of the best grows
+/// Reads before the first turn for each entry that there is room for. A cache is full after about four, and beyond twenty the hit ratio of the best grows
 /// by 0.02 and less.
 const SETTLING_READS_PER_ENTRY: u32 = 20;
 /// Reads of a turn, of all threads together, long enough that eight threads on two cores are interrupted often.

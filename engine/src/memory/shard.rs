@@ -1,6 +1,7 @@
 //! One shard: a directory plus records and deadlines, used under its lock.
 
 mod dense;
+mod hits;
 mod residents;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use super::records::{self, NewRecord, Records};
 pub(super) use super::records::HashedKey;
 
 pub(super) use self::dense::Shrink;
+use self::hits::Hits;
 use self::residents::{Evicting, Residents};
 
 /// A record ready to be stored: measured, dated, and copied if it is large, before the lock is taken.
@@ -127,41 +129,6 @@ impl NextVictim {
 /// Bytes that a resident entry costs in a shard beside its record and the policy's metadata.
 pub(super) const SHARD_BYTES_PER_ENTRY: usize = records::SHARE_OF_INDEX;
 
-/// Hits that the policy has not been told yet. Telling it writes to several places in memory that are rarely in a
-/// near cache, and the next lock to be taken waits for every write. So hits are told together and in their order, before
-/// anything else happens that the policy is told or asked: no decision can depend on the delay.
-#[repr(C)]
-struct Hits {
-    len: usize,
-    slots: [Slot; Self::MOST],
-}
-
-impl Hits {
-    const MOST: usize = 32;
-}
-
-impl Hits {
-    /// Whether there was room.
-    #[inline]
-    fn push(&mut self, slot: Slot) -> bool {
-        let Some(place) = self.slots.get_mut(self.len) else { return false };
-        *place = slot;
-        self.len += 1;
-        true
-    }
-
-    #[inline]
-    fn last(&self) -> Option<Slot> {
-        self.slots.get(self.len.wrapping_sub(1)).copied()
-    }
-}
-
-impl Default for Hits {
-    fn default() -> Self {
-        Self { len: 0, slots: [Slot::new(0); Self::MOST] }
-    }
-}
-
 impl Shard {
     pub(super) fn new(
         policy: Box<dyn EvictionPolicy>,
@@ -189,7 +156,7 @@ impl Shard {
 
     /// What has happened so far.
     pub(super) const fn counters(&self) -> Counters {
-        Counters { hits: self.counters.hits + self.hits.len as u64, ..self.counters }
+        Counters { hits: self.counters.hits + self.hits.len() as u64, ..self.counters }
     }
 
     pub(super) const fn directory(&self) -> &Directory<Box<dyn EvictionPolicy>> {
@@ -624,10 +591,10 @@ impl Shard {
     }
 
     fn tell_hits(&mut self) {
-        let len = std::mem::take(&mut self.hits.len);
-        if len > 0 {
-            self.counters.hits += len as u64;
-            self.directory.hit_all(&self.hits.slots[..len]);
+        let slots = self.hits.take();
+        if !slots.is_empty() {
+            self.counters.hits += slots.len() as u64;
+            self.directory.hit_all(slots);
         }
     }
 
